@@ -1,0 +1,2 @@
+//! Mainstay keeps services running on plain Linux machines.
+pub mod store;

@@ -1,0 +1,210 @@
+//! The store: ordered keys under one global revision, durable when acknowledged.
+//!
+//! One trait, two engines that pass the same contract suite (`tests/store_contract.rs`): [`embedded`] for one
+//! machine, [`etcd`] for many. The vocabulary is etcd's (revision, compare-and-set transaction, watch,
+//! compaction), because that is what both engines and the people who run them already speak.
+//!
+//! **Invariant:** a conflict is an answer ([`TxnReply::succeeded`] is false), never an error.
+//! **Invariant:** an `Err` of [`StoreError::Unknown`] may have been applied; the caller reads again before it acts.
+//! **Absent here:** documents. This module moves bytes; [`crate::state`] knows what they mean.
+
+use futures_util::future::BoxFuture;
+
+pub mod embedded;
+pub mod etcd;
+
+/// A point in the store's history. The empty store is at 1, and each transaction that writes adds one.
+pub type Revision = u64;
+
+/// Largest number of operations in one transaction, on both engines (etcd's default `--max-txn-ops`).
+pub const MAX_TXN_OPS: usize = 128;
+
+/// Largest key or value in bytes, on both engines (below etcd's default request limit of 1.5 MiB).
+pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+
+/// One key with its value and history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The key: non-empty UTF-8.
+    pub key: String,
+    /// The value; may be empty.
+    pub value: Vec<u8>,
+    /// Revision that made the key (again, after a delete).
+    pub create_revision: Revision,
+    /// Revision of the last write.
+    pub mod_revision: Revision,
+}
+
+/// A condition of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// The key does not exist.
+    Absent(String),
+    /// The key's last write was at exactly this revision.
+    ModRevision(String, Revision),
+    /// The key exists and holds exactly this value.
+    Value(String, Vec<u8>),
+}
+
+/// A write of a transaction. A key may appear in at most one write of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Set the key, making it if it does not exist. Writing the value it already has is still a write.
+    Put(String, Vec<u8>),
+    /// Remove the key. Removing a key that does not exist changes nothing, not even the revision.
+    Delete(String),
+}
+
+/// All of `when` must hold, then all of `then` happens at one revision; otherwise nothing does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// Conditions, joined by "and". Empty: always.
+    pub when: Vec<Compare>,
+    /// Writes, applied in order at one revision.
+    pub then: Vec<Write>,
+}
+
+/// What became of a transaction.
+#[must_use = "a conflict is an answer: look at `succeeded`"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxnReply {
+    /// False when a condition did not hold; then nothing was written.
+    pub succeeded: bool,
+    /// The store's revision after the transaction.
+    pub revision: Revision,
+}
+
+/// A consistent reading of a prefix at one revision, ordered by key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The keys under the prefix, ordered bytewise.
+    pub items: Vec<Item>,
+    /// The revision that was read. A watch from `revision + 1` misses nothing and repeats nothing.
+    pub revision: Revision,
+}
+
+/// One key's change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The key was made or set.
+    Put(Item),
+    /// The key was removed, at this revision.
+    Delete {
+        /// The key that is gone.
+        key: String,
+        /// When it went.
+        mod_revision: Revision,
+    },
+}
+
+/// All changes of one revision under the watched prefix, in the order of the transaction's writes. Never split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The revision of the transaction.
+    pub revision: Revision,
+    /// At least one change.
+    pub changes: Vec<Change>,
+}
+
+/// A running watch.
+pub trait Watch: Send {
+    /// The next revision that touched the prefix, in order, without gap or repeat.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when history before `from` is gone: list again and watch from there.
+    /// [`StoreError::Unavailable`] when the engine is gone; open a new watch from the last seen revision + 1.
+    /// After an error the watch is over. Cancel safe: a dropped call loses nothing.
+    fn next(&mut self) -> BoxFuture<'_, Result<Changes, StoreError>>;
+}
+
+/// A durable ordered map with history.
+pub trait Store: Send + Sync + 'static {
+    /// Runs a transaction. When this answers, the writes survive `kill -9` and power loss.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for more than [`MAX_TXN_OPS`] compares or writes, a value above [`MAX_VALUE_BYTES`], an empty key,
+    /// or a key written twice; nothing was written then. [`StoreError::Unknown`] when the outcome can't be told.
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>>;
+
+    /// Reads every key that starts with `prefix` (all keys for an empty one), now or as of revision `at`.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] or [`StoreError::Future`] when `at` is out of the history.
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, Result<Listing, StoreError>>;
+
+    /// Watches every key that starts with `prefix`, from revision `from` on, history included.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]. A `from` below the history is told by the first [`Watch::next`].
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Revision,
+    ) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>>;
+
+    /// Forgets history before `revision`: reads and watches below it answer [`StoreError::Compacted`].
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when already compacted beyond it, [`StoreError::Future`] when it is not there yet.
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The history before `oldest` is gone.
+    #[error("history before revision {oldest} was compacted; list again")]
+    Compacted {
+        /// The oldest revision that can still be read.
+        oldest: Revision,
+    },
+    /// A revision that the store has not reached.
+    #[error("revision {asked} is in the future; the store is at {current}")]
+    Future {
+        /// What was asked for.
+        asked: Revision,
+        /// Where the store is.
+        current: Revision,
+    },
+    /// The call can never succeed as it is; nothing was written.
+    #[error("refused: {0}")]
+    Invalid(String),
+    /// The engine can't be reached or has failed; nothing was written by this call.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The write may or may not have happened: read again before acting.
+    #[error("the outcome of a write is unknown: {0}")]
+    Unknown(String),
+    /// The data directory is in use, damaged, or of another format; said at opening.
+    #[error("{0}")]
+    Open(String),
+}
+
+/// The checks that both engines make before a transaction, so that neither can drift.
+pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
+    let refuse = |why: String| Err(StoreError::Invalid(why));
+    if txn.when.len() > MAX_TXN_OPS || txn.then.len() > MAX_TXN_OPS {
+        return refuse(format!("a transaction takes at most {MAX_TXN_OPS} compares and writes"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for write in &txn.then {
+        let (key, size) = match write {
+            Write::Put(key, value) => (key, value.len()),
+            Write::Delete(key) => (key, 0),
+        };
+        if key.is_empty() {
+            return refuse("a key can't be empty".into());
+        }
+        if key.len() > MAX_VALUE_BYTES || size > MAX_VALUE_BYTES {
+            return refuse(format!("{key} is over {MAX_VALUE_BYTES} bytes"));
+        }
+        if !seen.insert(key) {
+            return refuse(format!("{key} is written twice in one transaction"));
+        }
+    }
+    Ok(())
+}
