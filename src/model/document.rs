@@ -1,0 +1,146 @@
+//! A document: metadata and the spec of its kind.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::kinds::{
+    EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec,
+    TenantSpec, UserSpec,
+};
+use super::meta::{API_VERSION, Key, Kind, Metadata};
+
+/// A document as the system holds it: checked, defaulted, secrets sealed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Name, labels, history.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: Spec,
+}
+
+/// A stored document can't be read: it was written by a newer version, or damaged.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored document {key} can't be read")]
+pub struct Unreadable {
+    /// Where it is stored.
+    pub key: String,
+    /// What is wrong.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// Declares the one list of kinds and their specs, so that no kind can be forgotten in any of the matches below.
+macro_rules! specs {
+    ($($kind:ident($spec:ident)),* $(,)?) => {
+        /// The spec of some kind.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Spec {
+            $(#[doc = concat!("Of kind ", stringify!($kind), ".")] $kind($spec),)*
+        }
+
+        impl Spec {
+            /// Which kind's spec this is.
+            pub const fn kind(&self) -> Kind {
+                match self { $(Spec::$kind(_) => Kind::$kind,)* }
+            }
+
+            /// Reads the spec of a kind.
+            ///
+            /// # Errors
+            /// When the value is not such a spec.
+            pub fn from_value(kind: Kind, value: Value) -> Result<Spec, serde_json::Error> {
+                match kind { $(Kind::$kind => read(value).map(Spec::$kind),)* }
+            }
+
+            /// The spec as a JSON object.
+            pub fn to_value(&self) -> Value {
+                match self { $(Spec::$kind(spec) => write(spec),)* }
+            }
+        }
+
+        /// The JSON Schema (2020-12) of a kind's documents, as people write them.
+        pub fn schema(kind: Kind) -> Value {
+            match kind { $(Kind::$kind => envelope::<$spec>(kind),)* }
+        }
+    };
+}
+
+specs! {
+    Instance(InstanceSpec), Tenant(TenantSpec), User(UserSpec), Integration(IntegrationSpec),
+    ServiceType(ServiceTypeSpec), Node(NodeSpec), Service(ServiceSpec), Process(ProcessSpec), Event(EventSpec),
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(value)
+}
+
+fn write<T: Serialize>(spec: &T) -> Value {
+    serde_json::to_value(spec).expect("a spec has string keys and no failing parts")
+}
+
+fn envelope<T: JsonSchema>(kind: Kind) -> Value {
+    let mut generator = SchemaGenerator::default();
+    let metadata = generator.subschema_for::<Metadata>();
+    let spec = generator.subschema_for::<T>();
+    let definitions = generator.take_definitions(true);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.name(),
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": false,
+        "properties": {
+            "apiVersion": { "const": API_VERSION },
+            "kind": { "const": kind.name() },
+            "metadata": metadata,
+            "spec": spec,
+            "status": { "type": "object", "description": "What was observed. Ignored where documents are applied." },
+        },
+        "$defs": definitions,
+    })
+}
+
+impl Document {
+    /// The object that this document is.
+    pub fn key(&self) -> Key {
+        Key {
+            kind: self.spec.kind(),
+            namespace: self.metadata.namespace.clone(),
+            name: self.metadata.name.clone(),
+        }
+    }
+
+    /// True once deletion is decided.
+    pub fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The document as the store holds it: without what the store itself knows (the resource version).
+    pub fn to_value(&self) -> Value {
+        let mut metadata = self.metadata.clone();
+        metadata.resource_version = String::new();
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": self.spec.kind().name(),
+            "metadata": metadata,
+            "spec": self.spec.to_value(),
+        })
+    }
+
+    /// Reads back what [`Document::to_value`] made.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn from_stored(key: &str, bytes: &[u8]) -> Result<Document, Unreadable> {
+        let read = || {
+            let mut value: Value = serde_json::from_slice(bytes)?;
+            let kind: Kind = serde_json::from_value(value["kind"].take())?;
+            let metadata = serde_json::from_value(value["metadata"].take())?;
+            let spec = Spec::from_value(kind, value["spec"].take())?;
+            Ok(Document { metadata, spec })
+        };
+        read().map_err(|source| Unreadable { key: key.to_owned(), source })
+    }
+}

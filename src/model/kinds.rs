@@ -1,0 +1,457 @@
+//! The spec of every kind. Field names are the seed's own; fields beyond the seed say where they come from.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::secret::Sealed;
+
+/// A free JSON object.
+pub type Object = Map<String, Value>;
+
+/// A physical collection of services (seed, "Instances").
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InstanceSpec {
+    /// Human-friendly name of the instance.
+    pub name: String,
+    /// URL of the authentication service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// URL of the REST API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// URL of the REST receiver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<String>,
+    /// Addresses of the Zookeeper ensemble, comma separated.
+    pub zk: String,
+    /// URL of Redis.
+    pub redis: String,
+    /// Where statistics go; `type` is graphite or ganglia.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<Object>,
+}
+
+/// A virtual partition of an instance (seed, "Tenants").
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TenantSpec {
+    /// Human-friendly name of the tenant.
+    pub name: String,
+    /// Events per second; the platform's default is 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<f64>,
+    /// The instance that serves the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Integrations that the tenant may use, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub integrations: Vec<String>,
+}
+
+/// A person or program with access to tenants (seed, "Users"). The object's name is the email address.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UserSpec {
+    /// Name of the user.
+    pub name: String,
+    /// Client id credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Tenants that the user has access to, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
+    /// Argon2id hash of the password in PHC string form. Never returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+}
+
+/// An entry of the integrations' catalogue: what a tenant may be given access to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct IntegrationSpec {
+    /// Which integration this is; the platform's services know it by this word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Human-friendly name.
+    pub display: String,
+    /// What the tenant is asked for.
+    #[serde(default)]
+    pub schema: Vec<IntegrationParameter>,
+    /// What the integration can be told to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<IntegrationEndpoint>,
+    /// What the integration can listen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<IntegrationListener>,
+}
+
+/// One thing that a tenant is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct IntegrationParameter {
+    /// What people see.
+    pub label: String,
+    /// What the parameter is called.
+    pub param: String,
+    /// `password` for what must not be shown.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// The sending side of an integration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct IntegrationEndpoint {
+    /// Name of the endpoint.
+    pub name: String,
+    /// The type of service that serves it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Human-friendly name.
+    pub display: String,
+    /// The tenant's parameters that it gets.
+    #[serde(default)]
+    pub params: Vec<String>,
+    /// Parameters that are the same for every tenant.
+    #[serde(default)]
+    pub static_params: Vec<String>,
+    /// Parameters that must not be shown.
+    #[serde(default)]
+    pub redact: Vec<String>,
+    /// Operation → parameter → what it is.
+    pub sends: BTreeMap<String, BTreeMap<String, SendParameter>>,
+}
+
+/// A parameter of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SendParameter {
+    /// Whether it has to be given.
+    #[serde(rename = "type")]
+    pub kind: Necessity,
+    /// What it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The values that it may take.
+    #[serde(default, rename = "enum", skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<String>>,
+}
+
+/// Whether a parameter has to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Necessity {
+    /// It has to be.
+    Mandatory,
+    /// It may be left out.
+    Optional,
+}
+
+/// The receiving side of an integration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct IntegrationListener {
+    /// Name of the listener.
+    pub name: String,
+    /// The type of service that serves it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Human-friendly name.
+    pub display: String,
+    /// The tenant's parameters that it gets.
+    #[serde(default)]
+    pub params: Vec<String>,
+    /// Parameters that are the same for every tenant.
+    #[serde(default)]
+    pub static_params: Vec<String>,
+    /// Parameters that must not be shown.
+    #[serde(default)]
+    pub redact: Vec<String>,
+    /// What it asks for.
+    #[serde(default)]
+    pub schema: Vec<IntegrationParameter>,
+}
+
+/// How one type of service runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServiceTypeSpec {
+    /// What the type is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Program and arguments, each a template, each staying one argument whatever it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Environment variables, each value a template.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// How a process is asked to end.
+    #[serde(default)]
+    pub stop: StopSpec,
+    /// How a process is told that its bundle changed. Without it, it is expected to see for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<ReloadSpec>,
+    /// JSON Schema (2020-12) of the service's `options`; its `default`s are filled in before templates are rendered.
+    #[serde(default)]
+    pub options_schema: Object,
+    /// Options that take effect without a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub live_options: Vec<String>,
+}
+
+/// How a process is asked to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct StopSpec {
+    /// The signal that asks.
+    pub signal: Signal,
+    /// Seconds between asking and killing, 0 to 3600.
+    #[schemars(range(max = 3600))]
+    pub grace_seconds: u32,
+}
+
+impl Default for StopSpec {
+    fn default() -> StopSpec {
+        StopSpec { signal: Signal::Term, grace_seconds: 10 }
+    }
+}
+
+/// How a process is told to read its configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReloadSpec {
+    /// The signal that tells.
+    pub signal: Signal,
+}
+
+/// Signals that may be sent to a process, by their POSIX names without SIG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "POSIX says what each is")]
+pub enum Signal {
+    Hup,
+    Int,
+    Quit,
+    Term,
+    Usr1,
+    Usr2,
+    Winch,
+}
+
+impl Signal {
+    /// The name that `kill -s` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Signal::Hup => "HUP",
+            Signal::Int => "INT",
+            Signal::Quit => "QUIT",
+            Signal::Term => "TERM",
+            Signal::Usr1 => "USR1",
+            Signal::Usr2 => "USR2",
+            Signal::Winch => "WINCH",
+        }
+    }
+}
+
+/// A machine (seed, "Nodes").
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Human-friendly name of the node.
+    pub name: String,
+    /// What this node should do, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// IP address or host name of the machine (with `ssh-config`, an alias of that file).
+    pub ip_address: String,
+    /// The account that services run under. Not needed for `transport: local`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// The account's password. Sealed before it is stored; `password-from` keeps it out of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Sealed>,
+    /// Whether or not this node can be deployed against; false cordons it. Unset means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<bool>,
+    /// Port of the SSH server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// Where the controller reads the password when it connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_from: Option<PasswordFrom>,
+    /// Private key, on the controller's machine. A relative path is relative to the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<String>,
+    /// The machine's host key, as in a known_hosts line (`ssh-ed25519 AAAA…`). Unset: trusted on first use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
+    /// An ssh_config file to obey (jump hosts, agents). A relative path is relative to the manifest. Unset: none is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_config: Option<String>,
+    /// How the node is reached.
+    #[serde(default)]
+    pub transport: Transport,
+}
+
+/// How a node is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Over OpenSSH.
+    #[default]
+    Ssh,
+    /// The controller's own machine, through `/bin/sh`.
+    Local,
+}
+
+/// Where a password is read when it is needed; exactly one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PasswordFrom {
+    /// The first line of a file on the controller's machine. A relative path is relative to the manifest.
+    File(String),
+    /// An environment variable of the controller.
+    Env(String),
+}
+
+/// How much a service writes to its log (seed, "Services").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the seed lists them")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+/// The configuration of all processes of one type (seed, "Services").
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The type of service, by the name of its ServiceType.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Human-friendly name.
+    pub name: String,
+    /// What it does, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How much the service writes to its log. Takes effect without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// Configuration of this service, checked against the type's `options-schema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Object>,
+    /// Whether the service's processes should run. Unset means yes; `/1.0` creates with an explicit false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+    /// Instead of the type's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Added to the type's environment; the same name overrides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Placement: one process on each of these nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<String>>,
+    /// Placement: this many processes, spread over the nodes that `node-selector` matches. 0 to 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10_000))]
+    pub replicas: Option<u32>,
+    /// Labels that a node must have for `replicas` to be placed there; empty matches all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// How changes are rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateSpec>,
+    /// Services that must be healthy before this one starts, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// What to do about a node that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverSpec>,
+}
+
+/// How a change of command, environment or options reaches the processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UpdateSpec {
+    /// How many of the service's processes may be down at once because of the change; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_unavailable: Option<u32>,
+    /// Seconds that a new process must have run before the next is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<u32>,
+    /// What to do when a new process does not get healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+}
+
+/// What a rollout does when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Stop there and say so.
+    Pause,
+    /// Go back to what ran before.
+    Rollback,
+}
+
+/// What to do about the processes of a node that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FailoverSpec {
+    /// Nothing: unknown is not absent.
+    Hold,
+    /// Start elsewhere after this many seconds: at least one copy, perhaps two.
+    Replace {
+        /// Seconds without an answer.
+        after_seconds: u32,
+    },
+    /// At most one copy: the node stops the process itself when its lease is not renewed.
+    Fenced {
+        /// Seconds that a lease lasts.
+        lease_seconds: u32,
+    },
+}
+
+/// One (instance, service, node); the instance is the object's namespace. Immutable but for `running`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProcessSpec {
+    /// The service, by id.
+    pub service: String,
+    /// The node, by id.
+    pub node: String,
+    /// Whether this process should run, where that is not as its service says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+}
+
+/// What was done to what, why, and how it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EventSpec {
+    /// The object that it is about, as `Kind instance/name`.
+    pub regarding: String,
+    /// What was done, one word, such as `Start`.
+    pub action: String,
+    /// Why, one word, such as `NotRunning`.
+    pub reason: String,
+    /// How it ended, for people.
+    pub message: String,
+    /// How often the same was said.
+    pub count: u64,
+    /// When it was said first, RFC 3339.
+    pub first_timestamp: String,
+    /// When it was said last, RFC 3339.
+    pub last_timestamp: String,
+}

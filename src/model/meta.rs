@@ -1,0 +1,183 @@
+//! What every document has beside its spec, with the Kubernetes meanings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The only API version there is.
+pub const API_VERSION: &str = "mainstay.dev/v1";
+
+/// Annotation: which manifests folder applied the object. Only that folder may prune it.
+pub const SOURCE: &str = "mainstay.dev/source";
+/// Annotation: where in that folder the object stands, as `file:line`.
+pub const FILE: &str = "mainstay.dev/file";
+/// Annotation, present when the manifest states `running`: then the manifest owns the field and `/1.0` does not.
+pub const RUNNING_DECLARED: &str = "mainstay.dev/running-declared";
+
+/// The kinds of documents, in the order in which they are applied: what is referred to comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A physical collection of services.
+    Instance,
+    /// An entry of the integrations' catalogue.
+    Integration,
+    /// How one type of service runs.
+    ServiceType,
+    /// A virtual partition of an instance.
+    Tenant,
+    /// A person or program with access to tenants.
+    User,
+    /// A machine.
+    Node,
+    /// The configuration of all processes of one type.
+    Service,
+    /// One (instance, service, node).
+    Process,
+    /// What was done, and why.
+    Event,
+}
+
+impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Kind; 9] = [
+        Kind::Instance,
+        Kind::Integration,
+        Kind::ServiceType,
+        Kind::Tenant,
+        Kind::User,
+        Kind::Node,
+        Kind::Service,
+        Kind::Process,
+        Kind::Event,
+    ];
+
+    /// The name as documents spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Instance => "Instance",
+            Kind::Integration => "Integration",
+            Kind::ServiceType => "ServiceType",
+            Kind::Tenant => "Tenant",
+            Kind::User => "User",
+            Kind::Node => "Node",
+            Kind::Service => "Service",
+            Kind::Process => "Process",
+            Kind::Event => "Event",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn parse(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// True for kinds that live inside an instance, their namespace.
+    pub const fn is_namespaced(self) -> bool {
+        match self {
+            Kind::Node | Kind::Service | Kind::Process | Kind::Event => true,
+            Kind::Instance | Kind::Integration | Kind::ServiceType | Kind::Tenant | Kind::User => false,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which object: kind, instance (empty for cluster kinds) and name. Ordered, so that lists are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The kind.
+    pub kind: Kind,
+    /// The instance's id; empty for kinds that are not namespaced.
+    pub namespace: String,
+    /// The id.
+    pub name: String,
+}
+
+impl Key {
+    /// A key of a cluster kind.
+    pub fn cluster(kind: Kind, name: impl Into<String>) -> Key {
+        Key { kind, namespace: String::new(), name: name.into() }
+    }
+
+    /// A key of a kind that lives in an instance.
+    pub fn within(kind: Kind, instance: impl Into<String>, name: impl Into<String>) -> Key {
+        Key { kind, namespace: instance.into(), name: name.into() }
+    }
+
+    /// The smallest key of a kind in an instance, where a scan of them starts.
+    pub fn first(kind: Kind, instance: impl Into<String>) -> Key {
+        Key { kind, namespace: instance.into(), name: String::new() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Who an object belongs to: it goes when its owner goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnerReference {
+    /// The owner's kind; it lives in the same instance.
+    pub kind: Kind,
+    /// The owner's name.
+    pub name: String,
+    /// The owner's uid.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+/// What every document says of itself. Field names and meanings are Kubernetes' ObjectMeta, so that a compatible API can
+/// be served from the same objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// The id. Unique per kind, and within the instance for Node and Service.
+    pub name: String,
+    /// The instance that the object lives in; only for Node, Service, Process and Event.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Given by the store: tells an object from a later one of the same name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// For people and selectors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Given by the store: changes with every write, for compare-and-set.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// Given by the store: counts the changes of the spec.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Given by the store: when the object was made, RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub creation_timestamp: String,
+    /// Set once deletion is decided; the object stays until what it stands for is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+    /// What must happen before the object can go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+    /// Whom the object belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -1,0 +1,19 @@
+//! The nouns: documents of every kind, their metadata, and [`admit`], the only door from text to meaning.
+//!
+//! **Invariant:** nothing here does I/O, reads a clock or is random; the same text is always the same document.
+//! **Absent here:** what the documents cause. [`crate::plan`] decides that.
+
+pub mod admit;
+pub mod document;
+pub mod id;
+pub mod kinds;
+pub mod lint;
+pub mod locate;
+pub mod meta;
+pub mod problem;
+pub mod secret;
+pub mod template;
+
+pub use document::{Document, Spec};
+pub use meta::{Key, Kind, Metadata};
+pub use problem::Problem;
