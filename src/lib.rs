@@ -1,3 +1,5 @@
 //! Mainstay keeps services running on plain Linux machines.
 pub mod model;
+pub mod node;
+pub mod plan;
 pub mod store;

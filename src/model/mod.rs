@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod document;
+pub mod documents;
 pub mod id;
 pub mod kinds;
 pub mod lint;
@@ -15,5 +16,6 @@ pub mod secret;
 pub mod template;
 
 pub use document::{Document, Spec};
+pub use documents::Documents;
 pub use meta::{Key, Kind, Metadata};
 pub use problem::Problem;

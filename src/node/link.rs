@@ -1,0 +1,234 @@
+//! The link: one open conversation with the shell on a node, whatever carries it.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+use super::protocol::{self, Line};
+use crate::model::kinds::Transport;
+use crate::model::secret::Clear;
+
+/// Everything needed to reach a node. No store, no documents: what is read from files and secrets was read already.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Name of the node for messages, such as `IN1/ND1`.
+    pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Address, host name or ssh_config alias.
+    pub host: String,
+    /// Port of the SSH server; none leaves it to the ssh_config, or 22.
+    pub port: Option<u16>,
+    /// Account; empty leaves it to the ssh_config.
+    pub username: String,
+    /// The account's password.
+    pub password: Option<Clear>,
+    /// Private key file.
+    pub identity_file: Option<String>,
+    /// An ssh_config file to obey.
+    pub ssh_config: Option<String>,
+    /// The host key, as in a known_hosts line without the host; none trusts on first use.
+    pub host_key: Option<String>,
+    /// Directory on the node that is ours: absolute, or relative to the account's home.
+    pub root: String,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+}
+
+/// Why a node can't be spoken to. The names are what people see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The server refused the password or key.
+    #[error("auth failed: {0}")]
+    AuthFailed(String),
+    /// Nothing answers there.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// The server's key is not the one that is known. Zero steps until a person has looked.
+    #[error("host key changed: {0}")]
+    HostKeyChanged(String),
+    /// An answer took too long.
+    #[error("timed out: {0}")]
+    TimedOut(String),
+    /// There is a shell, but it can't do what is needed.
+    #[error("shell unusable: {0}")]
+    ShellUnusable(String),
+    /// The conversation broke off; what was under way may have happened.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// A newer controller has spoken to the node.
+    #[error("fenced: a newer controller (epoch {0}) has taken this node over")]
+    Fenced(u64),
+    /// Something of our own machine: no ssh program, an unreadable key or password file.
+    #[error("not configured: {0}")]
+    Misconfigured(String),
+}
+
+impl LinkError {
+    /// The state in one or two words.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            LinkError::AuthFailed(_) => "auth failed",
+            LinkError::Unreachable(_) => "unreachable",
+            LinkError::HostKeyChanged(_) => "host key changed",
+            LinkError::TimedOut(_) => "timed out",
+            LinkError::ShellUnusable(_) => "shell unusable",
+            LinkError::Lost(_) => "connection lost",
+            LinkError::Fenced(_) => "fenced",
+            LinkError::Misconfigured(_) => "not configured",
+        }
+    }
+}
+
+/// An open conversation with a node's shell.
+pub trait Link: Send {
+    /// Sends text to the node. Dropped midway, the node does nothing of an incomplete batch.
+    fn send<'a>(&'a mut self, text: &'a str) -> BoxFuture<'a, Result<(), LinkError>>;
+    /// The next line that the node says. Cancel safe.
+    fn next(&mut self) -> BoxFuture<'_, Result<Line, LinkError>>;
+    /// Ends the conversation in good order: the node's side sees the end of its input and leaves nothing behind.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Opens conversations. The seam for the kinds of links: ssh, local, later others and a simulated one.
+pub trait Connector: Send + Sync + 'static {
+    /// Connects, and answers once the node's shell has greeted.
+    fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Box<dyn Link>, LinkError>>;
+}
+
+/// What keeps a conversation's carrier alive, and ends it.
+pub(crate) trait Carrier: Send + 'static {
+    /// Ends the carrier; why it ended, as far as it can tell.
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// The line protocol over any pair of pipes.
+pub(crate) struct ShellLink<R, W> {
+    reader: BufReader<R>,
+    writer: Option<W>,
+    buffer: Vec<u8>,
+    carrier: Box<dyn Carrier>,
+}
+
+impl<R, W> fmt::Debug for ShellLink<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShellLink")
+    }
+}
+
+/// The command that a login shell is asked to run: read exactly our script from the input, then be it. One line, no
+/// characters that csh or fish read otherwise, and nothing of the script in any argv.
+pub(crate) fn bootstrap(nonce: &str) -> String {
+    format!("exec /bin/sh -c '{}' mainstay link {nonce}", bootstrap_words())
+}
+
+/// The same for a caller that needs no login shell.
+pub(crate) fn bootstrap_words() -> String {
+    format!("MAINSTAY=$(head -c {}); eval \"$MAINSTAY\"", protocol::SCRIPT.len())
+}
+
+impl<R, W> ShellLink<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    /// Sends the script and waits for its greeting.
+    pub(crate) async fn greet(
+        reader: R,
+        writer: W,
+        carrier: Box<dyn Carrier>,
+        nonce: &str,
+        patience: Duration,
+    ) -> Result<ShellLink<R, W>, LinkError> {
+        let mut link =
+            ShellLink { reader: BufReader::new(reader), writer: Some(writer), buffer: Vec::new(), carrier };
+        let greeting = async {
+            link.send(protocol::SCRIPT).await?;
+            loop {
+                match link.next().await? {
+                    Line::Greeting { nonce: said, version, .. } if said == nonce => {
+                        if version == protocol::VERSION {
+                            return Ok(());
+                        }
+                        return Err(LinkError::ShellUnusable(format!(
+                            "it speaks version {version} of the protocol"
+                        )));
+                    }
+                    Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
+                    // A banner, a motd, an rc file that echoes.
+                    _ => {}
+                }
+            }
+        };
+        match timeout(patience, greeting).await {
+            Ok(Ok(())) => Ok(link),
+            Ok(Err(LinkError::Lost(why))) => Err(LinkError::ShellUnusable(format!(
+                "the shell ended before it greeted ({why}); is the account's login shell usable, and /bin/sh there?"
+            ))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(LinkError::TimedOut("no greeting from the shell".into())),
+        }
+    }
+
+    async fn read_line(&mut self) -> Result<Line, LinkError> {
+        let lost = |error: &dyn fmt::Display| LinkError::Lost(error.to_string());
+        loop {
+            // A line that came in parts stays in the buffer when this call is dropped.
+            let room = protocol::MAX_LINE_BYTES - self.buffer.len();
+            let available = self.reader.fill_buf().await.map_err(|error| lost(&error))?;
+            if available.is_empty() {
+                return Err(lost(&"the node closed it"));
+            }
+            match available.iter().position(|&b| b == b'\n') {
+                Some(end) if end <= room => {
+                    self.buffer.extend_from_slice(&available[..end]);
+                    self.reader.consume(end + 1);
+                    let line = protocol::parse(&String::from_utf8_lossy(&self.buffer));
+                    self.buffer.clear();
+                    return Ok(line);
+                }
+                None if available.len() <= room => {
+                    let length = available.len();
+                    self.buffer.extend_from_slice(available);
+                    self.reader.consume(length);
+                }
+                Some(_) | None => return Err(lost(&"a line from the node was too long")),
+            }
+        }
+    }
+}
+
+impl<R, W> Link for ShellLink<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    fn send<'a>(&'a mut self, text: &'a str) -> BoxFuture<'a, Result<(), LinkError>> {
+        Box::pin(async move {
+            let Some(writer) = &mut self.writer else { return Err(LinkError::Lost("closed".into())) };
+            let sent = async {
+                writer.write_all(text.as_bytes()).await?;
+                writer.flush().await
+            };
+            sent.await.map_err(|error| LinkError::Lost(error.to_string()))
+        })
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Line, LinkError>> {
+        Box::pin(self.read_line())
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let ShellLink { mut reader, writer, carrier, .. } = *self;
+            drop(writer);
+            // The node's side ends at the end of its input; give it the time to end its helpers.
+            let mut nowhere = tokio::io::sink();
+            let _ = timeout(Duration::from_secs(1), tokio::io::copy(&mut reader, &mut nowhere)).await;
+            carrier.end().await;
+        })
+    }
+}

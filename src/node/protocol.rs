@@ -1,0 +1,366 @@
+//! The line protocol between the controller and the shell on a node. Pure: encoding and parsing, no I/O.
+//!
+//! To the node, each word quoted so that a shell takes it as it is:
+//!
+//! ```text
+//! OPEN root epoch                    take up the conversation; refused when a newer epoch has spoken
+//! BATCH epoch revision n             n steps follow, one a line, and END n; nothing is done before all is there
+//! LOOK token                         say again how everything is
+//! ```
+//!
+//! From the node:
+//!
+//! ```text
+//! MAINSTAY nonce version boot-id     the greeting; whatever comes before it is rubbish (a motd, an rc file)
+//! P id phase pid start restarts exit hash live age     how one process is; age in hundredths of a second
+//! G id                               there is nothing of this process
+//! B sum                              the hash of the bundle that is there, or -
+//! O                                  opened: all that is there has been said
+//! K token                            looked
+//! E id message                       a step that could not be done
+//! D revision done|locked|fenced e r  the batch's trailer
+//! X unusable|fenced why              this node can't be used like this
+//! ```
+//!
+//! **Invariant:** parsing is total: any line is one of these or [`Line::Rubbish`], and no line makes us panic.
+
+use crate::plan::step::{Action, Start, Step};
+
+/// Version of the protocol; the script says it in its greeting.
+pub const VERSION: &str = "1";
+
+/// Longest line that is read from a node, in bytes; a longer one ends the conversation.
+pub const MAX_LINE_BYTES: usize = 16 * 1024;
+
+/// The script that speaks the node's side, in POSIX sh.
+pub const SCRIPT: &str = include_str!("script.sh");
+
+/// Quotes a word for a POSIX shell, on one line: what comes out is read back as the same word, whatever it holds but NUL
+/// (which admit refuses). A newline is written with the variable NL, which the script sets.
+pub fn quote(word: &str) -> String {
+    let plain = |b: u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b',' | b'@' | b'%' | b'+' | b'=')
+    };
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    let mut quoted = String::with_capacity(word.len() + 2);
+    quoted.push('\'');
+    for c in word.chars() {
+        match c {
+            '\'' => quoted.push_str("'\\''"),
+            '\n' => quoted.push_str("'\"$NL\"'"),
+            '\0' => {}
+            _ => quoted.push(c),
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// The line that opens the conversation.
+pub fn open(root: &str, epoch: u64) -> String {
+    format!("OPEN {} {epoch}\n", quote(root))
+}
+
+/// The line that asks for everything again.
+pub fn look(token: u64) -> String {
+    format!("LOOK {token}\n")
+}
+
+/// A batch of steps with its frame. The revision has to be higher than the last batch's of this epoch.
+pub fn batch(epoch: u64, revision: u64, steps: &[Step]) -> String {
+    let mut text = format!("BATCH {epoch} {revision} {}\n", steps.len());
+    for step in steps {
+        text.push_str(&encode(&step.action));
+        text.push('\n');
+    }
+    text.push_str(&format!("END {}\n", steps.len()));
+    text
+}
+
+fn encode(action: &Action) -> String {
+    match action {
+        Action::Start { id, start } => encode_start("start", id, start),
+        Action::Restart { id, start } => encode_start("restart", id, start),
+        Action::Stop { id, stop } => format!("stop {id} {} {}", stop.signal.name(), stop.grace_seconds),
+        Action::Remove { id, stop } => format!("remove {id} {} {}", stop.signal.name(), stop.grace_seconds),
+        Action::Reload { id, signal, live } => format!("reload {id} {} {live}", signal.name()),
+        Action::Bundle { hash, text } => format!("bundle {hash} {}", quote(text)),
+    }
+}
+
+fn encode_start(word: &str, id: &str, start: &Start) -> String {
+    let env: Vec<String> =
+        start.env.iter().map(|(name, value)| format!("export {name}={}", quote(value))).collect();
+    let mut line = format!(
+        "{word} {id} {} {} {} {} {}",
+        start.hash,
+        start.live,
+        start.stop.signal.name(),
+        start.stop.grace_seconds,
+        quote(&env.join("; ")),
+    );
+    for argument in &start.command {
+        line.push(' ');
+        line.push_str(&quote(argument));
+    }
+    line
+}
+
+/// What a node says of one of its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodePhase {
+    /// It runs, under its supervisor.
+    Running,
+    /// It ended, and its supervisor waits before it starts it again.
+    Backoff,
+    /// It was asked to end.
+    Stopping,
+    /// It was stopped.
+    Stopped,
+    /// It runs, but its supervisor is gone.
+    Unsupervised,
+    /// It should be there by its record, but neither it nor its supervisor is.
+    Lost,
+    /// Its record is being written.
+    Busy,
+}
+
+/// The `P` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessLine {
+    /// The process's id.
+    pub id: String,
+    /// How it is.
+    pub phase: NodePhase,
+    /// Its pid, while there is one.
+    pub pid: Option<u32>,
+    /// How often it was started again since it was last told to run.
+    pub restarts: u64,
+    /// How it last ended: the exit status, or 128 + the signal.
+    pub exit: Option<i32>,
+    /// Hash of what it was started with.
+    pub hash: String,
+    /// Hash of what it was last told by a reload.
+    pub live: String,
+    /// Since when it has been like this, in milliseconds before now.
+    pub age_ms: u64,
+}
+
+/// How a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every step was taken up; those that could not be were told with [`Line::StepFailed`].
+    Done,
+    /// Another batch held the node's lock for too long; nothing was done.
+    Locked,
+    /// A newer controller has spoken to this node; nothing was done.
+    Fenced {
+        /// The newer epoch.
+        epoch: u64,
+        /// Its last revision.
+        revision: u64,
+    },
+}
+
+/// Something that a node said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// The script runs; it knows the nonce, so this is no echo of another time.
+    Greeting {
+        /// The nonce that the controller chose.
+        nonce: String,
+        /// The script's protocol version.
+        version: String,
+        /// Which boot of the machine this is.
+        boot: String,
+    },
+    /// How a process is.
+    Process(ProcessLine),
+    /// There is nothing of this process on the node.
+    Gone(String),
+    /// The bundle's hash; none when there is no bundle.
+    Bundle(Option<String>),
+    /// All that is there has been said.
+    Opened,
+    /// All that is there has been said again.
+    Looked(u64),
+    /// A step that could not be done.
+    StepFailed {
+        /// The process's id, or `bundle`.
+        id: String,
+        /// Why, for people.
+        message: String,
+    },
+    /// The trailer of a batch.
+    Done {
+        /// The batch's revision.
+        revision: u64,
+        /// How it ended.
+        verdict: Verdict,
+    },
+    /// A newer controller has spoken to this node.
+    Fenced(u64),
+    /// The node can't be used like this.
+    Unusable(String),
+    /// None of these.
+    Rubbish,
+}
+
+/// Reads one line, without its end.
+pub fn parse(line: &str) -> Line {
+    known(line).unwrap_or(Line::Rubbish)
+}
+
+fn known(line: &str) -> Option<Line> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    Some(match word {
+        "MAINSTAY" => {
+            let [nonce, version, boot] = words(rest)?;
+            Line::Greeting { nonce: nonce.into(), version: version.into(), boot: boot.into() }
+        }
+        "P" => {
+            let [id, phase, pid, _start, restarts, exit, hash, live, age] = words(rest)?;
+            let age: u64 = age.parse().ok()?;
+            Line::Process(ProcessLine {
+                id: id.into(),
+                phase: phase_of(phase)?,
+                pid: optional(pid)?,
+                restarts: restarts.parse().ok()?,
+                exit: optional(exit)?,
+                hash: hash.into(),
+                live: live.into(),
+                age_ms: age.checked_mul(10)?,
+            })
+        }
+        "G" => {
+            let [id] = words(rest)?;
+            Line::Gone(id.into())
+        }
+        "B" => {
+            let [sum] = words(rest)?;
+            Line::Bundle((sum != "-").then(|| sum.to_owned()))
+        }
+        "O" if rest.is_empty() => Line::Opened,
+        "K" => Line::Looked(rest.parse().ok()?),
+        "E" => {
+            let (id, message) = rest.split_once(' ')?;
+            Line::StepFailed { id: id.into(), message: printable(message) }
+        }
+        "D" => {
+            let mut rest = rest.split(' ');
+            let revision = rest.next()?.parse().ok()?;
+            let verdict = match (rest.next()?, rest.next(), rest.next()) {
+                ("done", None, None) => Verdict::Done,
+                ("locked", None, None) => Verdict::Locked,
+                ("fenced", Some(epoch), Some(revision)) => {
+                    Verdict::Fenced { epoch: epoch.parse().ok()?, revision: revision.parse().ok()? }
+                }
+                _ => return None,
+            };
+            Line::Done { revision, verdict }
+        }
+        "X" => match rest.split_once(' ')? {
+            ("fenced", epoch) => Line::Fenced(epoch.parse().ok()?),
+            ("unusable", why) => Line::Unusable(printable(why)),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn words<const N: usize>(text: &str) -> Option<[&str; N]> {
+    let all: Vec<&str> = text.split(' ').collect();
+    let fine = all.iter().all(|word| !word.is_empty() && word.len() <= 256);
+    if fine { all.try_into().ok() } else { None }
+}
+
+fn optional<T: std::str::FromStr>(word: &str) -> Option<Option<T>> {
+    if word == "-" { Some(None) } else { word.parse().ok().map(Some) }
+}
+
+fn phase_of(word: &str) -> Option<NodePhase> {
+    Some(match word {
+        "running" => NodePhase::Running,
+        "backoff" => NodePhase::Backoff,
+        "stopping" => NodePhase::Stopping,
+        "stopped" => NodePhase::Stopped,
+        "unsupervised" => NodePhase::Unsupervised,
+        "lost" => NodePhase::Lost,
+        "busy" => NodePhase::Busy,
+        _ => return None,
+    })
+}
+
+/// A node's words reach people's terminals, so no control characters, and not too many.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_quoted_word_is_read_back_as_it_was() {
+        for word in
+            ["", "a b", "'", "a'b\nc", "$(reboot)", "`x`;&|\\", "\"$HOME\"", "\n", "ä\r\t*?[", "-n", "\\n"]
+        {
+            for shell in ["dash", "bash"] {
+                let script = "NL='\n'; eval \"set -- $1\"; printf %s \"$1\"";
+                let output = Command::new(shell).args(["-c", script, "x", &quote(word)]).output().unwrap();
+                assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{shell}: {}", quote(word));
+            }
+            assert!(!quote(word).contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_the_script_says_is_understood() {
+        assert_eq!(
+            parse("P bc97-a running 71 33 2 137 h1 l1 150"),
+            Line::Process(ProcessLine {
+                id: "bc97-a".into(),
+                phase: NodePhase::Running,
+                pid: Some(71),
+                restarts: 2,
+                exit: Some(137),
+                hash: "h1".into(),
+                live: "l1".into(),
+                age_ms: 1500,
+            })
+        );
+        assert_eq!(
+            parse("D 7 fenced 9 3"),
+            Line::Done { revision: 7, verdict: Verdict::Fenced { epoch: 9, revision: 3 } }
+        );
+        assert_eq!(parse("B -"), Line::Bundle(None));
+        assert_eq!(parse("O"), Line::Opened);
+        assert_eq!(parse("E x can't"), Line::StepFailed { id: "x".into(), message: "can't".into() });
+    }
+
+    #[test]
+    fn a_motd_is_rubbish() {
+        for line in [
+            "",
+            "Welcome to Debian",
+            "P",
+            "P a b",
+            "D x done",
+            "P a running 1 1 1 1 h l 99999999999999999999",
+            "O O",
+        ] {
+            assert_eq!(parse(line), Line::Rubbish, "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_the_parser_panic(line in "[PGBOKEDX]?[ ]?.{0,80}") {
+            let _ = parse(&line);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+#!/bin/sh
+# What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh (dash,
+# busybox ash, bash), setsid, flock, tail, grep, sleep. Nothing of it is installed: it comes over the connection, and a
+# supervisor carries it in its environment.
+#
+# The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout) or
+# run (one process's supervisor, or its stopping). The variable MAINSTAY holds this text.
+#
+# One directory a process, $ROOT/p/ID:
+#   lock  held by the one supervisor, and by the process itself until rec says who it is
+#   rec   one line: 1 PHASE BOOT SUP SUPSTART PID START RESTARTS HASH EXIT SINCE .   (the dot: completely written)
+#   live  hash of what the process was last told by a reload
+#   log   its stdout and stderr
+# In $ROOT: events (a line with the id after each change of a rec), fence (the newest EPOCH REVISION), lock, bundle.json.
+#
+# A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session and
+# what carries its tag in the environment.
+set -f
+# shellcheck disable=SC2034 # the controller's quoting names it
+NL='
+'
+IFS= read -r BOOT </proc/sys/kernel/random/boot_id
+
+# Hundredths of a second since boot: a clock that no one sets.
+now() {
+  read -r _up _ </proc/uptime
+  UP=$((${_up%.*} * 100 + 1${_up#*.} - 100))
+}
+
+# PID -> SS (start time), SID (session), ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
+# The name in the middle may hold anything, so what counts is after the last ") ".
+st() {
+  _s='' SS='' SID='' ME=''
+  { while IFS= read -r _l || [ -n "$_l" ]; do _s="$_s $_l"; done <"/proc/$1/stat"; } 2>/dev/null || return 1
+  ME=${_s%% (*} ME=${ME# }
+  # shellcheck disable=SC2086 # split into fields
+  set -- ${_s##*) }
+  SID=${4:-} SS=${20:-}
+  case ${1:-} in '' | Z | X | x) return 1 ;; esac
+}
+
+# PID START: is it that very process, and alive?
+alive() { [ "$1" != - ] && st "$1" && [ "$SS" = "$2" ]; }
+
+nap() { # milliseconds
+  _ms=$(($1 % 1000 + 1000))
+  sleep "$(($1 / 1000)).${_ms#1}" 9>&-
+}
+
+# Reads $d/rec. 1: there is none. 2: it is being written.
+load() {
+  phase='' boot='' sup=- sups=- pid=- pids=- restarts=0 hash=- exit=- since=0 _dot=''
+  { read -r _v phase boot sup sups pid pids restarts hash exit since _dot <"$d/rec"; } 2>/dev/null
+  [ "$_dot" = . ] && return 0
+  [ -e "$d/rec" ] && return 2
+  return 1
+}
+
+# Writes $d/rec, then rings.
+put() {
+  printf '1 %s %s %s %s %s %s %s %s %s %s .\n' "$phase" "$BOOT" "$sup" "$sups" "$pid" "$pids" \
+    "$restarts" "$hash" "$exit" "$since" >"$d/rec" && printf '%s\n' "$id" >>"$ROOT/events"
+}
+
+# ---- one process: start, restart, stop, remove -------------------------------------------------------------------
+
+# Sets M to the live processes of the session that PID START leads or led, and those that carry this process's tag.
+members() {
+  M=''
+  # A stranger may have our old pid by now; then the session of that number is the stranger's.
+  _own=1
+  st "$1"
+  [ -z "$SS" ] || [ "$SS" = "$2" ] || _own=''
+  set +f
+  if [ -n "$_own" ] && [ "$1" != - ]; then
+    for _p in /proc/[0-9]*; do
+      st "${_p#/proc/}" && [ "$SID" = "$1" ] && M="$M ${_p#/proc/}"
+    done
+  fi
+  # shellcheck disable=SC2013 # paths in /proc hold no blanks
+  for _p in $(grep -lF "MAINSTAY_TAG=$d/." /proc/[0-9]*/environ 2>/dev/null 9>&-); do
+    _p=${_p#/proc/} _p=${_p%/environ}
+    st "$_p" && M="$M $_p"
+  done
+  set -f
+}
+
+# Kills what is left of the tree of PID START.
+sweep() {
+  _tries=0
+  while members "$1" "$2" && [ -n "$M" ] && [ $_tries -lt 50 ]; do
+    # shellcheck disable=SC2086 # a list of pids
+    kill -KILL $M 2>/dev/null
+    _tries=$((_tries + 1))
+    nap 10
+  done
+}
+
+# Ends the tree of PID START: the signal, the grace, then KILL.
+halt() {
+  if alive "$1" "$2"; then
+    kill "-$sig" "-$1" 2>/dev/null || kill "-$sig" "$1" 2>/dev/null
+    now
+    _end=$((UP + grace * 100)) _step=5
+    while [ $UP -lt $_end ]; do
+      if ! alive "$1" "$2"; then
+        members "$1" "$2"
+        [ -n "$M" ] || break
+      fi
+      nap $_step
+      [ $_step -ge 100 ] || _step=$((_step * 2))
+      now
+    done
+  fi
+  sweep "$1" "$2"
+}
+
+# In a child of the supervisor: says who it is, then becomes the process. It keeps the lock until rec names it, so that
+# whoever takes the lock after a killed supervisor sees what runs.
+launch() {
+  st self
+  pid=$ME pids=$SS phase=running
+  put || exit 125
+  exec 9>&- </dev/null >>"$d/log" 2>&1
+  cd "$HOME" 2>/dev/null || cd / || exit 125
+  # setsid takes the session in place, for this child leads no group: the pid stays. From here on no variable of ours
+  # is read, for the service's environment may hold one of the same name.
+  set -- "$SETSID" "$@"
+  export MAINSTAY_TAG="$d/." MAINSTAY_BUNDLE="$ROOT/bundle.json"
+  unset MAINSTAY SETSID
+  eval "unset MAINSTAY_ENV; $MAINSTAY_ENV"
+  exec "$@"
+}
+
+supervise() {
+  restarts=0 delay=0 exit=-
+  while :; do
+    now
+    since=$UP
+    [ "$restarts" = 0 ] || rotate
+    # In the foreground: a shell makes what it starts with & ignore INT and QUIT for ever.
+    (launch "$@")
+    _exit=$?
+    load
+    sweep "$pid" "$pids"
+    now
+    [ $((UP - since)) -lt 1000 ] || delay=0
+    restarts=$((restarts + 1)) phase=backoff pid=- pids=- exit=$_exit since=$UP
+    put
+    [ $delay = 0 ] || nap $delay
+    # At once, then 0.1 s, doubling to 30 s; a run of 10 s starts over.
+    delay=$((delay * 2))
+    [ $delay != 0 ] || delay=100
+    [ $delay -le 30000 ] || delay=30000
+  done
+}
+
+rotate() {
+  _size=$(wc -c <"$d/log" 9>&-)
+  [ "${_size:-0}" -lt 10485760 ] || mv -f "$d/log" "$d/log.1" 9>&-
+}
+
+# OP ID HASH SIGNAL GRACE ARGV…, in a session of its own.
+run() {
+  op=$1 id=$2 want=$3 sig=$4 grace=$5
+  shift 5
+  d=$ROOT/p/$id
+  if [ "$op" != start ] && load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then kill -KILL "$sup"; fi
+  exec 9>>"$d/lock"
+  case $op in
+    start) flock -n 9 || exit 0 ;;
+    *) flock -w 10 9 || exit 1 ;;
+  esac
+  load
+  [ "$boot" = "$BOOT" ] || pid=- pids=-
+  if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
+  _pid=$pid _pids=$pids
+  st self
+  sup=$ME sups=$SS
+  if [ "$op" != start ]; then
+    now
+    phase=stopping since=$UP
+    put || exit 1
+    halt "$_pid" "$_pids"
+  fi
+  case $op in
+    start | restart) hash=$want; supervise "$@" ;;
+    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
+    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
+  esac
+}
+
+# ---- the link ----------------------------------------------------------------------------------------------------
+
+# Says how a process is, from its record and from what is alive.
+show() {
+  id=$1 d=$ROOT/p/$1
+  _tries=0
+  while load; [ $? = 2 ]; do
+    _tries=$((_tries + 1))
+    [ $_tries -lt 20 ] || break
+  done
+  if [ -z "$phase" ]; then
+    if [ -e "$d/rec" ]; then printf 'P %s busy - - 0 - - - 0\n' "$id"; else printf 'G %s\n' "$id"; fi
+    return
+  fi
+  if [ "$boot" != "$BOOT" ]; then
+    case $phase in stopped) ;; *) phase=lost ;; esac
+    pid=- pids=-
+  elif [ "$phase" != stopped ]; then
+    if alive "$pid" "$pids"; then
+      alive "$sup" "$sups" || phase=unsupervised
+    elif alive "$sup" "$sups"; then
+      [ "$phase" != running ] || phase=backoff
+    else
+      phase=lost
+    fi
+  fi
+  live=-
+  { read -r live <"$d/live"; } 2>/dev/null
+  now
+  printf 'P %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
+    $((UP - since))
+}
+
+look() {
+  set +f
+  for _dir in "$ROOT"/p/*; do
+    [ -d "$_dir" ] && show "${_dir##*/}"
+  done
+  set -f
+  _sum=-
+  { read -r _sum <"$ROOT/bundle.sum"; } 2>/dev/null
+  printf 'B %s\n' "$_sum"
+}
+
+relay() {
+  while read -r _id; do
+    case $_id in '' | .* | *[!A-Za-z0-9._-]*) ;; *) show "$_id" ;; esac
+  done
+}
+
+# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. Under the node's lock.
+fence() {
+  _e=0 _r=0
+  { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
+  if [ "$1" -lt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -lt "${_r:-0}" ]; }; then
+    return 1
+  fi
+  printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
+}
+
+lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
+unlock() { exec 7>&-; }
+
+# ROOT EPOCH
+open() {
+  ROOT=$1
+  case $ROOT in /*) ;; *) ROOT=$HOME/$ROOT ;; esac
+  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! { : >>"$ROOT/events"; }; then
+    printf 'X unusable no directory %s\n' "$ROOT"
+    return
+  fi
+  lock || { printf 'X unusable the lock of %s is taken\n' "$ROOT"; return; }
+  if ! fence "$2" 0; then
+    # The same epoch may come back with a later revision on record; only a newer epoch refuses it.
+    if [ "$2" -lt "$_e" ]; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
+  fi
+  _at=$(wc -c <"$ROOT/events" 7>&-)
+  if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
+  unlock
+  look
+  # After the offset was taken and before it is followed, so that no change falls between.
+  case $(tail --version 2>/dev/null) in
+    *GNU*) tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay & ;;
+    *) tail -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay & ;;
+  esac
+  printf 'O\n'
+}
+
+# What one step has to say.
+tell() { printf 'E %s %s\n' "$id" "$1"; }
+
+# ARGV… of run, in a session of its own. setsid -f rather than &, see supervise; a busybox setsid has no -f.
+spawn() {
+  waiting="$waiting $id:$boot:$sup:$sups"
+  # shellcheck disable=SC2016 # the new shell reads it
+  if [ -n "$FORK" ]; then
+    "$SETSID" -f /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&-
+  else
+    "$SETSID" /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&- &
+  fi
+}
+
+# One line of a batch, as words.
+step() {
+  op=$1 id=$2
+  d=$ROOT/p/$2
+  load
+  case $op in
+    start | restart)
+      # ID HASH LIVE SIGNAL GRACE ENV ARGV…
+      if [ "$op" = start ] && [ "$boot" = "$BOOT" ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; }; then return; fi
+      if ! mkdir -p "$d" || ! printf '%s\n' "$4" >"$d/live"; then tell "can't write $d"; return; fi
+      _hash=$3 _sig=$5 _grace=$6
+      export MAINSTAY_ENV="$7"
+      shift 7
+      spawn "$op" "$id" "$_hash" "$_sig" "$_grace" "$@"
+      ;;
+    stop | remove)
+      # ID SIGNAL GRACE
+      [ -d "$d" ] || return
+      export MAINSTAY_ENV=
+      spawn "$op" "$id" - "$3" "$4"
+      ;;
+    reload)
+      # ID SIGNAL LIVE
+      if [ "$boot" = "$BOOT" ] && alive "$pid" "$pids" && kill "-$3" "$pid"; then
+        printf '%s\n' "$4" >"$d/live"
+      else
+        tell "it is not running, so it was not told"
+      fi
+      ;;
+    bundle)
+      # HASH TEXT
+      if printf '%s' "$3" >"$ROOT/bundle.new" && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
+        printf '%s\n' "$2" >"$ROOT/bundle.sum"
+      else
+        tell "can't write $ROOT/bundle.json"
+      fi
+      ;;
+    *) tell "unknown step $op" ;;
+  esac
+}
+
+# Waits until each supervisor that was just started has said so in its record, 5 s at most: a disk may be full.
+settle() {
+  now
+  _until=$((UP + 500)) _pause=2
+  while [ -n "$waiting" ]; do
+    _left=''
+    for _was in $waiting; do
+      id=${_was%%:*}
+      d=$ROOT/p/$id
+      load
+      [ $? = 1 ] && [ "${_was#*:}" != ":-:-" ] && continue
+      [ "$_dot" = . ] && [ "$boot:$sup:$sups" != "${_was#*:}" ] && continue
+      _left="$_left $_was"
+    done
+    waiting=$_left
+    now
+    if [ -n "$waiting" ] && [ $UP -ge $_until ]; then
+      for _was in $waiting; do
+        id=${_was%%:*}
+        tell "its supervisor did not report within 5 s; is the disk full?"
+      done
+      return
+    fi
+    [ -z "$waiting" ] || nap $_pause
+    [ $_pause -ge 20 ] || _pause=$((_pause * 2))
+  done
+}
+
+# EPOCH REVISION COUNT; the steps follow, then END COUNT. Nothing is done before all of it is here.
+batch() {
+  epoch=$1 revision=$2 count=$3 _n=0 _line=''
+  while IFS= read -r _line; do
+    case $_line in "END $count") [ $_n -eq "$count" ] && break ;; esac
+    _n=$((_n + 1))
+    eval "L$_n=\$_line"
+    _line=''
+  done
+  [ "$_line" = "END $count" ] || exit 3
+  lock || { printf 'D %s locked\n' "$revision"; return; }
+  if fence "$epoch" "$revision"; then
+    waiting='' _n=0
+    while [ $_n -lt "$count" ]; do
+      _n=$((_n + 1))
+      eval "eval \"step \$L$_n\""
+    done
+    settle
+    unlock
+    _n=0
+    while [ $_n -lt "$count" ]; do
+      _n=$((_n + 1))
+      eval "_line=\$L$_n"
+      case $_line in "bundle "*) ;; *) _line=${_line#* }; show "${_line%% *}" ;; esac
+    done
+    printf 'D %s done\n' "$revision"
+  else
+    unlock
+    printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
+  fi
+}
+
+link() {
+  unset SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK SSH_ORIGINAL_COMMAND
+  for _tool in setsid flock tail grep sleep wc mkdir mv rm; do
+    command -v "$_tool" >/dev/null 2>&1 || { printf 'X unusable %s is missing\n' "$_tool"; exit 1; }
+  done
+  [ -d "${HOME:-}" ] || { printf 'X unusable HOME is no directory\n'; exit 1; }
+  export MAINSTAY SETSID
+  SETSID=$(command -v setsid)
+  FORK=''
+  "$SETSID" -f true 2>/dev/null && FORK=1
+  printf 'MAINSTAY %s 1 %s\n' "$1" "$BOOT"
+  while IFS= read -r _line; do
+    eval "set -- $_line"
+    case $1 in
+      OPEN) open "$2" "$3" ;;
+      BATCH) batch "$2" "$3" "$4" ;;
+      LOOK) look; printf 'K %s\n' "$2" ;;
+      *) printf 'X unusable unknown line %s\n' "$1" ;;
+    esac
+  done
+  # The controller is gone: end the relay and its tail, which are what is left of this group.
+  st self
+  [ "$SID" != "$ME" ] || kill -TERM 0
+}
+
+case $1 in
+  link) link "$2" ;;
+  run) ROOT=$2; shift 2; run "$@" ;;
+esac

@@ -1,0 +1,14 @@
+//! The decision: what should be, what was seen → steps, and holds that say why nothing is done.
+//!
+//! [`place::place`] decides for all nodes together which Process objects should exist; [`node::plan`] decides for one node what to
+//! do there now. Both are pure, synchronous and total: no I/O, no clock, no randomness, no logging. Time and attempts are
+//! inputs. The same world gives the same plan, whatever the order of its documents.
+//!
+//! **Invariant:** unknown is not absent. What was not seen is neither stopped, started nor deleted.
+//! **Absent here:** doing. [`crate::reconcile`] carries steps out and offers no choices.
+
+pub mod node;
+pub mod place;
+pub mod render;
+pub mod step;
+pub mod world;

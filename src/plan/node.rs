@@ -1,0 +1,157 @@
+//! One node: desired against seen.
+
+use super::step::{Action, Hold, NodePlan, Reason, Step};
+use super::world::{DesiredProcess, NodeWorld, Phase, ProcessSighting};
+use crate::model::kinds::StopSpec;
+
+/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, restart, start: configuration
+/// before what reads it, and what frees a port before what wants one.
+pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
+    let mut plan = NodePlan::default();
+    if !world.seen.complete {
+        plan.holds = world.desired.processes.keys().map(|id| (id.clone(), Hold::NodeUnknown)).collect();
+        return plan;
+    }
+    if let Some((hash, text)) = &world.desired.bundle
+        && world.seen.bundle.as_ref() != Some(hash)
+    {
+        let action = Action::Bundle { hash: hash.clone(), text: text.clone() };
+        plan.steps.push(Step { action, reason: Reason::LiveChanged });
+    }
+    for (id, process) in &world.desired.processes {
+        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable);
+        settle(&mut plan, world, id, verdict);
+    }
+    for (id, seen) in &world.seen.processes {
+        if !world.desired.processes.contains_key(id) {
+            let verdict = match seen.phase {
+                Phase::Stopping => Verdict::Hold(Hold::Stopping),
+                Phase::Running
+                | Phase::Backoff
+                | Phase::Stopped
+                | Phase::Unsupervised
+                | Phase::Lost
+                | Phase::Busy => remove(id, StopSpec::default(), Reason::Undeclared),
+            };
+            settle(&mut plan, world, id, verdict);
+        }
+    }
+    plan.steps.sort_by_key(|step| (rank(&step.action), step.action.process().map(str::to_owned)));
+    plan
+}
+
+enum Verdict {
+    Fine,
+    Do(Step),
+    Hold(Hold),
+}
+
+/// Adds a verdict to the plan, unless the same was tried and it is too early to try again.
+fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict) {
+    match verdict {
+        Verdict::Fine => plan.converged.push(id.to_owned()),
+        Verdict::Hold(hold) => {
+            plan.holds.insert(id.to_owned(), hold);
+        }
+        Verdict::Do(step) => match world.attempts.get(id) {
+            Some(attempt) if attempt.not_before_ms > world.now_ms => {
+                let until_ms = attempt.not_before_ms;
+                plan.holds.insert(id.to_owned(), Hold::BackingOff { until_ms, why: attempt.why.clone() });
+                plan.wake_at_ms = Some(plan.wake_at_ms.map_or(until_ms, |at| at.min(until_ms)));
+            }
+            Some(_) | None => plan.steps.push(step),
+        },
+    }
+}
+
+fn remove(id: &str, stop: StopSpec, reason: Reason) -> Verdict {
+    Verdict::Do(Step { action: Action::Remove { id: id.to_owned(), stop }, reason })
+}
+
+fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable: bool) -> Verdict {
+    let id = &process.id;
+    match (seen, process.deleting, process.running) {
+        (None, true, _) | (None, false, false) => Verdict::Fine,
+        (None, false, true) => start(process, Reason::Absent, schedulable),
+        (Some(seen), true, _) => match seen.phase {
+            Phase::Stopping => Verdict::Hold(Hold::Stopping),
+            Phase::Running
+            | Phase::Backoff
+            | Phase::Stopped
+            | Phase::Unsupervised
+            | Phase::Lost
+            | Phase::Busy => remove(id, process.stop.clone(), Reason::Deleted),
+        },
+        (Some(seen), false, false) => match seen.phase {
+            Phase::Stopped | Phase::Lost => Verdict::Fine,
+            Phase::Stopping => Verdict::Hold(Hold::Stopping),
+            Phase::Busy => Verdict::Hold(Hold::Busy),
+            Phase::Running | Phase::Backoff | Phase::Unsupervised => Verdict::Do(Step {
+                action: Action::Stop { id: id.clone(), stop: process.stop.clone() },
+                reason: Reason::NotWanted,
+            }),
+        },
+        (Some(seen), false, true) => match seen.phase {
+            Phase::Stopping => Verdict::Hold(Hold::Stopping),
+            Phase::Busy => Verdict::Hold(Hold::Busy),
+            Phase::Stopped => start(process, Reason::Stopped, schedulable),
+            Phase::Lost => start(process, Reason::Lost, schedulable),
+            Phase::Unsupervised => restart(process, Reason::Unsupervised, schedulable),
+            Phase::Running | Phase::Backoff => keep(process, seen, schedulable),
+        },
+    }
+}
+
+/// It is there and should be: is it what should be there?
+fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> Verdict {
+    let start = match &process.start {
+        Ok(start) => start,
+        Err(why) => return Verdict::Hold(Hold::Invalid(why.clone())),
+    };
+    if start.hash != seen.hash {
+        return restart(process, Reason::Changed, schedulable);
+    }
+    if seen.phase != Phase::Running {
+        return Verdict::Hold(Hold::Restarting);
+    }
+    match process.reload {
+        Some(signal) if start.live != seen.live => Verdict::Do(Step {
+            action: Action::Reload { id: process.id.clone(), signal, live: start.live.clone() },
+            reason: Reason::LiveChanged,
+        }),
+        Some(_) | None => Verdict::Fine,
+    }
+}
+
+fn start(process: &DesiredProcess, reason: Reason, schedulable: bool) -> Verdict {
+    match &process.start {
+        _ if !schedulable => Verdict::Hold(Hold::Cordoned),
+        Err(why) => Verdict::Hold(Hold::Invalid(why.clone())),
+        Ok(start) => Verdict::Do(Step {
+            action: Action::Start { id: process.id.clone(), start: start.clone() },
+            reason,
+        }),
+    }
+}
+
+fn restart(process: &DesiredProcess, reason: Reason, schedulable: bool) -> Verdict {
+    match &process.start {
+        _ if !schedulable => Verdict::Hold(Hold::Cordoned),
+        Err(why) => Verdict::Hold(Hold::Invalid(why.clone())),
+        Ok(start) => Verdict::Do(Step {
+            action: Action::Restart { id: process.id.clone(), start: start.clone() },
+            reason,
+        }),
+    }
+}
+
+const fn rank(action: &Action) -> u8 {
+    match action {
+        Action::Bundle { .. } => 0,
+        Action::Remove { .. } => 1,
+        Action::Stop { .. } => 2,
+        Action::Reload { .. } => 3,
+        Action::Restart { .. } => 4,
+        Action::Start { .. } => 5,
+    }
+}

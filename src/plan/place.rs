@@ -1,0 +1,321 @@
+//! All nodes together: which Process objects should exist, and which objects that are being deleted can go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::world::World;
+use crate::model::id::process_id;
+use crate::model::kinds::{ProcessSpec, ServiceSpec};
+use crate::model::meta::{Key, Kind, OwnerReference};
+use crate::model::{Document, Metadata, Spec};
+
+/// What to do in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PlaceAction {
+    /// Make a process.
+    Create(Document),
+    /// Decide that an object goes; it stays until what it stands for is gone.
+    MarkDeleting(Key),
+    /// Take an object out: nothing of it is left.
+    Finalize(Key),
+}
+
+/// A step and why it is taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlaceStep {
+    /// What to do.
+    pub action: PlaceAction,
+    /// Why.
+    pub reason: PlaceReason,
+}
+
+/// Why a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceReason {
+    /// The service's placement wants a process there.
+    Placed,
+    /// The service's placement does not want it (there) any more.
+    NotPlaced,
+    /// What it belongs to is being deleted.
+    OwnerDeleted,
+    /// Its node was seen without it, or nothing refers to it any more.
+    Clean,
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlaceHold {
+    /// A deletion waits for this.
+    WaitsFor(Key),
+    /// A deletion waits for the process's node to be seen.
+    NodeUnknown(Key),
+    /// No node can take the service's processes.
+    NoNode {
+        /// How many could not be placed.
+        missing: u32,
+    },
+}
+
+impl fmt::Display for PlaceHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlaceHold::WaitsFor(key) => write!(f, "its deletion waits for {key}"),
+            PlaceHold::NodeUnknown(node) => write!(f, "its deletion waits for {node} to be seen"),
+            PlaceHold::NoNode { missing } => write!(f, "no node can take {missing} of its processes"),
+        }
+    }
+}
+
+/// What to do in the store now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Placement {
+    /// In this order.
+    pub steps: Vec<PlaceStep>,
+    /// By object.
+    pub holds: BTreeMap<Key, PlaceHold>,
+}
+
+/// Which Process objects should exist, and what can be taken out.
+pub fn place(world: &World<'_>) -> Placement {
+    let mut placement = Placement::default();
+    for (key, document) in world.documents.of_kind(Kind::Service) {
+        if let Spec::Service(service) = &document.spec
+            && !document.is_deleting()
+        {
+            place_service(world, key, document, service, &mut placement);
+        }
+    }
+    cascade(world, &mut placement);
+    finalize(world, &mut placement);
+    placement
+}
+
+fn place_service(
+    world: &World<'_>,
+    key: &Key,
+    document: &Document,
+    service: &ServiceSpec,
+    placement: &mut Placement,
+) {
+    let instance = key.namespace.as_str();
+    let current: BTreeMap<&str, &ProcessSpec> = world
+        .documents
+        .processes_of(instance, &key.name)
+        .filter(|(process, _)| is_owned(process, &key.name))
+        .map(|(process, spec)| (process.metadata.name.as_str(), spec))
+        .collect();
+    let wanted = match (&service.nodes, service.replicas) {
+        (Some(nodes), _) => on_each(world, key, nodes),
+        (None, Some(replicas)) => {
+            let (wanted, missing) = spread(world, key, service, replicas, &current);
+            if missing > 0 {
+                placement.holds.insert(key.clone(), PlaceHold::NoNode { missing });
+            }
+            wanted
+        }
+        (None, None) => BTreeMap::new(),
+    };
+    for id in current.keys() {
+        let process = Key::within(Kind::Process, instance, *id);
+        if !wanted.contains_key(*id) && world.documents.live(&process).is_some() {
+            let action = PlaceAction::MarkDeleting(process);
+            placement.steps.push(PlaceStep { action, reason: PlaceReason::NotPlaced });
+        }
+    }
+    for (id, node) in wanted {
+        let process = Key::within(Kind::Process, instance, id.as_str());
+        match world.documents.get(&process) {
+            Some(existing) if existing.is_deleting() => {
+                // Made again once the old one is gone from its node, so that there are never two.
+                placement.holds.insert(key.clone(), PlaceHold::WaitsFor(process));
+            }
+            Some(_) => {}
+            None => {
+                let metadata = Metadata {
+                    name: id,
+                    namespace: instance.to_owned(),
+                    owner_references: vec![OwnerReference {
+                        kind: Kind::Service,
+                        name: key.name.clone(),
+                        uid: document.metadata.uid.clone(),
+                    }],
+                    ..Metadata::default()
+                };
+                let spec = Spec::Process(ProcessSpec { service: key.name.clone(), node, running: None });
+                let action = PlaceAction::Create(Document { metadata, spec });
+                placement.steps.push(PlaceStep { action, reason: PlaceReason::Placed });
+            }
+        }
+    }
+}
+
+fn is_owned(process: &Document, service: &str) -> bool {
+    process.metadata.owner_references.iter().any(|owner| owner.kind == Kind::Service && owner.name == service)
+}
+
+/// One process on each of these nodes, by process id.
+fn on_each(world: &World<'_>, service: &Key, nodes: &[String]) -> BTreeMap<String, String> {
+    nodes
+        .iter()
+        .filter(|node| {
+            world.documents.live(&Key::within(Kind::Node, &*service.namespace, node.as_str())).is_some()
+        })
+        .map(|node| (process_id(&service.namespace, &service.name, node, 0), node.clone()))
+        .collect()
+}
+
+/// `replicas` processes: those that are well placed stay, the others go where there are the fewest of this service, then
+/// the fewest of all, then by name. Answers what is wanted and how many found no node.
+fn spread(
+    world: &World<'_>,
+    key: &Key,
+    service: &ServiceSpec,
+    replicas: u32,
+    current: &BTreeMap<&str, &ProcessSpec>,
+) -> (BTreeMap<String, String>, u32) {
+    let instance = key.namespace.as_str();
+    // Matching nodes, and whether they take something new.
+    let mut nodes: BTreeMap<&str, bool> = BTreeMap::new();
+    for (node_key, node) in world.documents.within(Kind::Node, instance) {
+        let matches =
+            service.node_selector.iter().all(|(name, value)| node.metadata.labels.get(name) == Some(value));
+        if matches && !node.is_deleting() {
+            let open = world.documents.node(node_key).is_some_and(|node| node.status != Some(false));
+            nodes.insert(&node_key.name, open);
+        }
+    }
+    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
+    let mut of_service: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut of_all: BTreeMap<&str, u32> = BTreeMap::new();
+    for node in nodes.keys() {
+        let count = world.documents.processes_on(instance, node).count();
+        of_all.insert(node, u32::try_from(count).unwrap_or(u32::MAX));
+    }
+    for (id, process) in current {
+        let is_live = world.documents.live(&Key::within(Kind::Process, instance, *id)).is_some();
+        if is_live && nodes.contains_key(process.node.as_str()) {
+            wanted.insert((*id).to_owned(), process.node.clone());
+            *of_service.entry(&process.node).or_default() += 1;
+        }
+    }
+    while wanted.len() > replicas as usize {
+        // From where there are the most.
+        let fullest = of_service.iter().max_by_key(|(node, count)| (**count, **node)).map(|(node, _)| *node);
+        let Some(node) = fullest else { break };
+        let Some(id) = wanted.iter().filter(|(_, at)| *at == node).map(|(id, _)| id.clone()).next_back()
+        else {
+            break;
+        };
+        wanted.remove(&id);
+        if let Some(count) = of_service.get_mut(node) {
+            *count -= 1;
+        }
+    }
+    while wanted.len() < replicas as usize {
+        let emptiest = nodes
+            .iter()
+            .filter(|(_, open)| **open)
+            .map(|(node, _)| {
+                let count = of_service.get(node).copied().unwrap_or(0);
+                (count, of_all.get(node).copied().unwrap_or(0).saturating_add(count), *node)
+            })
+            .min();
+        let Some((_, _, node)) = emptiest else { break };
+        // The first ordinal that is free, counting those that are still going.
+        let id = (0u32..)
+            .map(|ordinal| process_id(instance, &key.name, node, ordinal))
+            .find(|id| !wanted.contains_key(id) && !current.contains_key(id.as_str()));
+        let Some(id) = id else { break };
+        wanted.insert(id, node.to_owned());
+        *of_service.entry(node).or_default() += 1;
+    }
+    let missing = replicas.saturating_sub(u32::try_from(wanted.len()).unwrap_or(u32::MAX));
+    (wanted, missing)
+}
+
+/// What belongs to something that is going, goes.
+fn cascade(world: &World<'_>, placement: &mut Placement) {
+    let documents = world.documents;
+    let going: BTreeSet<Key> = placement
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            PlaceAction::MarkDeleting(key) => Some(key.clone()),
+            PlaceAction::Create(_) | PlaceAction::Finalize(_) => None,
+        })
+        .collect();
+    let gone = |key: &Key| documents.live(key).is_none();
+    for (key, document) in documents.iter() {
+        if !key.kind.is_namespaced() || document.is_deleting() || going.contains(key) {
+            continue;
+        }
+        let instance = Key::cluster(Kind::Instance, &*key.namespace);
+        let orphaned = gone(&instance)
+            || match &document.spec {
+                Spec::Process(process) => {
+                    gone(&Key::within(Kind::Service, &*key.namespace, &*process.service))
+                        || gone(&Key::within(Kind::Node, &*key.namespace, &*process.node))
+                }
+                Spec::Instance(_)
+                | Spec::Tenant(_)
+                | Spec::User(_)
+                | Spec::Integration(_)
+                | Spec::ServiceType(_)
+                | Spec::Node(_)
+                | Spec::Service(_)
+                | Spec::Event(_) => false,
+            };
+        if orphaned {
+            let action = PlaceAction::MarkDeleting(key.clone());
+            placement.steps.push(PlaceStep { action, reason: PlaceReason::OwnerDeleted });
+        }
+    }
+}
+
+/// What is going and has nothing left, is taken out.
+fn finalize(world: &World<'_>, placement: &mut Placement) {
+    let documents = world.documents;
+    for (key, document) in documents.iter() {
+        if !document.is_deleting() {
+            continue;
+        }
+        let instance = key.namespace.as_str();
+        let hold = match &document.spec {
+            Spec::Process(process) => {
+                let node = Key::within(Kind::Node, instance, &*process.node);
+                match world.seen.get(&(instance.to_owned(), process.node.clone())) {
+                    _ if documents.get(&node).is_none() => None,
+                    Some(seen) if seen.complete && !seen.processes.contains_key(&key.name) => None,
+                    Some(seen) if seen.complete => Some(PlaceHold::WaitsFor(node)),
+                    Some(_) | None => Some(PlaceHold::NodeUnknown(node)),
+                }
+            }
+            Spec::Service(_) => waits(documents.processes_of(instance, &key.name)),
+            Spec::Node(_) => waits(documents.processes_on(instance, &key.name)),
+            Spec::Instance(_) => documents
+                .iter()
+                .find(|(other, _)| other.kind.is_namespaced() && other.namespace == key.name)
+                .map(|(other, _)| PlaceHold::WaitsFor(other.clone())),
+            Spec::Tenant(_)
+            | Spec::User(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Event(_) => None,
+        };
+        match hold {
+            Some(hold) => {
+                placement.holds.insert(key.clone(), hold);
+            }
+            None => {
+                let action = PlaceAction::Finalize(key.clone());
+                placement.steps.push(PlaceStep { action, reason: PlaceReason::Clean });
+            }
+        }
+    }
+}
+
+fn waits<'a>(
+    mut processes: impl Iterator<Item = (&'a std::sync::Arc<Document>, &'a ProcessSpec)>,
+) -> Option<PlaceHold> {
+    processes.next().map(|(process, _)| PlaceHold::WaitsFor(process.key()))
+}

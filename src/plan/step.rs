@@ -1,0 +1,196 @@
+//! What a plan is made of: steps with reasons, and holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::model::kinds::{Signal, StopSpec};
+
+/// Everything that is needed to start a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Environment variables, added to those of the account.
+    pub env: BTreeMap<String, String>,
+    /// Hash of all that needs a restart when it changes.
+    pub hash: String,
+    /// Hash of all that needs a reload when it changes; `-` when nothing does.
+    pub live: String,
+    /// How it is asked to end.
+    pub stop: StopSpec,
+}
+
+/// What to do on a node. Executing one leaves no choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write the file that tells the services of their configuration.
+    Bundle {
+        /// Hash of the text.
+        hash: String,
+        /// The file's text.
+        text: String,
+    },
+    /// Stop a process and forget all that the node knows of it.
+    Remove {
+        /// The process.
+        id: String,
+        /// How it is asked to end.
+        stop: StopSpec,
+    },
+    /// Stop a process and everything it started.
+    Stop {
+        /// The process.
+        id: String,
+        /// How it is asked to end.
+        stop: StopSpec,
+    },
+    /// Tell a process to read its configuration again.
+    Reload {
+        /// The process.
+        id: String,
+        /// The signal that tells.
+        signal: Signal,
+        /// What it is told, as a hash.
+        live: String,
+    },
+    /// Stop a process, then start it.
+    Restart {
+        /// The process.
+        id: String,
+        /// What to start.
+        start: Start,
+    },
+    /// Start a process that does not run.
+    Start {
+        /// The process.
+        id: String,
+        /// What to start.
+        start: Start,
+    },
+}
+
+impl Action {
+    /// The process that it is about; none for the bundle.
+    pub fn process(&self) -> Option<&str> {
+        match self {
+            Action::Bundle { .. } => None,
+            Action::Remove { id, .. }
+            | Action::Stop { id, .. }
+            | Action::Reload { id, .. }
+            | Action::Restart { id, .. }
+            | Action::Start { id, .. } => Some(id),
+        }
+    }
+
+    /// The action in one word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Action::Bundle { .. } => "bundle",
+            Action::Remove { .. } => "remove",
+            Action::Stop { .. } => "stop",
+            Action::Reload { .. } => "reload",
+            Action::Restart { .. } => "restart",
+            Action::Start { .. } => "start",
+        }
+    }
+}
+
+/// Why a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It should run, and there is nothing of it.
+    Absent,
+    /// It should run, and was stopped before.
+    Stopped,
+    /// It should run, and neither it nor its supervisor is there: a reboot, or someone killed both.
+    Lost,
+    /// It runs without a supervisor.
+    Unsupervised,
+    /// Its command, environment or options changed.
+    Changed,
+    /// Options that take effect while it runs changed.
+    LiveChanged,
+    /// It should not run.
+    NotWanted,
+    /// Its object is being deleted.
+    Deleted,
+    /// There is no object for it (any more).
+    Undeclared,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Absent => "should run and is not there",
+            Reason::Stopped => "should run and was stopped",
+            Reason::Lost => "should run and is gone with its supervisor",
+            Reason::Unsupervised => "runs without a supervisor",
+            Reason::Changed => "command, environment or options changed",
+            Reason::LiveChanged => "live options changed",
+            Reason::NotWanted => "should not run",
+            Reason::Deleted => "is being deleted",
+            Reason::Undeclared => "is not declared",
+        })
+    }
+}
+
+/// A step and why it is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why nothing is done about a process that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Its node was not seen: it may run or not.
+    NodeUnknown,
+    /// Its node is not to be deployed against.
+    Cordoned,
+    /// It is being stopped; what comes next waits for that.
+    Stopping,
+    /// It ended, and its supervisor will start it again.
+    Restarting,
+    /// Its record was being written when it was read.
+    Busy,
+    /// It can't be started as declared.
+    Invalid(String),
+    /// A step was tried and did not help; the next try is at this time.
+    BackingOff {
+        /// Milliseconds of the clock that [`super::world::NodeWorld::now_ms`] is.
+        until_ms: u64,
+        /// What the node said, if it said something.
+        why: Option<String>,
+    },
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hold::NodeUnknown => f.write_str("its node was not seen"),
+            Hold::Cordoned => f.write_str("its node is cordoned (status: false)"),
+            Hold::Stopping => f.write_str("it is stopping"),
+            Hold::Restarting => f.write_str("it ended and is about to be started again"),
+            Hold::Busy => f.write_str("it is changing"),
+            Hold::Invalid(why) => write!(f, "it can't be started as declared: {why}"),
+            Hold::BackingOff { why: Some(why), .. } => write!(f, "the last try failed: {why}"),
+            Hold::BackingOff { why: None, .. } => f.write_str("the last try did not help"),
+        }
+    }
+}
+
+/// What to do on a node now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodePlan {
+    /// In this order, as one batch.
+    pub steps: Vec<Step>,
+    /// By process.
+    pub holds: BTreeMap<String, Hold>,
+    /// Processes that are as they should be: what was tried before has worked.
+    pub converged: Vec<String>,
+    /// When to plan again though nothing changes, in milliseconds of the same clock.
+    pub wake_at_ms: Option<u64>,
+}

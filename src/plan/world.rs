@@ -1,0 +1,139 @@
+//! What a decision may know.
+
+use std::collections::BTreeMap;
+
+use crate::model::Documents;
+use crate::model::kinds::{Signal, StopSpec};
+
+use super::step::Start;
+
+/// How a process on a node was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It runs, under its supervisor.
+    Running,
+    /// It ended, and its supervisor will start it again.
+    Backoff,
+    /// It was asked to end.
+    Stopping,
+    /// It was stopped.
+    Stopped,
+    /// It runs, but its supervisor is gone.
+    Unsupervised,
+    /// Neither it nor its supervisor is there, though its record says so.
+    Lost,
+    /// Its record was being written.
+    Busy,
+}
+
+impl Phase {
+    /// True while the process's own program is alive.
+    pub const fn is_alive(self) -> bool {
+        matches!(self, Phase::Running | Phase::Unsupervised | Phase::Stopping)
+    }
+
+    /// The phase in one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            Phase::Backoff => "restarting",
+            Phase::Stopping => "stopping",
+            Phase::Stopped => "stopped",
+            Phase::Unsupervised => "unsupervised",
+            Phase::Lost => "lost",
+            Phase::Busy => "changing",
+        }
+    }
+}
+
+/// What was seen of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSighting {
+    /// How it was seen.
+    pub phase: Phase,
+    /// Its pid on the node, while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started again since it was last told to run.
+    pub restarts: u64,
+    /// How it last ended: the exit status, or 128 + the signal.
+    pub exit: Option<i32>,
+    /// Hash of what it was started with.
+    pub hash: String,
+    /// Hash of what it was last told.
+    pub live: String,
+    /// Since when it is like this, on the clock that [`NodeWorld::now_ms`] is.
+    pub since_ms: u64,
+}
+
+/// What was seen of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSighting {
+    /// False until the node has told everything over the present connection: then nothing may be concluded from what is
+    /// missing.
+    pub complete: bool,
+    /// By process id.
+    pub processes: BTreeMap<String, ProcessSighting>,
+    /// Hash of the bundle that is there.
+    pub bundle: Option<String>,
+}
+
+/// A process that should be known on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredProcess {
+    /// Its id.
+    pub id: String,
+    /// The service it belongs to.
+    pub service: String,
+    /// Whether it should run.
+    pub running: bool,
+    /// Whether its object is being deleted.
+    pub deleting: bool,
+    /// How it is asked to end.
+    pub stop: StopSpec,
+    /// How it is told of live changes, where its type says so.
+    pub reload: Option<Signal>,
+    /// What to start, or why that can't be told.
+    pub start: Result<Start, String>,
+}
+
+/// All that should be on one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeDesired {
+    /// By process id.
+    pub processes: BTreeMap<String, DesiredProcess>,
+    /// The bundle's hash and text; none where no process is.
+    pub bundle: Option<(String, String)>,
+    /// False for a cordoned node: nothing is started there.
+    pub schedulable: bool,
+}
+
+/// What was tried for a process and has not (yet) helped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it may be tried again.
+    pub not_before_ms: u64,
+    /// What the node said.
+    pub why: Option<String>,
+}
+
+/// All that the decision for one node may know.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeWorld<'a> {
+    /// Milliseconds of a clock that never goes back.
+    pub now_ms: u64,
+    /// What should be.
+    pub desired: &'a NodeDesired,
+    /// What was seen.
+    pub seen: &'a NodeSighting,
+    /// What was tried, by process.
+    pub attempts: &'a BTreeMap<String, Attempt>,
+}
+
+/// All that the decision over all nodes may know.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// Every document.
+    pub documents: &'a Documents,
+    /// What was seen, by (instance, node). A node that is missing was not seen.
+    pub seen: &'a BTreeMap<(String, String), NodeSighting>,
+}

@@ -1,0 +1,451 @@
+//! The contract of a link, the same for every way to reach a node: real shells, real processes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mainstay::model::kinds::{Signal, StopSpec, Transport};
+use mainstay::node::link::{Connector, Link, Target};
+use mainstay::node::local::Local;
+use mainstay::node::protocol::{self, Line, NodePhase, ProcessLine, Verdict};
+use mainstay::node::ssh::Ssh;
+use mainstay::plan::step::{Action, Reason, Start, Step};
+
+mod support;
+use support::sshd::Sshd;
+
+/// Longest that anything may take before a test fails; nothing waits that long when it works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Case {
+    connector: Arc<dyn Connector>,
+    target: Target,
+    link: Box<dyn Link>,
+    root: PathBuf,
+    revision: u64,
+    processes: BTreeMap<String, ProcessLine>,
+}
+
+impl Case {
+    async fn new(connector: Arc<dyn Connector>, mut target: Target, directory: &Path) -> Case {
+        let root = directory.join("node");
+        target.root = root.display().to_string();
+        let link = connector.connect(&target).await.unwrap();
+        let mut case = Case { connector, target, link, root, revision: 0, processes: BTreeMap::new() };
+        case.open(1).await;
+        case
+    }
+
+    async fn open(&mut self, epoch: u64) {
+        self.processes.clear();
+        self.link.send(&protocol::open(&self.target.root, epoch)).await.unwrap();
+        self.until("opened", |line, _| *line == Line::Opened).await;
+    }
+
+    async fn reconnect(&mut self) {
+        let link = self.connector.connect(&self.target).await.unwrap();
+        std::mem::replace(&mut self.link, link).close().await;
+        self.open(1).await;
+    }
+
+    async fn until(
+        &mut self,
+        what: &str,
+        done: impl Fn(&Line, &BTreeMap<String, ProcessLine>) -> bool,
+    ) -> Line {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = tokio::time::timeout(left, self.link.next())
+                .await
+                .unwrap_or_else(|_| panic!("waited for {what}; seen {:#?}", self.processes))
+                .unwrap_or_else(|error| panic!("waiting for {what}: {error}"));
+            match &line {
+                Line::Process(process) => {
+                    self.processes.insert(process.id.clone(), process.clone());
+                }
+                Line::Gone(id) => {
+                    self.processes.remove(id);
+                }
+                Line::Unusable(why) => panic!("unusable: {why}"),
+                _ => {}
+            }
+            if done(&line, &self.processes) {
+                return line;
+            }
+        }
+    }
+
+    async fn phase(&mut self, id: &str, phase: NodePhase) -> ProcessLine {
+        if self.processes.get(id).is_none_or(|p| p.phase != phase) {
+            self.until(&format!("{id} {phase:?}"), |_, all| all.get(id).is_some_and(|p| p.phase == phase))
+                .await;
+        }
+        self.processes[id].clone()
+    }
+
+    async fn batch_as(&mut self, epoch: u64, revision: u64, actions: Vec<Action>) -> Verdict {
+        let steps: Vec<Step> =
+            actions.into_iter().map(|action| Step { action, reason: Reason::Absent }).collect();
+        self.link.send(&protocol::batch(epoch, revision, &steps)).await.unwrap();
+        let done = self.until("the trailer", |line, _| matches!(line, Line::Done { .. })).await;
+        let Line::Done { revision: said, verdict } = done else { unreachable!() };
+        assert_eq!(said, revision);
+        verdict
+    }
+
+    async fn batch(&mut self, actions: Vec<Action>) {
+        self.revision += 1;
+        assert_eq!(self.batch_as(1, self.revision, actions).await, Verdict::Done);
+    }
+
+    async fn look(&mut self) {
+        self.link.send(&protocol::look(7)).await.unwrap();
+        self.until("looked", |line, _| *line == Line::Looked(7)).await;
+    }
+
+    fn log(&self, id: &str) -> String {
+        std::fs::read_to_string(self.root.join("p").join(id).join("log")).unwrap_or_default()
+    }
+
+    async fn end(mut self) {
+        let ids: Vec<String> = self.processes.keys().cloned().collect();
+        self.batch(ids.iter().map(|id| remove(id)).collect()).await;
+        self.until_or_now("all gone", |all| all.is_empty()).await;
+        self.link.close().await;
+        let root = self.root.display().to_string();
+        support::wait_for("the node to be clean", || carrying(&root).is_empty());
+    }
+
+    async fn until_or_now(&mut self, what: &str, done: impl Fn(&BTreeMap<String, ProcessLine>) -> bool) {
+        if !done(&self.processes) {
+            self.until(what, |_, all| done(all)).await;
+        }
+    }
+}
+
+/// Processes of this machine whose command line or environment holds a text, as pid and command line.
+fn carrying(text: &str) -> Vec<(u32, String)> {
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let read = |name: &str| {
+            let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let command = read("cmdline");
+        if pid != own && (command.contains(text) || read("environ").contains(text)) && support::is_alive(pid)
+        {
+            found.push((pid, command));
+        }
+    }
+    found
+}
+
+fn sh(script: &str) -> Start {
+    command(&["/bin/sh", "-c", script])
+}
+
+fn command(words: &[&str]) -> Start {
+    Start {
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
+        env: BTreeMap::new(),
+        hash: "h1".into(),
+        live: "-".into(),
+        stop: StopSpec { signal: Signal::Term, grace_seconds: 10 },
+    }
+}
+
+fn start(id: &str, start: Start) -> Action {
+    Action::Start { id: id.into(), start }
+}
+
+fn stop(id: &str, grace_seconds: u32) -> Action {
+    Action::Stop { id: id.into(), stop: StopSpec { signal: Signal::Term, grace_seconds } }
+}
+
+fn remove(id: &str) -> Action {
+    Action::Remove { id: id.into(), stop: StopSpec { signal: Signal::Term, grace_seconds: 0 } }
+}
+
+async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let seen = case.phase("a", NodePhase::Running).await;
+    let pid = seen.pid.unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    assert_eq!((fields[2], fields[3]), (&*pid.to_string(), &*pid.to_string()), "group and session");
+    // A shell's background jobs ignore INT and QUIT; a service must not inherit that.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0b0110, 0, "INT or QUIT is ignored");
+    case.end().await;
+}
+
+async fn starting_what_runs_starts_nothing(mut case: Case) {
+    case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
+    let first = case.phase("a", NodePhase::Running).await;
+    case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
+    case.look().await;
+    assert_eq!(case.processes["a"].pid, first.pid);
+    assert_eq!(case.log("a"), "up\n");
+    case.end().await;
+}
+
+async fn a_killed_process_is_back_and_that_is_counted_and_told_unasked(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let first = case.phase("a", NodePhase::Running).await;
+    support::kill(first.pid.unwrap());
+    case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == NodePhase::Running).await;
+    let second = case.processes["a"].clone();
+    assert_ne!(second.pid, first.pid);
+    assert_eq!(second.exit, Some(137));
+    case.end().await;
+}
+
+async fn a_stop_takes_the_whole_tree_even_what_made_its_own_session(mut case: Case) {
+    let script = "sleep 1001 & setsid sleep 1002 & (setsid setsid sh -c 'sleep 1003 & sleep 1004' &) ; echo up; exec sleep 1000";
+    case.batch(vec![start("a", sh(script))]).await;
+    case.phase("a", NodePhase::Running).await;
+    let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
+    support::wait_for("the tree", || carrying(&tag).len() >= 5);
+    case.batch(vec![stop("a", 10)]).await;
+    case.phase("a", NodePhase::Stopped).await;
+    assert_eq!(carrying(&tag), []);
+    case.end().await;
+}
+
+async fn what_ignores_the_signal_is_killed_after_the_grace(mut case: Case) {
+    case.batch(vec![start("a", sh("trap '' TERM; echo up; while :; do sleep 0.1; done"))]).await;
+    case.phase("a", NodePhase::Running).await;
+    let log = case.root.join("p/a/log");
+    support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
+    case.batch(vec![stop("a", 1)]).await;
+    assert_eq!(case.processes["a"].phase, NodePhase::Stopping);
+    case.phase("a", NodePhase::Stopped).await;
+    case.end().await;
+}
+
+async fn arguments_and_variables_arrive_byte_for_byte(mut case: Case) {
+    let nasty = "a'b \"c\" $(reboot) `reboot` \\ ; & | * ? [x] ~ #\n\tä€\n";
+    let mut start_it = command(&[
+        "/bin/sh",
+        "-c",
+        "printf '%s|%s|%s' \"$1\" \"$d\" \"$ROOT\"; exec sleep 1000",
+        "sh",
+        nasty,
+    ]);
+    // Names that the script uses itself.
+    start_it.env = BTreeMap::from([
+        ("d".into(), nasty.into()),
+        ("ROOT".into(), "-n".into()),
+        ("IFS".into(), "a".into()),
+    ]);
+    case.batch(vec![start("a", start_it)]).await;
+    case.phase("a", NodePhase::Running).await;
+    let log = case.root.join("p/a/log");
+    let wanted = format!("{nasty}|{nasty}|-n");
+    support::wait_for("the output", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.len() >= wanted.len())
+    });
+    assert_eq!(case.log("a"), wanted);
+    case.end().await;
+}
+
+async fn half_a_batch_does_nothing(mut case: Case) {
+    let steps = [Step { action: start("a", command(&["sleep", "1000"])), reason: Reason::Absent }];
+    let text = protocol::batch(1, 1, &steps);
+    for cut in [text.len() - 1, text.len() - 3, text.len() / 2, 12] {
+        case.link.send(&text[..cut]).await.unwrap();
+        case.reconnect().await;
+        // Without the last newline the batch is all there: END says so.
+        if cut < text.len() - 1 {
+            assert!(!case.processes.contains_key("a"), "cut at {cut}");
+        } else if case.processes.contains_key("a") {
+            case.revision = 1;
+            case.batch(vec![remove("a")]).await;
+            case.until_or_now("gone", |all| all.is_empty()).await;
+            case.reconnect().await;
+        }
+    }
+    case.revision = 10;
+    case.end().await;
+}
+
+async fn a_deposed_controller_is_refused(mut case: Case) {
+    case.batch_as(5, 3, vec![start("a", command(&["sleep", "1000"]))]).await;
+    let fenced = Verdict::Fenced { epoch: 5, revision: 3 };
+    assert_eq!(case.batch_as(4, 9, vec![stop("a", 0)]).await, fenced);
+    assert_eq!(case.batch_as(5, 2, vec![stop("a", 0)]).await, fenced);
+    case.look().await;
+    assert_eq!(case.processes["a"].phase, NodePhase::Running);
+    case.link.send(&protocol::open(&case.target.root.clone(), 4)).await.unwrap();
+    case.until("the refusal", |line, _| *line == Line::Fenced(5)).await;
+    assert_eq!(case.batch_as(5, 4, vec![remove("a")]).await, Verdict::Done);
+    case.until_or_now("gone", |all| all.is_empty()).await;
+    case.link.close().await;
+}
+
+async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut case: Case) {
+    case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
+    let first = case.phase("a", NodePhase::Running).await;
+    let supervisor = support::parent(first.pid.unwrap());
+    support::kill(supervisor);
+    support::wait_for("its end", || !support::is_alive(supervisor));
+    case.look().await;
+    assert_eq!(case.processes["a"].phase, NodePhase::Unsupervised);
+    // A plain start leaves it alone; a restart takes it over.
+    case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
+    assert_eq!(case.log("a"), "up\n");
+    let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000") };
+    case.batch(vec![again]).await;
+    let second = case.phase("a", NodePhase::Running).await;
+    assert_ne!(second.pid, first.pid);
+    assert!(!support::is_alive(first.pid.unwrap()));
+    case.end().await;
+}
+
+async fn processes_outlive_the_connection_and_are_found_again(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"])), start("b", command(&["sleep", "1000"]))]).await;
+    let first = case.phase("a", NodePhase::Running).await;
+    case.batch(vec![stop("b", 1)]).await;
+    case.phase("b", NodePhase::Stopped).await;
+    case.reconnect().await;
+    assert_eq!(case.processes["a"].pid, first.pid);
+    assert_eq!(case.processes["b"].phase, NodePhase::Stopped);
+    // Supervision went on meanwhile, and is told again.
+    support::kill(first.pid.unwrap());
+    case.until("a restart", |_, all| all["a"].restarts == 1).await;
+    case.end().await;
+}
+
+async fn a_program_that_is_not_there_is_tried_again_and_says_why(mut case: Case) {
+    case.batch(vec![start("a", command(&["/no/such/program"]))]).await;
+    case.until("a second try", |_, all| all["a"].restarts >= 2).await;
+    assert_eq!(case.processes["a"].exit, Some(127));
+    assert!(case.log("a").contains("/no/such/program"));
+    case.end().await;
+}
+
+async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
+    let text = "{\"a\": \"it's\\n\"}\n";
+    case.batch(vec![
+        Action::Bundle { hash: "b1".into(), text: text.into() },
+        start("a", sh("trap 'cat \"$MAINSTAY_BUNDLE\"' HUP; echo up; while :; do sleep 0.1; done")),
+    ])
+    .await;
+    case.phase("a", NodePhase::Running).await;
+    let log = case.root.join("p/a/log");
+    support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
+    case.batch(vec![Action::Reload { id: "a".into(), signal: Signal::Hup, live: "l2".into() }]).await;
+    let wanted = format!("up\n{text}");
+    support::wait_for("the bundle in the log", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log == wanted)
+    });
+    case.look().await;
+    assert_eq!(case.processes["a"].live, "l2");
+    case.end().await;
+}
+
+macro_rules! suite {
+    ($($case:ident),* $(,)?) => {
+        async fn run(connector: Arc<dyn Connector>, target: Target) {
+            $(
+                eprintln!("{}", stringify!($case));
+                let directory = tempfile::tempdir().unwrap();
+                $case(Case::new(Arc::clone(&connector), target.clone(), directory.path()).await).await;
+            )*
+        }
+    };
+}
+
+suite!(
+    a_started_process_leads_a_session_of_its_own,
+    starting_what_runs_starts_nothing,
+    a_killed_process_is_back_and_that_is_counted_and_told_unasked,
+    a_stop_takes_the_whole_tree_even_what_made_its_own_session,
+    what_ignores_the_signal_is_killed_after_the_grace,
+    arguments_and_variables_arrive_byte_for_byte,
+    half_a_batch_does_nothing,
+    a_deposed_controller_is_refused,
+    a_process_whose_supervisor_was_killed_is_seen_and_never_doubled,
+    processes_outlive_the_connection_and_are_found_again,
+    a_program_that_is_not_there_is_tried_again_and_says_why,
+    a_bundle_is_written_whole_and_told_of,
+);
+
+fn local_target() -> Target {
+    Target {
+        name: "IN1/ND1".into(),
+        transport: Transport::Local,
+        host: "127.0.0.1".into(),
+        port: None,
+        username: String::new(),
+        password: None,
+        identity_file: None,
+        ssh_config: None,
+        host_key: None,
+        root: String::new(),
+        connect_timeout: Duration::from_secs(10),
+    }
+}
+
+#[tokio::test]
+async fn the_local_link_keeps_the_contract() {
+    run(Arc::new(Local), local_target()).await;
+}
+
+fn ssh(state: &Path) -> Arc<dyn Connector> {
+    Arc::new(Ssh::new(env!("CARGO_BIN_EXE_mainstay").into(), state).unwrap())
+}
+
+#[tokio::test]
+async fn the_ssh_link_keeps_the_contract() {
+    let sshd = Sshd::start();
+    let state = tempfile::tempdir().unwrap();
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    run(ssh(state.path()), target).await;
+}
+
+async fn refusal(state: &Path, target: &Target) -> &'static str {
+    match ssh(state).connect(target).await {
+        Ok(_) => "connected",
+        Err(error) => error.name(),
+    }
+}
+
+#[tokio::test]
+async fn failures_to_connect_have_their_names() {
+    let sshd = Sshd::start();
+    let state = tempfile::tempdir().unwrap();
+    let good = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+
+    let stranger = sshd.stranger_identity();
+    let wrong_key = Target { identity_file: Some(stranger), ..good.clone() };
+    assert_eq!(refusal(state.path(), &wrong_key).await, "auth failed");
+
+    let nobody_there = Target { port: Some(support::free_port()), ..good.clone() };
+    assert_eq!(refusal(state.path(), &nobody_there).await, "unreachable");
+
+    // A listener that never speaks.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let silence = Target { port: Some(port), connect_timeout: Duration::from_secs(2), ..good.clone() };
+    assert_eq!(refusal(state.path(), &silence).await, "timed out");
+
+    // Trusted on first use, then another machine answers under the node's name.
+    assert_eq!(refusal(state.path(), &good).await, "connected");
+    let other = Sshd::start();
+    let replaced = Target { port: other.target().port, ..good.clone() };
+    assert_eq!(refusal(state.path(), &replaced).await, "host key changed");
+
+    // A pinned key is the only one that will do.
+    let pinned = Target { host_key: Some(other.host_key()), ..good.clone() };
+    assert_eq!(refusal(state.path(), &pinned).await, "host key changed");
+    let pinned = Target { host_key: Some(sshd.host_key()), ..good };
+    assert_eq!(refusal(state.path(), &pinned).await, "connected");
+}
