@@ -1,0 +1,54 @@
+//! Counters of what was done. Counting happens where things are done, never where they are decided.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// All counters, and the registry that shows them.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Transactions that changed documents.
+    pub store_writes: Counter,
+    /// Batches of steps that were sent to nodes. Each changes something there.
+    pub node_batches: Counter,
+    /// Steps in those batches.
+    pub node_steps: Counter,
+    /// Times that a node's plan was made.
+    pub node_passes: Counter,
+    /// Times that the placement was made.
+    pub place_passes: Counter,
+    /// Connections to nodes that were opened.
+    pub connects: Counter,
+    /// Connections to nodes that failed to open.
+    pub connect_failures: Counter,
+    /// Nodes that are connected now.
+    pub nodes_connected: Gauge,
+    /// Times that a manifests folder was read.
+    pub folder_reads: Counter,
+    /// Readings of a manifests folder that were refused.
+    pub folder_refusals: Counter,
+}
+
+impl Metrics {
+    /// All of them in the Prometheus text format (OpenMetrics 1.0).
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("mainstay");
+        let mut counter = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        counter("store_writes", "Transactions that changed documents", &self.store_writes);
+        counter("node_batches", "Batches of steps sent to nodes", &self.node_batches);
+        counter("node_steps", "Steps in those batches", &self.node_steps);
+        counter("node_passes", "Times that a node's plan was made", &self.node_passes);
+        counter("place_passes", "Times that the placement was made", &self.place_passes);
+        counter("connects", "Connections to nodes that were opened", &self.connects);
+        counter("connect_failures", "Connections to nodes that failed to open", &self.connect_failures);
+        counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
+        counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
+        registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a string can't fail");
+        text
+    }
+}

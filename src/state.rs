@@ -1,0 +1,533 @@
+//! Documents over a store: what is stored under which key, how it is changed, and the snapshot that everyone reads.
+//!
+//! The snapshot is kept current by a watch on the store, change by change. Reading it costs nothing, and no reader delays
+//! a writer. A change is a compare-and-set against what the writer read; a conflict is an answer.
+//!
+//! ```text
+//! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
+//! meta/epoch                how many controllers have taken over so far: the fencing token
+//! meta/cluster              the id of this store's world; names our directory on the nodes
+//! meta/key                  id of the key that secrets are sealed with
+//! meta/counter/KIND/INST    the highest number that an id was allocated with
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::metrics::Metrics;
+use crate::model::admit::Admitted;
+use crate::model::document::Unreadable;
+use crate::model::kinds::ProcessSpec;
+use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
+use crate::model::{Document, Documents, Problem, Spec};
+use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
+
+const DOCUMENTS: &str = "doc/";
+const EPOCH: &str = "meta/epoch";
+const CLUSTER: &str = "meta/cluster";
+const SEALING_KEY: &str = "meta/key";
+
+/// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
+const BATCH: usize = 60;
+
+/// Every document at one revision.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The store's revision that this is.
+    pub revision: Revision,
+    /// The documents.
+    pub documents: Documents,
+}
+
+/// A change of one document, and what it was decided on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// Make an object that does not exist.
+    Create(Document),
+    /// Replace the object that was read; its resource version says which.
+    Replace(Document),
+    /// Take the object out that was read.
+    Remove(Document),
+}
+
+/// What became of a change.
+#[must_use = "a conflict is an answer"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is durable, and in the snapshot.
+    Done,
+    /// Somebody else changed one of the objects since they were read: read and decide again.
+    Conflict,
+}
+
+/// Why documents can't be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The store did not take it.
+    #[error("the store can't be used")]
+    Store(#[from] StoreError),
+    /// The store holds something that is no document of this version.
+    #[error("the store holds something unreadable")]
+    Unreadable(#[from] Unreadable),
+    /// The secrets in the store were sealed with another key.
+    #[error(
+        "the secrets in this store were sealed with the key {stored}, and the key given is {given}; give that key file (--secret-key)"
+    )]
+    OtherKey {
+        /// The id that the store has.
+        stored: String,
+        /// The id of the key that was given.
+        given: String,
+    },
+}
+
+/// Which controller is the present one; each one that takes over has a higher number. Goes to the nodes as fencing token, and
+/// guards the controller's own writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// Documents over a store.
+pub struct State {
+    store: Arc<dyn Store>,
+    snapshot: watch::Receiver<Snapshot>,
+    metrics: Arc<Metrics>,
+    follower: JoinHandle<()>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl State {
+    /// Reads all documents and starts to follow their changes.
+    ///
+    /// # Errors
+    /// When the store can't be read, or holds what is no document.
+    pub async fn open(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        let first = load(&*store).await?;
+        let (sender, snapshot) = watch::channel(first);
+        let follower = tokio::spawn(follow(Arc::clone(&store), sender));
+        Ok(State { store, snapshot, metrics, follower })
+    }
+
+    /// The present snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// A bell that rings when the snapshot has changed.
+    pub fn changes(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    /// Changes documents, all together when there are up to 60, else in order, 60 at a time. When this answers `Done`, the
+    /// changes are durable and the snapshot shows them. With an epoch, only while that is the newest.
+    ///
+    /// # Errors
+    /// When the store did not take it, or can't say.
+    pub async fn commit(&self, edits: &[Edit], epoch: Option<Epoch>) -> Result<Commit, StateError> {
+        for part in edits.chunks(BATCH) {
+            let mut txn = Txn::default();
+            if let Some(Epoch(epoch)) = epoch {
+                txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
+            }
+            for edit in part {
+                let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
+                let path = path(&document.key());
+                let read = || document.metadata.resource_version.parse().unwrap_or(0);
+                txn.when.push(match edit {
+                    Edit::Create(_) => Compare::Absent(path.clone()),
+                    Edit::Replace(_) | Edit::Remove(_) => Compare::ModRevision(path.clone(), read()),
+                });
+                txn.then.push(match edit {
+                    Edit::Create(_) | Edit::Replace(_) => {
+                        Write::Put(path, document.to_value().to_string().into_bytes())
+                    }
+                    Edit::Remove(_) => Write::Delete(path),
+                });
+            }
+            if self.write(txn).await? == Commit::Conflict {
+                return Ok(Commit::Conflict);
+            }
+        }
+        Ok(Commit::Done)
+    }
+
+    async fn write(&self, txn: Txn) -> Result<Commit, StateError> {
+        let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
+        if !succeeded {
+            return Ok(Commit::Conflict);
+        }
+        self.metrics.store_writes.inc();
+        self.reached(revision).await?;
+        Ok(Commit::Done)
+    }
+
+    /// Waits until the snapshot shows a revision. Revisions that touched no document count as shown when a later one does, so this
+    /// is only asked for those that did.
+    async fn reached(&self, revision: Revision) -> Result<(), StateError> {
+        let mut snapshot = self.snapshot.clone();
+        match snapshot.wait_for(|snapshot| snapshot.revision >= revision).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Unavailable("the store is no longer followed".into()).into()),
+        }
+    }
+
+    /// Makes this controller the newest.
+    ///
+    /// # Errors
+    /// When the store did not take it.
+    pub async fn take_over(&self) -> Result<Epoch, StateError> {
+        loop {
+            let found = self.get(EPOCH).await?;
+            let (epoch, when) = match &found {
+                Some((value, revision)) => {
+                    let last: u64 = String::from_utf8_lossy(value).parse().unwrap_or(0);
+                    (last + 1, Compare::ModRevision(EPOCH.into(), *revision))
+                }
+                None => (1, Compare::Absent(EPOCH.into())),
+            };
+            let then = vec![Write::Put(EPOCH.into(), epoch.to_string().into_bytes())];
+            if self.store.txn(Txn { when: vec![when], then }).await?.succeeded {
+                return Ok(Epoch(epoch));
+            }
+        }
+    }
+
+    /// The id of this store's world, made on first use.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub async fn cluster_id(&self) -> Result<String, StateError> {
+        self.get_or_make(CLUSTER, &Uuid::new_v4().simple().to_string()[..12]).await
+    }
+
+    /// Makes sure that the key given is the one that this store's secrets are sealed with.
+    ///
+    /// # Errors
+    /// [`StateError::OtherKey`] when it is not.
+    pub async fn check_key(&self, given: &str) -> Result<(), StateError> {
+        let stored = self.get_or_make(SEALING_KEY, given).await?;
+        if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
+    }
+
+    async fn get_or_make(&self, key: &str, value: &str) -> Result<String, StateError> {
+        loop {
+            if let Some((found, _)) = self.get(key).await? {
+                return Ok(String::from_utf8_lossy(&found).into_owned());
+            }
+            let txn = Txn {
+                when: vec![Compare::Absent(key.into())],
+                then: vec![Write::Put(key.into(), value.as_bytes().to_vec())],
+            };
+            if self.store.txn(txn).await?.succeeded {
+                return Ok(value.to_owned());
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Revision)>, StateError> {
+        let listing = self.store.list(key, None).await?;
+        let found = listing.items.into_iter().find(|item| item.key == key);
+        Ok(found.map(|item| (item.value, item.mod_revision)))
+    }
+
+    /// Creates an object under the next free id of its kind, such as ND3: one more than was ever used in the instance.
+    /// Ids are never used again. The document's name is set by this.
+    ///
+    /// # Errors
+    /// When the store did not take it.
+    pub async fn create_numbered(
+        &self,
+        prefix: &str,
+        mut document: Document,
+    ) -> Result<Document, StateError> {
+        let key = document.key();
+        let counter = format!("meta/counter/{}", place_of(&key));
+        loop {
+            let found = self.get(&counter).await?;
+            let last =
+                found.as_ref().and_then(|(value, _)| String::from_utf8_lossy(value).parse::<u64>().ok());
+            // People may have chosen a number themselves.
+            let chosen = self
+                .snapshot()
+                .documents
+                .within(key.kind, &key.namespace)
+                .filter_map(|(key, _)| key.name.strip_prefix(prefix)?.parse::<u64>().ok())
+                .max();
+            let next = last.max(chosen).unwrap_or(0) + 1;
+            document.metadata.name = format!("{prefix}{next}");
+            let path = path(&document.key());
+            let when = vec![
+                Compare::Absent(path.clone()),
+                match &found {
+                    Some((_, revision)) => Compare::ModRevision(counter.clone(), *revision),
+                    None => Compare::Absent(counter.clone()),
+                },
+            ];
+            let then = vec![
+                Write::Put(counter.clone(), next.to_string().into_bytes()),
+                Write::Put(path, document.to_value().to_string().into_bytes()),
+            ];
+            if self.write(Txn { when, then }).await? == Commit::Done {
+                return Ok(document);
+            }
+        }
+    }
+}
+
+/// Gives a new object what the store gives: uid, time, generation.
+pub fn born(mut document: Document, now: &str) -> Document {
+    document.metadata.uid = Uuid::new_v4().to_string();
+    document.metadata.creation_timestamp = now.to_owned();
+    document.metadata.generation = 1;
+    document
+}
+
+/// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
+pub fn deletion(document: &Document, now: &str) -> Edit {
+    let lingers = match document.spec.kind() {
+        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => true,
+        Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Event => false,
+    };
+    if !lingers {
+        return Edit::Remove(document.clone());
+    }
+    let mut document = document.clone();
+    document.metadata.deletion_timestamp = Some(now.to_owned());
+    Edit::Replace(document)
+}
+
+/// The edit that gives an object another spec; none when it is the same.
+pub fn update(current: &Document, spec: Spec) -> Option<Edit> {
+    if current.spec == spec {
+        return None;
+    }
+    let mut document = current.clone();
+    document.spec = spec;
+    document.metadata.generation += 1;
+    Some(Edit::Replace(document))
+}
+
+/// What applying a whole set would change.
+#[derive(Debug, Default)]
+pub struct SetChange {
+    /// The edits, what is referred to first.
+    pub edits: Vec<Edit>,
+    /// What is to be applied but has to wait for an older object of the same name to go.
+    pub waiting: Vec<Key>,
+}
+
+/// What makes the store's documents of one source equal to a set: creates, replaces, and deletes those that the source had and
+/// no longer names. Pure but for the new objects' uids.
+///
+/// # Errors
+/// What can't be applied, when an object is another source's or a process would change what it can't.
+pub fn apply_set(
+    documents: &Documents,
+    source: &str,
+    set: &[Admitted],
+    now: &str,
+) -> Result<SetChange, Vec<Problem>> {
+    let mut change = SetChange::default();
+    let mut problems = Vec::new();
+    let wanted: BTreeMap<Key, &Admitted> =
+        set.iter().map(|admitted| (admitted.document.key(), admitted)).collect();
+    for (key, admitted) in &wanted {
+        let document = marked(admitted, source);
+        match documents.get(key) {
+            None => change.edits.push(Edit::Create(born(document, now))),
+            Some(current) if current.is_deleting() => change.waiting.push(key.clone()),
+            Some(current) => match replace(current, document, admitted, source) {
+                Ok(edit) => change.edits.extend(edit),
+                Err(problem) => problems.push(problem),
+            },
+        }
+    }
+    for (key, document) in documents.iter() {
+        let is_ours = document.metadata.annotations.get(SOURCE).is_some_and(|owner| owner == source);
+        if is_ours && !wanted.contains_key(key) && !document.is_deleting() {
+            change.edits.push(deletion(document, now));
+        }
+    }
+    if problems.is_empty() { Ok(change) } else { Err(problems) }
+}
+
+/// The document with the marks of where it comes from.
+fn marked(admitted: &Admitted, source: &str) -> Document {
+    let mut document = admitted.document.clone();
+    let annotations = &mut document.metadata.annotations;
+    annotations.insert(SOURCE.into(), source.into());
+    if let Some(file) = &admitted.file {
+        annotations.insert(FILE.into(), file.clone());
+    }
+    let declared = match &document.spec {
+        Spec::Service(service) => service.running.is_some(),
+        Spec::Process(process) => process.running.is_some(),
+        Spec::Instance(_)
+        | Spec::Tenant(_)
+        | Spec::User(_)
+        | Spec::Integration(_)
+        | Spec::ServiceType(_)
+        | Spec::Node(_)
+        | Spec::Event(_) => false,
+    };
+    if declared {
+        annotations.insert(RUNNING_DECLARED.into(), "true".into());
+    }
+    document
+}
+
+fn replace(
+    current: &Document,
+    mut document: Document,
+    admitted: &Admitted,
+    source: &str,
+) -> Result<Option<Edit>, Problem> {
+    match current.metadata.annotations.get(SOURCE) {
+        Some(owner) if owner != source && owner != CATALOGUE => {
+            return Err(admitted.problem(
+                "/metadata/name",
+                format!(
+                    "{} belongs to {owner}; remove it there first, or choose another name",
+                    document.key()
+                ),
+            ));
+        }
+        Some(_) | None => {}
+    }
+    // What the manifest is silent about is the API's.
+    match (&mut document.spec, &current.spec) {
+        (Spec::Service(new), Spec::Service(old)) if new.running.is_none() => new.running = old.running,
+        (Spec::Process(new), Spec::Process(old)) => {
+            let (ProcessSpec { service, node, running }, old) = (new, old);
+            if *service != old.service || *node != old.node {
+                return Err(admitted.problem(
+                    "/spec",
+                    format!(
+                        "a process stays with its service and node ({} on {}); give the new one another name",
+                        old.service, old.node
+                    ),
+                ));
+            }
+            if running.is_none() {
+                *running = old.running;
+            }
+        }
+        _ => {}
+    }
+    let mut metadata = current.metadata.clone();
+    metadata.labels = document.metadata.labels;
+    metadata.annotations = document.metadata.annotations;
+    if metadata == current.metadata && document.spec == current.spec {
+        return Ok(None);
+    }
+    if document.spec != current.spec {
+        metadata.generation += 1;
+    }
+    Ok(Some(Edit::Replace(Document { metadata, spec: document.spec })))
+}
+
+/// The source of the documents that are shipped with the program. Anybody's own document of the same name wins.
+pub const CATALOGUE: &str = "catalogue";
+
+fn path(key: &Key) -> String {
+    format!("{DOCUMENTS}{}/{}", place_of(key), key.name)
+}
+
+fn place_of(key: &Key) -> String {
+    let instance = if key.namespace.is_empty() { "-" } else { &key.namespace };
+    format!("{}/{instance}", key.kind)
+}
+
+fn read(key: &str, value: &[u8], revision: Revision) -> Result<Document, Unreadable> {
+    let mut document = Document::from_stored(key, value)?;
+    document.metadata.resource_version = revision.to_string();
+    Ok(document)
+}
+
+async fn load(store: &dyn Store) -> Result<Snapshot, StateError> {
+    let listing = store.list(DOCUMENTS, None).await?;
+    let documents = listing
+        .items
+        .iter()
+        .map(|item| read(&item.key, &item.value, item.mod_revision))
+        .collect::<Result<Documents, _>>()?;
+    Ok(Snapshot { revision: listing.revision, documents })
+}
+
+/// Keeps the snapshot current for as long as somebody reads it. A store that fails leaves the last one standing: nothing is decided
+/// out of ignorance.
+async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
+    let mut pause = Duration::from_millis(50);
+    while !sender.is_closed() {
+        let from = sender.borrow().revision + 1;
+        let error = match store.watch(DOCUMENTS, from).await {
+            Ok(mut watch) => loop {
+                match watch.next().await {
+                    Ok(changes) => {
+                        pause = Duration::from_millis(50);
+                        sender.send_modify(|snapshot| {
+                            for change in &changes.changes {
+                                apply(snapshot, change);
+                            }
+                            snapshot.revision = changes.revision;
+                        });
+                    }
+                    Err(error) => break error,
+                }
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the store's watch ended; reading all again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+        match load(&*store).await {
+            // A store that went back in time is another store: what it says is not taken for news.
+            Ok(snapshot) if snapshot.revision >= from.saturating_sub(1) => {
+                sender.send_replace(snapshot);
+            }
+            Ok(snapshot) => {
+                tracing::error!(
+                    revision = snapshot.revision,
+                    known = from.saturating_sub(1),
+                    "the store went back in time; restart the controller if that was on purpose"
+                );
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the store can't be read"),
+        }
+    }
+}
+
+fn apply(snapshot: &mut Snapshot, change: &Change) {
+    match change {
+        Change::Put(item) => match read(&item.key, &item.value, item.mod_revision) {
+            Ok(document) => snapshot.documents.insert(document),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a document was passed over")
+            }
+        },
+        Change::Delete { key, .. } => {
+            if let Some(key) = parse_path(key) {
+                snapshot.documents.remove(&key);
+            }
+        }
+    }
+}
+
+fn parse_path(path: &str) -> Option<Key> {
+    let mut parts = path.strip_prefix(DOCUMENTS)?.splitn(3, '/');
+    let kind = Kind::parse(parts.next()?)?;
+    let namespace = match parts.next()? {
+        "-" => String::new(),
+        instance => instance.to_owned(),
+    };
+    Some(Key { kind, namespace, name: parts.next()?.to_owned() })
+}
