@@ -333,3 +333,67 @@ impl Row {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Txn, Write};
+
+    fn run(state: &mut State, then: Vec<Write>) -> Arc<[Event]> {
+        let (reply, events) = state.run(Txn { when: vec![], then });
+        assert!(reply.succeeded);
+        events
+    }
+
+    #[test]
+    fn a_crash_anywhere_in_cleaning_up_is_repaired() {
+        let mut state = State::empty();
+        let put = |key: &str, value: &str| Write::Put(key.into(), value.into());
+        let delete = |key: &str| Write::Delete(key.into());
+        let events = [
+            run(&mut state, vec![put("a", "1"), put("b", "1"), put("c", "1")]),
+            run(&mut state, vec![put("a", "2"), delete("b")]),
+            run(&mut state, vec![put("b", "3"), delete("a"), put("c", "3")]),
+            run(&mut state, vec![delete("b"), put("d", "4")]),
+            run(&mut state, vec![put("b", "5")]),
+        ];
+        let last = state.revision;
+        let before = state.list("", None).unwrap();
+        let dead = state.compact(last - 1).unwrap();
+        assert_eq!(dead.len(), 8);
+
+        for cleaned in 0..=dead.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let mut log = Log::open(dir.path()).unwrap();
+            log.commit(&events, Some(last - 1), &dead[..cleaned]).unwrap();
+            let (read, left) = log.load().unwrap();
+            assert_eq!((read.oldest, read.revision), (last - 1, last));
+            assert_eq!(read.list("", None).unwrap(), before, "after {cleaned} rows");
+            assert_eq!(left, dead[cleaned..], "after {cleaned} rows");
+            log.commit(&[], None, &left).unwrap();
+            assert_eq!(log.load().unwrap().1, []);
+        }
+    }
+
+    #[test]
+    fn a_row_is_read_as_it_was_written_or_not_at_all() {
+        let mut state = State::empty();
+        let events = run(&mut state, vec![Write::Put("key".into(), b"value".to_vec())]);
+        let mut row = Vec::new();
+        encode(&events[0], &mut row);
+        let id = events[0].row;
+        assert!(matches!(
+            decode(id, &row),
+            Some(Row::Put { key, created: 2, value }) if key == "key" && *value == *b"value"
+        ));
+        assert!(decode(RowId(id.0 + 1), &row).is_none());
+        for byte in 0..row.len() {
+            for bit in 0..8 {
+                let mut bad = row.clone();
+                bad[byte] ^= 1 << bit;
+                assert!(decode(id, &bad).is_none(), "bit {bit} of byte {byte}");
+            }
+            assert!(decode(id, &row[..byte]).is_none(), "cut at {byte}");
+        }
+    }
+}
