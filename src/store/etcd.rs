@@ -130,7 +130,7 @@ impl Store for Etcd {
     ) -> BoxFuture<'a, Result<Listing, StoreError>> {
         Box::pin(async move {
             if at == Some(0) {
-                return Err(no_revision_zero());
+                return Err(super::no_revision_zero());
             }
             self.cluster.list(prefix, at).await
         })
@@ -146,6 +146,9 @@ impl Store for Etcd {
             // etcd accepts a watch from exactly the compacted revision, where deletes may be gone already. Starting
             // one earlier makes it tell, and what that one brings is dropped.
             let stream = self.cluster.watch(prefix, from - 1).await.map_err(Failure::unavailable)?;
+            // On an etcd that has lost its data, the watch would wait for a future that takes long to come. Asked after
+            // the stream is there: if the data goes later, the stream breaks.
+            self.cluster.current().await?;
             let stream = Some(stream);
             let cluster = Arc::clone(&self.cluster);
             Ok(Box::new(EtcdWatch { cluster, stream, from, ready: VecDeque::new() }) as Box<dyn Watch>)
@@ -155,7 +158,7 @@ impl Store for Etcd {
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             if revision == 0 {
-                return Err(no_revision_zero());
+                return Err(super::no_revision_zero());
             }
             self.cluster.compact(revision).await
         })
@@ -533,8 +536,4 @@ fn range_end(prefix: &[u8]) -> Vec<u8> {
 
 fn no_header() -> StoreError {
     StoreError::Unavailable("etcd's answer has no header".into())
-}
-
-fn no_revision_zero() -> StoreError {
-    StoreError::Invalid("there is no revision 0; the oldest possible one is 1".into())
 }

@@ -261,3 +261,8 @@ pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+/// What both engines say of the revision that never was.
+pub(crate) fn no_revision_zero() -> StoreError {
+    StoreError::Invalid("there is no revision 0; the oldest possible one is 1".into())
+}

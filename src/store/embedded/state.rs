@@ -170,7 +170,7 @@ impl State {
     /// Forgets what led to `revision`, and names the rows that nothing needs any more.
     pub(super) fn compact(&mut self, revision: Revision) -> Result<Vec<RowId>, StoreError> {
         if revision == 0 {
-            return Err(no_revision_zero());
+            return Err(crate::store::no_revision_zero());
         }
         self.in_history(revision)?;
         let mut dead = Vec::new();
@@ -209,7 +209,7 @@ impl State {
     pub(super) fn list(&self, prefix: &str, at: Option<Revision>) -> Result<Listing, StoreError> {
         let revision = at.unwrap_or(self.revision);
         if revision == 0 {
-            return Err(no_revision_zero());
+            return Err(crate::store::no_revision_zero());
         }
         self.in_history(revision)?;
         let mut items = self.items.clone();
@@ -263,8 +263,4 @@ fn item(key: &str, entry: &Entry) -> Item {
         create_revision: entry.created,
         mod_revision: entry.row.revision(),
     }
-}
-
-fn no_revision_zero() -> StoreError {
-    StoreError::Invalid("there is no revision 0; the oldest possible one is 1".into())
 }
