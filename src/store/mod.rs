@@ -6,14 +6,17 @@
 //!
 //! **Invariant:** a conflict is an answer ([`TxnReply::succeeded`] is false), never an error.
 //! **Invariant:** an `Err` of [`StoreError::Unknown`] may have been applied; the caller reads again before it acts.
-//! **Absent here:** documents. This module moves bytes; [`crate::state`] knows what they mean.
+//! **Invariant:** a watch from a listing's revision + 1 continues that listing without gap or repeat.
+//! **Absent here:** documents (this module moves bytes), retries of writes, and leases.
 
 use futures_util::future::BoxFuture;
 
 pub mod embedded;
 pub mod etcd;
 
-/// A point in the store's history. The empty store is at 1, and each transaction that writes adds one.
+/// A point in the store's history. A new embedded store is at 1, and each transaction that writes adds one. On an
+/// etcd that others use as well, it starts where that etcd is, and others' writes leave gaps: compare revisions,
+/// never count with them.
 pub type Revision = u64;
 
 /// Largest number of operations in one transaction, on both engines (etcd's default `--max-txn-ops`).
@@ -21,6 +24,10 @@ pub const MAX_TXN_OPS: usize = 128;
 
 /// Largest key or value in bytes, on both engines (below etcd's default request limit of 1.5 MiB).
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+
+/// Largest sum of all keys and values of one transaction in bytes, compares included, on both engines. The rest of
+/// etcd's 1.5 MiB is left to the framing and to the prefix of each key.
+pub const MAX_TXN_BYTES: usize = 1280 * 1024;
 
 /// One key with its value and history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +47,9 @@ pub struct Item {
 pub enum Compare {
     /// The key does not exist.
     Absent(String),
-    /// The key's last write was at exactly this revision.
+    /// The key's last write was at exactly this revision. Revision 0 means that the key does not exist.
     ModRevision(String, Revision),
-    /// The key exists and holds exactly this value.
+    /// The key exists and holds exactly this value. False for a missing key, even for an empty value.
     Value(String, Vec<u8>),
 }
 
@@ -64,6 +71,36 @@ pub struct Txn {
     pub then: Vec<Write>,
 }
 
+impl Compare {
+    fn part(&self) -> (&str, usize) {
+        match self {
+            Compare::Absent(key) | Compare::ModRevision(key, _) => (key, 0),
+            Compare::Value(key, value) => (key, value.len()),
+        }
+    }
+}
+
+impl Write {
+    fn part(&self) -> (&str, usize) {
+        match self {
+            Write::Put(key, value) => (key, value.len()),
+            Write::Delete(key) => (key, 0),
+        }
+    }
+}
+
+impl Txn {
+    /// Each key, with the size of the value that stands with it.
+    fn parts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.when.iter().map(Compare::part).chain(self.then.iter().map(Write::part))
+    }
+
+    /// Sum of all keys and values.
+    fn bytes(&self) -> usize {
+        self.parts().map(|(key, value)| key.len() + value).sum()
+    }
+}
+
 /// What became of a transaction.
 #[must_use = "a conflict is an answer: look at `succeeded`"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +116,7 @@ pub struct TxnReply {
 pub struct Listing {
     /// The keys under the prefix, ordered bytewise.
     pub items: Vec<Item>,
-    /// The revision that was read. A watch from `revision + 1` misses nothing and repeats nothing.
+    /// The revision that was read: `at`, or else the newest. A watch from `revision + 1` misses nothing and repeats nothing.
     pub revision: Revision,
 }
 
@@ -113,43 +150,53 @@ pub trait Watch: Send {
     /// # Errors
     /// [`StoreError::Compacted`] when history before `from` is gone: list again and watch from there.
     /// [`StoreError::Unavailable`] when the engine is gone; open a new watch from the last seen revision + 1.
-    /// After an error the watch is over. Cancel safe: a dropped call loses nothing.
+    /// After an error the watch is over, and asking again answers `Unavailable`. Cancel safe: a dropped call loses
+    /// nothing.
     fn next(&mut self) -> BoxFuture<'_, Result<Changes, StoreError>>;
 }
 
 /// A durable ordered map with history.
 pub trait Store: Send + Sync + 'static {
-    /// Runs a transaction. When this answers, the writes survive `kill -9` and power loss.
+    /// Runs a transaction. When this answers, the writes survive `kill -9` and power loss. A transaction without
+    /// writes is a check of its conditions, as fresh as a read. A dropped call may still happen.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for more than [`MAX_TXN_OPS`] compares or writes, a value above [`MAX_VALUE_BYTES`], an empty key,
-    /// or a key written twice; nothing was written then. [`StoreError::Unknown`] when the outcome can't be told.
+    /// [`StoreError::Invalid`] for more than [`MAX_TXN_OPS`] compares or writes, a key or value above
+    /// [`MAX_VALUE_BYTES`], a sum above [`MAX_TXN_BYTES`], an empty key, or a key written twice; nothing was written
+    /// then. [`StoreError::Unknown`] when the outcome can't be told.
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>>;
 
     /// Reads every key that starts with `prefix` (all keys for an empty one), now or as of revision `at`.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] or [`StoreError::Future`] when `at` is out of the history.
+    /// [`StoreError::Compacted`] or [`StoreError::Future`] when `at` is out of the history, [`StoreError::Invalid`] for
+    /// revision 0, which never was.
     fn list<'a>(
         &'a self,
         prefix: &'a str,
         at: Option<Revision>,
     ) -> BoxFuture<'a, Result<Listing, StoreError>>;
 
-    /// Watches every key that starts with `prefix`, from revision `from` on, history included.
+    /// Watches every key that starts with `prefix`, from revision `from` on, history included. A `from` in the future
+    /// waits for it; 0 and 1 mean all history there ever was, since nothing happened before 2.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]. A `from` below the history is told by the first [`Watch::next`].
+    /// [`StoreError::Unavailable`]. A `from` that is not above the oldest readable revision is told as
+    /// [`StoreError::Compacted`] by the first [`Watch::next`]: a compaction keeps the state of its revision, but not
+    /// always the changes that led to it.
     fn watch<'a>(
         &'a self,
         prefix: &'a str,
         from: Revision,
     ) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>>;
 
-    /// Forgets history before `revision`: reads and watches below it answer [`StoreError::Compacted`].
+    /// Forgets history before `revision`, which becomes the oldest readable one: reads below it and watches not above
+    /// it answer [`StoreError::Compacted`]. Doing it again changes nothing. On etcd this is the whole cluster's
+    /// history, other users' included.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] when already compacted beyond it, [`StoreError::Future`] when it is not there yet.
+    /// [`StoreError::Compacted`] when already compacted beyond it, [`StoreError::Future`] when it is not there yet,
+    /// [`StoreError::Invalid`] for revision 0.
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
@@ -188,23 +235,34 @@ pub enum StoreError {
 pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
     let refuse = |why: String| Err(StoreError::Invalid(why));
     if txn.when.len() > MAX_TXN_OPS || txn.then.len() > MAX_TXN_OPS {
-        return refuse(format!("a transaction takes at most {MAX_TXN_OPS} compares and writes"));
+        return refuse(format!(
+            "a transaction takes at most {MAX_TXN_OPS} compares and {MAX_TXN_OPS} writes"
+        ));
     }
-    let mut seen = std::collections::BTreeSet::new();
-    for write in &txn.then {
-        let (key, size) = match write {
-            Write::Put(key, value) => (key, value.len()),
-            Write::Delete(key) => (key, 0),
-        };
+    for (key, size) in txn.parts() {
         if key.is_empty() {
             return refuse("a key can't be empty".into());
         }
-        if key.len() > MAX_VALUE_BYTES || size > MAX_VALUE_BYTES {
-            return refuse(format!("{key} is over {MAX_VALUE_BYTES} bytes"));
+        if key.len() > MAX_VALUE_BYTES {
+            return refuse(format!("a key of {} bytes is over {MAX_VALUE_BYTES}", key.len()));
         }
+        if size > MAX_VALUE_BYTES {
+            return refuse(format!("the value of {key} has {size} bytes, over {MAX_VALUE_BYTES}"));
+        }
+    }
+    if txn.bytes() > MAX_TXN_BYTES {
+        return refuse(format!("a transaction of {} bytes is over {MAX_TXN_BYTES}", txn.bytes()));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (key, _) in txn.then.iter().map(Write::part) {
         if !seen.insert(key) {
             return refuse(format!("{key} is written twice in one transaction"));
         }
     }
     Ok(())
+}
+
+/// What both engines say of the revision that never was.
+pub(crate) fn no_revision_zero() -> StoreError {
+    StoreError::Invalid("there is no revision 0; the oldest possible one is 1".into())
 }

@@ -1,6 +1,7 @@
 //! What several tests need: real servers on loopback, and looks at processes from outside.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod etcd;
 pub mod sshd;
 
 use std::time::{Duration, Instant};
