@@ -1,7 +1,19 @@
-//! Mainstay keeps services running on plain Linux machines.
+//! Mainstay keeps services running on plain Linux machines: people declare what should run, in documents; Mainstay
+//! compares that with what it sees on the machines, and starts and stops processes over SSH until the two agree.
+//!
+//! ```text
+//! documents (/1.0 · manifests) → admit → store → snapshot + sightings = World → place, plan → steps → execute
+//!     → ssh → sightings;   plan → holds → /1.0, live tree
+//! ```
+//!
+//! The modules in reading order: [`model`], [`plan`], [`store`], [`state`], [`source`], [`node`], [`reconcile`], [`api`],
+//! [`cli`]. Imports point inward only; `tests/architecture.rs` enforces it.
+
+pub mod api;
 pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod reconcile;
 pub mod state;
 pub mod store;

@@ -1,5 +1,5 @@
 //! What several tests need: real servers on loopback, and looks at processes from outside.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 pub mod etcd;
 pub mod sshd;

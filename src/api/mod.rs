@@ -1,0 +1,1 @@
+//! The HTTP faces: `/1.0` (the seed), `/healthz`, `/readyz`, `/metrics`.

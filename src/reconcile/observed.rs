@@ -1,0 +1,131 @@
+//! What was seen of all nodes, for everyone who shows it: `/1.0`, the live tree, the placement.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::plan::step::Hold;
+use crate::plan::world::{NodeSighting, ProcessSighting};
+use crate::store::Revision;
+
+/// A clock that never goes back and reads like the time of day: milliseconds since 1970, counted on from when it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    offset_ms: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { started: Instant::now(), offset_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Clock {
+    /// Now, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.offset_ms.saturating_add(elapsed)
+    }
+}
+
+/// Now, as RFC 3339 in UTC with seconds, as documents say it.
+pub fn timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// How the link to a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LinkState {
+    /// It is being opened for the first time.
+    #[default]
+    Connecting,
+    /// It is open.
+    Connected {
+        /// Since when.
+        since_ms: u64,
+    },
+    /// It is not open.
+    Down {
+        /// The state in one or two words, such as `auth failed`.
+        name: &'static str,
+        /// What was said, for people.
+        message: String,
+        /// Since when it has been down, whatever the cause.
+        since_ms: u64,
+        /// When the next try is.
+        next_try_ms: u64,
+    },
+}
+
+/// All that is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeView {
+    /// How the link is.
+    pub link: LinkState,
+    /// What was seen last; complete only while the link is open and all was told.
+    pub sighting: NodeSighting,
+    /// Why nothing is done, by process.
+    pub holds: BTreeMap<String, Hold>,
+    /// The snapshot's revision that the last plan was made of.
+    pub planned: Revision,
+    /// True when the last plan had nothing to do and nothing to wait for.
+    pub settled: bool,
+}
+
+/// All nodes, by (instance, node). Written by the nodes' tasks, one each; read by all.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    sender: Arc<watch::Sender<BTreeMap<(String, String), NodeView>>>,
+}
+
+impl Default for Observed {
+    fn default() -> Observed {
+        Observed { sender: Arc::new(watch::Sender::default()) }
+    }
+}
+
+impl Observed {
+    /// What is known of one node.
+    pub fn node(&self, instance: &str, node: &str) -> Option<NodeView> {
+        self.sender.borrow().get(&(instance.to_owned(), node.to_owned())).cloned()
+    }
+
+    /// What was seen of one process, and whether its node is being seen now.
+    pub fn process(&self, instance: &str, node: &str, process: &str) -> (Option<ProcessSighting>, bool) {
+        let nodes = self.sender.borrow();
+        match nodes.get(&(instance.to_owned(), node.to_owned())) {
+            Some(view) => (view.sighting.processes.get(process).cloned(), view.sighting.complete),
+            None => (None, false),
+        }
+    }
+
+    /// Everything.
+    pub fn all(&self) -> BTreeMap<(String, String), NodeView> {
+        self.sender.borrow().clone()
+    }
+
+    /// A bell that rings when something was seen.
+    pub fn changes(&self) -> watch::Receiver<BTreeMap<(String, String), NodeView>> {
+        self.sender.subscribe()
+    }
+
+    /// Sets what is known of a node; rings only when that is news.
+    pub(crate) fn set(&self, node: &(String, String), view: NodeView) {
+        self.sender.send_if_modified(|all| {
+            if all.get(node) == Some(&view) {
+                return false;
+            }
+            all.insert(node.clone(), view);
+            true
+        });
+    }
+
+    /// Forgets a node.
+    pub(crate) fn forget(&self, node: &(String, String)) {
+        self.sender.send_if_modified(|all| all.remove(node).is_some());
+    }
+}
