@@ -10,10 +10,12 @@
 //! [`cli`]. Imports point inward only; `tests/architecture.rs` enforces it.
 
 pub mod api;
+pub mod cli;
 pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod plan;
 pub mod reconcile;
+pub mod source;
 pub mod state;
 pub mod store;

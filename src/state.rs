@@ -201,6 +201,15 @@ impl State {
         }
     }
 
+    /// Whether no controller has taken over since.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn is_newest(&self, epoch: Epoch) -> Result<bool, StateError> {
+        let found = self.get(EPOCH).await?;
+        Ok(found.is_some_and(|(value, _)| value == epoch.0.to_string().into_bytes()))
+    }
+
     /// The id of this store's world, made on first use.
     ///
     /// # Errors
@@ -209,11 +218,19 @@ impl State {
         self.get_or_make(CLUSTER, &Uuid::new_v4().simple().to_string()[..12]).await
     }
 
-    /// Makes sure that the key given is the one that this store's secrets are sealed with.
+    /// The id of the key that this store's secrets are sealed with; none in a new store.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn sealing_key(&self) -> Result<Option<String>, StateError> {
+        Ok(self.get(SEALING_KEY).await?.map(|(id, _)| String::from_utf8_lossy(&id).into_owned()))
+    }
+
+    /// Makes sure that the key given is the one that this store's secrets are sealed with; in a new store it is from now on.
     ///
     /// # Errors
     /// [`StateError::OtherKey`] when it is not.
-    pub async fn check_key(&self, given: &str) -> Result<(), StateError> {
+    pub async fn use_sealing_key(&self, given: &str) -> Result<(), StateError> {
         let stored = self.get_or_make(SEALING_KEY, given).await?;
         if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
     }

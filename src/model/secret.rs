@@ -89,6 +89,11 @@ impl Sealer {
         Sealer { key, id }
     }
 
+    /// The key's id: enough to tell keys apart, nothing to find one by.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Seals a secret for one place, such as `Node IN1/ND1 password`.
     pub fn seal(&self, place: &str, clear: &Clear) -> Sealed {
         let sealed = Aes256Siv::new(&self.key.into())

@@ -229,6 +229,10 @@ look() {
     [ -d "$_dir" ] && show "${_dir##*/}"
   done
   set -f
+  show_bundle
+}
+
+show_bundle() {
   _sum=-
   { read -r _sum <"$ROOT/bundle.sum"; } 2>/dev/null
   printf 'B %s\n' "$_sum"
@@ -384,7 +388,10 @@ batch() {
     while [ $_n -lt "$count" ]; do
       _n=$((_n + 1))
       eval "_line=\$L$_n"
-      case $_line in "bundle "*) ;; *) _line=${_line#* }; show "${_line%% *}" ;; esac
+      case $_line in
+        "bundle "*) show_bundle ;;
+        *) _line=${_line#* }; show "${_line%% *}" ;;
+      esac
     done
     printf 'D %s done\n' "$revision"
   else

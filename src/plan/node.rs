@@ -16,7 +16,8 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         && world.seen.bundle.as_ref() != Some(hash)
     {
         let action = Action::Bundle { hash: hash.clone(), text: text.clone() };
-        plan.steps.push(Step { action, reason: Reason::LiveChanged });
+        let step = Step { action, reason: Reason::LiveChanged };
+        settle(&mut plan, world, "", Verdict::Do(step));
     }
     for (id, process) in &world.desired.processes {
         let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable);

@@ -5,4 +5,7 @@
 //!
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
+pub mod controller;
+mod node_task;
 pub mod observed;
+pub mod target;

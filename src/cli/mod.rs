@@ -1,0 +1,124 @@
+//! The command line: what was typed, to what is meant, to what runs. One file a command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod key;
+mod schema;
+mod serve;
+mod up;
+mod view;
+mod wire;
+
+/// Keeps services running on plain Linux machines.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run what a folder of manifests declares; show it live; stop it on Ctrl-C.
+    Up(UpArguments),
+    /// Run the controller and the API, until told to end. What runs on the nodes goes on.
+    Serve(ServeArguments),
+    /// Write the JSON Schema of every kind.
+    Schema(SchemaArguments),
+}
+
+#[derive(Debug, Args)]
+struct ListenArguments {
+    /// Where the API listens. It has no authentication, so anything but loopback needs --insecure.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Let the API listen where others can reach it, without authentication.
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Debug, Args)]
+struct UpArguments {
+    /// The folder of manifests: YAML and JSON files, at any depth.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Keep the store, keys and local logs here, and find them again next time. [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    listen: ListenArguments,
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    #[command(flatten)]
+    listen: ListenArguments,
+    /// Where the store, keys and local logs are kept.
+    #[arg(long, value_name = "DIR", default_value = "mainstay-data")]
+    data_dir: PathBuf,
+    /// Keep the documents in this etcd cluster instead of the data folder.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    etcd: Vec<String>,
+    /// Where in etcd.
+    #[arg(long, value_name = "PREFIX", default_value = "/mainstay/", requires = "etcd")]
+    etcd_prefix: String,
+    /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
+    #[arg(long, value_name = "FILE")]
+    secret_key: Option<PathBuf>,
+    /// A folder of manifests to apply and follow; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    manifests: Vec<PathBuf>,
+    /// Leave out the shipped service types and integrations.
+    #[arg(long)]
+    no_catalogue: bool,
+}
+
+#[derive(Debug, Args)]
+struct SchemaArguments {
+    /// Where to write one file a kind.
+    #[arg(value_name = "DIR", default_value = "schemas")]
+    folder: PathBuf,
+}
+
+impl Cli {
+    /// Does what was asked. Data goes to stdout, messages to stderr.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Up(arguments) => in_runtime("off", up::run(arguments)),
+            Command::Serve(arguments) => in_runtime("info", serve::run(arguments)),
+            Command::Schema(arguments) => schema::run(&arguments),
+        };
+        match result {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("mainstay: {}", chain(&*error));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What a command ends with.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+
+fn in_runtime(log_level: &str, command: impl Future<Output = Outcome>) -> Outcome {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,26 @@
+//! `mainstay serve`: the controller and the API. What runs on the nodes goes on when it ends.
+
+use std::process::ExitCode;
+
+use super::wire::{self, Settings};
+use super::{Outcome, ServeArguments};
+
+pub(super) async fn run(arguments: ServeArguments) -> Outcome {
+    let asked = tokio::spawn(wire::asked_to_end());
+    let ServeArguments { listen, data_dir, etcd, etcd_prefix, secret_key, manifests, no_catalogue } =
+        arguments;
+    let running = wire::start(Settings {
+        data_dir,
+        etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
+        secret_key,
+        manifests,
+        catalogue: !no_catalogue,
+    })
+    .await?;
+    let address = running.listen(&listen).await?;
+    eprintln!("mainstay: serving http://{address}/1.0");
+    asked.await?;
+    eprintln!("mainstay: ending; what runs on the nodes goes on");
+    running.end().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,233 @@
+//! What people see of a running set: the tree, the lines, the one-line total. Pure: a scene goes in, text comes out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::model::meta::{Key, Kind};
+use crate::model::{Documents, Spec};
+use crate::plan::render::wanted;
+use crate::plan::world::{Phase, ProcessSighting};
+use crate::reconcile::observed::{LinkState, NodeView};
+use crate::source::folder::FolderStatus;
+use crate::store::Revision;
+
+/// All that is shown, at one moment.
+pub(super) struct Scene {
+    pub(super) documents: Documents,
+    pub(super) revision: Revision,
+    pub(super) nodes: BTreeMap<(String, String), NodeView>,
+    pub(super) folders: Vec<(PathBuf, FolderStatus)>,
+    pub(super) now_ms: u64,
+}
+
+/// One process: its document, and what is known of it.
+struct Row<'a> {
+    id: &'a str,
+    service: &'a str,
+    wanted: bool,
+    seen: Option<&'a ProcessSighting>,
+    hold: Option<String>,
+    /// Whether its node tells us now.
+    is_known: bool,
+}
+
+impl Scene {
+    fn rows<'a>(&'a self, instance: &'a str, node: &'a str) -> Vec<Row<'a>> {
+        let view = self.nodes.get(&(instance.to_owned(), node.to_owned()));
+        self.documents
+            .processes_on(instance, node)
+            .map(|(document, process)| {
+                let id = document.metadata.name.as_str();
+                let service =
+                    self.documents.service(&Key::within(Kind::Service, instance, &*process.service));
+                Row {
+                    id,
+                    service: &process.service,
+                    wanted: wanted(process, service) && !document.is_deleting(),
+                    seen: view.and_then(|view| view.sighting.processes.get(id)),
+                    hold: view.and_then(|view| view.holds.get(id)).map(ToString::to_string),
+                    is_known: view.is_some_and(|view| view.sighting.complete),
+                }
+            })
+            .collect()
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (&Key, &NodeView)> {
+        static UNSEEN: std::sync::LazyLock<NodeView> = std::sync::LazyLock::new(NodeView::default);
+        self.documents.of_kind(Kind::Node).map(|(key, _)| {
+            let view = self.nodes.get(&(key.namespace.clone(), key.name.clone()));
+            (key, view.unwrap_or(&UNSEEN))
+        })
+    }
+}
+
+/// The tree of nodes and their processes.
+pub(super) fn tree(scene: &Scene) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, view) in scene.nodes() {
+        let name = scene.documents.node(key).map(|node| node.name.as_str()).unwrap_or_default();
+        lines.push(format!("{}/{} {name}  {}", key.namespace, key.name, link(view, scene.now_ms)));
+        let rows = scene.rows(&key.namespace, &key.name);
+        let count = rows.len();
+        for (at, row) in rows.iter().enumerate() {
+            let branch = if at + 1 == count { "└─" } else { "├─" };
+            let service = scene.documents.service(&Key::within(Kind::Service, &*key.namespace, row.service));
+            let service_name = service.map(|service| service.name.as_str()).unwrap_or_default();
+            lines.push(format!(
+                "  {branch} {:<5} {service_name:<24} {}",
+                row.service,
+                state(row, scene.now_ms)
+            ));
+        }
+    }
+    for (root, status) in &scene.folders {
+        for problem in &status.problems {
+            lines.push(format!("! {}: {problem}", root.display()));
+        }
+        for key in &status.waiting {
+            lines.push(format!("… {key} waits for the older one of that name to go"));
+        }
+    }
+    lines.push(summary(scene));
+    lines
+}
+
+/// The same as facts, each under a name that stays: what is told when it changes. No ages, for they always do.
+pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    for (key, view) in scene.nodes() {
+        let place = format!("{}/{}", key.namespace, key.name);
+        let how = match &view.link {
+            LinkState::Connecting => "connecting".to_owned(),
+            LinkState::Connected { .. } => "connected".to_owned(),
+            LinkState::Down { message, .. } => message.clone(),
+        };
+        facts.insert(place.clone(), how);
+        for row in scene.rows(&key.namespace, &key.name) {
+            let mut how = short(&row);
+            if let Some(pid) = row.seen.and_then(|seen| seen.pid) {
+                how.push_str(&format!(" (pid {pid})"));
+            }
+            facts.insert(format!("{place} {} {}", row.service, row.id), how);
+        }
+    }
+    for (root, status) in &scene.folders {
+        let problems: Vec<String> = status.problems.iter().map(ToString::to_string).collect();
+        let how = match problems.len() {
+            0 if status.reads == 0 => "reading".to_owned(),
+            0 => format!("{} documents applied", status.documents),
+            _ => format!("refused, the last good state stays:\n  {}", problems.join("\n  ")),
+        };
+        facts.insert(root.display().to_string(), how);
+    }
+    facts
+}
+
+/// True when everything that is declared is as it should be, and nothing is under way.
+pub(super) fn is_all_running(scene: &Scene) -> bool {
+    let folders = scene.folders.iter().all(|(_, status)| status.reads > 0 && status.problems.is_empty());
+    let nodes = scene
+        .nodes()
+        .all(|(_, view)| view.settled && view.sighting.complete && view.planned >= scene.revision);
+    let processes = scene.nodes().all(|(key, _)| {
+        scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.seen.is_some_and(is_up))
+    });
+    // A placement makes its processes a moment after its service.
+    let placed = scene.documents.of_kind(Kind::Service).all(|(key, document)| match &document.spec {
+        Spec::Service(service) => {
+            let wanted = service.nodes.as_ref().map_or(service.replicas.unwrap_or(0) as usize, Vec::len);
+            scene.documents.processes_of(&key.namespace, &key.name).count() >= wanted
+        }
+        _ => true,
+    });
+    folders && nodes && processes && placed
+}
+
+/// The one-line total.
+pub(super) fn summary(scene: &Scene) -> String {
+    let mut processes = 0;
+    let mut running = 0;
+    let mut restarts = 0;
+    for (key, _) in scene.nodes() {
+        for row in scene.rows(&key.namespace, &key.name) {
+            processes += usize::from(row.wanted);
+            running += usize::from(row.is_known && row.seen.is_some_and(is_up));
+            restarts += row.seen.map_or(0, |seen| seen.restarts);
+        }
+    }
+    let services = scene.documents.of_kind(Kind::Service).count();
+    let nodes = scene.documents.of_kind(Kind::Node).count();
+    let head = if is_all_running(scene) { "all running" } else { "working" };
+    let restarts = if restarts == 0 { String::new() } else { format!(", {restarts} restarts") };
+    format!("{head}: {running} of {processes} processes, {services} services, {nodes} nodes{restarts}")
+}
+
+/// What may still run on a node that could not be stopped.
+pub(super) fn left_behind(instance: &str, node: &str, view: &NodeView) -> String {
+    let may_run = view.sighting.processes.values().filter(|process| process.phase.is_alive()).count();
+    match &view.link {
+        LinkState::Connected { .. } => format!("{instance}/{node}: {may_run} processes did not stop in time"),
+        LinkState::Connecting => format!("{instance}/{node}: was never reached; nothing was started there"),
+        LinkState::Down { message, .. } => {
+            format!("{instance}/{node}: {message}; {may_run} processes may still run there")
+        }
+    }
+}
+
+fn is_up(seen: &ProcessSighting) -> bool {
+    seen.phase == Phase::Running
+}
+
+fn link(view: &NodeView, now_ms: u64) -> String {
+    match &view.link {
+        LinkState::Connecting => "connecting".to_owned(),
+        LinkState::Connected { since_ms } => format!("connected {}", age(now_ms, *since_ms)),
+        LinkState::Down { message, since_ms, next_try_ms, .. } => format!(
+            "{message} (for {}, next try in {})",
+            age(now_ms, *since_ms),
+            age(*next_try_ms, now_ms.min(*next_try_ms)),
+        ),
+    }
+}
+
+fn short(row: &Row<'_>) -> String {
+    let mut text = match (row.seen, row.is_known) {
+        (Some(seen), true) => seen.phase.name().to_owned(),
+        (Some(seen), false) => format!("unknown, last seen {}", seen.phase.name()),
+        (None, true) => if row.wanted { "not started" } else { "stopped" }.to_owned(),
+        (None, false) => "unknown".to_owned(),
+    };
+    if let Some(seen) = row.seen.filter(|seen| seen.restarts > 0) {
+        text.push_str(&format!(", {} restarts", seen.restarts));
+        if let Some(exit) = seen.exit {
+            text.push_str(&format!(", last {}", ended(exit)));
+        }
+    }
+    if let Some(hold) = row.hold.as_ref().filter(|_| row.is_known) {
+        text.push_str(&format!(", {hold}"));
+    }
+    text
+}
+
+fn state(row: &Row<'_>, now_ms: u64) -> String {
+    match row.seen {
+        Some(seen) => format!("{:<8} {}", age(now_ms, seen.since_ms), short(row)),
+        None => format!("{:<8} {}", "", short(row)),
+    }
+}
+
+/// A wait status as people say it.
+fn ended(exit: i32) -> String {
+    if exit > 128 { format!("killed by signal {}", exit - 128) } else { format!("exit {exit}") }
+}
+
+/// A length of time, in its largest unit.
+fn age(now_ms: u64, since_ms: u64) -> String {
+    let seconds = now_ms.saturating_sub(since_ms) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

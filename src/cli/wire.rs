@@ -1,0 +1,215 @@
+//! Puts the parts together: store, state, controller, folders, API. The only place that knows them all.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{ListenArguments, key};
+use crate::api;
+use crate::metrics::Metrics;
+use crate::model::secret::Sealer;
+use crate::node::local::Local;
+use crate::node::ssh::Ssh;
+use crate::reconcile::controller::{Controller, Parts};
+use crate::reconcile::observed::{Clock, Observed};
+use crate::reconcile::target::Common;
+use crate::source::catalogue;
+use crate::source::folder::{Folder, FolderStatus};
+use crate::state::State;
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::store::etcd::Etcd;
+
+/// How long a node's connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is to run.
+pub(super) struct Settings {
+    pub(super) data_dir: PathBuf,
+    /// None for the embedded store; else the endpoints and the prefix.
+    pub(super) etcd: Option<(Vec<String>, String)>,
+    pub(super) secret_key: Option<PathBuf>,
+    pub(super) manifests: Vec<PathBuf>,
+    pub(super) catalogue: bool,
+}
+
+/// What runs.
+pub(super) struct Running {
+    pub(super) state: Arc<State>,
+    pub(super) controller: Controller,
+    pub(super) observed: Observed,
+    pub(super) clock: Clock,
+    pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
+    context: api::Context,
+    followers: Vec<JoinHandle<()>>,
+}
+
+/// Why it can't be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("{path} can't be used as data folder")]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is no folder of manifests")]
+    Manifests {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no place for the control sockets of ssh")]
+    Sockets(#[source] std::io::Error),
+    #[error(
+        "{listen} is not an address to listen on: write an IP address and a port, such as 127.0.0.1:8080"
+    )]
+    Address { listen: String },
+    #[error(
+        "the API has no authentication, and {listen} can be reached by others; listen on 127.0.0.1, or add --insecure \
+         if everyone who reaches it may do everything"
+    )]
+    Exposed { listen: String },
+    #[error("can't listen on {listen}; is another server running there? choose another with --listen")]
+    Listen {
+        listen: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Starts the store, the controller and the folders.
+pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::error::Error + Send + Sync>> {
+    for path in &settings.manifests {
+        std::fs::read_dir(path).map_err(|source| StartError::Manifests { path: path.clone(), source })?;
+    }
+    make_private(&settings.data_dir)
+        .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
+    let metrics = Arc::new(Metrics::default());
+    let store: Arc<dyn Store> = match &settings.etcd {
+        Some((endpoints, prefix)) => Arc::new(Etcd::connect(endpoints, prefix).await?),
+        None => Arc::new(Embedded::open(&settings.data_dir)?),
+    };
+    let state = Arc::new(State::open(store, Arc::clone(&metrics)).await?);
+    let key_file = settings.secret_key.unwrap_or_else(|| settings.data_dir.join("secret.key"));
+    let sealer = key::sealer(&key_file, state.sealing_key().await?.as_deref())?;
+    state.use_sealing_key(sealer.id()).await?;
+    if settings.catalogue {
+        catalogue::install(&state).await?;
+    }
+    let observed = Observed::default();
+    let clock = Clock::default();
+    let controller = Controller::start(Parts {
+        epoch: state.take_over().await?,
+        state: Arc::clone(&state),
+        metrics: Arc::clone(&metrics),
+        ssh: Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?),
+        local: Arc::new(Local),
+        common: Common {
+            sealer: sealer.clone(),
+            cluster: state.cluster_id().await?,
+            data_dir: settings.data_dir,
+            connect_timeout: CONNECT_TIMEOUT,
+        },
+        program: std::env::current_exe()?,
+        observed: observed.clone(),
+        clock,
+    });
+    let mut folders = Vec::new();
+    let mut followers = Vec::new();
+    for root in settings.manifests {
+        let (sender, status) = watch::channel(FolderStatus::default());
+        let folder = Folder {
+            root: root.clone(),
+            state: Arc::clone(&state),
+            sealer: sealer.clone(),
+            metrics: Arc::clone(&metrics),
+            catalogue: settings.catalogue,
+        };
+        followers.push(tokio::spawn(folder.follow(sender)));
+        folders.push((root, status));
+    }
+    let context = context(&state, &observed, sealer, metrics, &controller);
+    Ok(Running { state, controller, observed, clock, folders, context, followers })
+}
+
+fn context(
+    state: &Arc<State>,
+    observed: &Observed,
+    sealer: Sealer,
+    metrics: Arc<Metrics>,
+    controller: &Controller,
+) -> api::Context {
+    api::Context {
+        state: Arc::clone(state),
+        observed: observed.clone(),
+        sealer,
+        metrics,
+        pinger: controller.pinger(),
+    }
+}
+
+impl Running {
+    /// Ends in good order, leaving what runs on the nodes as it is.
+    pub(super) async fn end(self) {
+        for follower in &self.followers {
+            follower.abort();
+        }
+        self.controller.end().await;
+    }
+
+    /// Starts the API; answers where it listens.
+    pub(super) async fn listen(&self, arguments: &ListenArguments) -> Result<SocketAddr, StartError> {
+        let listen = arguments.listen.clone();
+        let address: SocketAddr =
+            listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
+        if !address.ip().is_loopback() && !arguments.insecure {
+            return Err(StartError::Exposed { listen });
+        }
+        let failed = |source| StartError::Listen { listen: listen.clone(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let router = api::router(self.context.clone());
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the API ended");
+            }
+        });
+        Ok(bound)
+    }
+}
+
+/// Our own program by a path that stays valid when the file is replaced by a newer one.
+fn own_program() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/exe", std::process::id()))
+}
+
+/// Makes a folder that only we can read.
+pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path) {
+        Ok(()) => Ok(()),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What asks a program to end: Ctrl-C, `kill`, a closed terminal.
+pub(super) async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut waits = Vec::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        match signal(kind) {
+            Ok(mut stream) => waits.push(Box::pin(async move {
+                stream.recv().await;
+            })),
+            Err(error) => tracing::warn!(%error, "a signal can't be waited for"),
+        }
+    }
+    futures_util::future::select_all(waits).await;
+}

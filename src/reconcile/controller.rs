@@ -1,0 +1,235 @@
+//! The controller: starts a task a node, and decides over all of them which processes exist.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::node_task::{self, Mode, Shared, node_key};
+use super::observed::{Clock, NodeView, Observed, timestamp};
+use super::target::Common;
+use crate::api::Pinger;
+use crate::metrics::Metrics;
+use crate::model::meta::{Key, Kind};
+use crate::node::link::Connector;
+use crate::plan::place::{PlaceAction, Placement, place};
+use crate::plan::render::Surroundings;
+use crate::plan::world::World;
+use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
+
+/// How many connections are being opened at once.
+const CONNECTING_AT_ONCE: usize = 16;
+
+/// What a controller works with.
+pub struct Parts {
+    /// The documents.
+    pub state: Arc<State>,
+    /// Which controller this is.
+    pub epoch: Epoch,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Reaches nodes over SSH.
+    pub ssh: Arc<dyn Connector>,
+    /// Reaches nodes on this machine.
+    pub local: Arc<dyn Connector>,
+    /// What reaching a node takes.
+    pub common: Common,
+    /// Path of our own program, for templates.
+    pub program: PathBuf,
+    /// Where what is seen is shown.
+    pub observed: Observed,
+    /// The one clock.
+    pub clock: Clock,
+}
+
+/// A running controller.
+pub struct Controller {
+    shared: Arc<Shared>,
+    mode: watch::Sender<Mode>,
+    task: JoinHandle<()>,
+}
+
+impl Controller {
+    /// Starts to reconcile.
+    pub fn start(parts: Parts) -> Controller {
+        let Parts { state, epoch, metrics, ssh, local, common, program, observed, clock } = parts;
+        let shared = Arc::new(Shared {
+            state,
+            observed,
+            ssh,
+            local,
+            gate: Semaphore::new(CONNECTING_AT_ONCE),
+            metrics,
+            clock,
+            epoch,
+            surroundings: Surroundings { mainstay: program.display().to_string() },
+            common,
+        });
+        let (mode, receiver) = watch::channel(Mode::Reconcile);
+        let task = tokio::spawn(run(Arc::clone(&shared), receiver));
+        Controller { shared, mode, task }
+    }
+
+    /// Answers whether a node can be logged in to.
+    pub fn pinger(&self) -> Arc<dyn Pinger> {
+        Arc::new(Login(Arc::clone(&self.shared)))
+    }
+
+    /// Stops everything on all nodes, for as long as it takes up to a limit. Answers the nodes that were not seen clean.
+    pub async fn halt(&self, limit: Duration) -> BTreeMap<(String, String), NodeView> {
+        let before = self.shared.observed.all();
+        self.mode.send_replace(Mode::Halt);
+        let mut changes = self.shared.observed.changes();
+        let is_clean = |view: &NodeView| {
+            view.sighting.complete && view.sighting.processes.values().all(|process| is_over(process.phase))
+        };
+        let all_clean = changes.wait_for(|all| all.values().all(is_clean));
+        let _ = tokio::time::timeout(limit, all_clean).await;
+        let mut left = self.shared.observed.all();
+        left.retain(|place, view| {
+            !is_clean(view) && (before.contains_key(place) || !view.sighting.processes.is_empty())
+        });
+        left
+    }
+
+    /// Ends, leaving everything on the nodes as it is.
+    pub async fn end(self) {
+        self.mode.send_replace(Mode::End);
+        let _ = self.task.await;
+    }
+}
+
+const fn is_over(phase: crate::plan::world::Phase) -> bool {
+    use crate::plan::world::Phase;
+    match phase {
+        Phase::Stopped | Phase::Lost => true,
+        Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy => false,
+    }
+}
+
+/// A login to a node, apart from the link that is open already: it checks the credentials as they are now.
+struct Login(Arc<Shared>);
+
+impl Pinger for Login {
+    fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let snapshot = self.0.state.snapshot();
+            let Some(spec) = snapshot.documents.node(&node) else {
+                return Err(format!("{node} does not exist"));
+            };
+            let target = self.0.common.target(&node, spec).await.map_err(|error| error.to_string())?;
+            let link =
+                self.0.connector(spec.transport).connect(&target).await.map_err(|error| error.to_string())?;
+            link.close().await;
+            Ok(())
+        })
+    }
+}
+
+async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
+    let mut snapshots = shared.state.changes();
+    let mut sightings = shared.observed.changes();
+    let mut tasks: BTreeMap<(String, String), JoinHandle<()>> = BTreeMap::new();
+    while *mode.borrow_and_update() != Mode::End {
+        let snapshot = snapshots.borrow_and_update().clone();
+        sightings.mark_unchanged();
+        keep_tasks(&shared, &snapshot, &mode, &mut tasks);
+        if *mode.borrow() == Mode::Reconcile {
+            match pass(&shared, &snapshot).await {
+                Ok(Pass::Going) => {}
+                Ok(Pass::Deposed) => {
+                    tracing::error!(
+                        epoch = shared.epoch.0,
+                        "another controller has taken over this store; this one no longer acts"
+                    );
+                    break;
+                }
+                Err(error) => {
+                    // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { break },
+            changed = sightings.changed() => if changed.is_err() { break },
+            changed = mode.changed() => if changed.is_err() { break },
+        }
+    }
+    for (_, task) in tasks {
+        if *mode.borrow() == Mode::End {
+            let _ = task.await;
+        } else {
+            task.abort();
+        }
+    }
+}
+
+/// A task for each node that there is, none for others.
+fn keep_tasks(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    mode: &watch::Receiver<Mode>,
+    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
+) {
+    for (key, _) in snapshot.documents.of_kind(Kind::Node) {
+        let place = (key.namespace.clone(), key.name.clone());
+        let is_running = tasks.get(&place).is_some_and(|task| !task.is_finished());
+        if !is_running {
+            let task = node_task::run(Arc::clone(shared), key.clone(), mode.clone());
+            tasks.insert(place, tokio::spawn(task));
+        }
+    }
+    // A task whose node is gone ends by itself; waiting for it here would let its link delay all others.
+    tasks.retain(|place, _| snapshot.documents.get(&node_key(place)).is_some());
+}
+
+enum Pass {
+    Going,
+    Deposed,
+}
+
+/// Decides once which processes exist, and writes it.
+async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> {
+    let seen = shared.observed.all().into_iter().map(|(place, view)| (place, view.sighting)).collect();
+    let Placement { steps, .. } = place(&World { documents: &snapshot.documents, seen: &seen });
+    shared.metrics.place_passes.inc();
+    if steps.is_empty() {
+        return Ok(Pass::Going);
+    }
+    let now = timestamp();
+    let edits: Vec<Edit> = steps
+        .into_iter()
+        .filter_map(|step| {
+            tracing::info!(reason = ?step.reason, "{}", named(&step.action));
+            match step.action {
+                PlaceAction::Create(document) => Some(Edit::Create(born(document, &now))),
+                PlaceAction::MarkDeleting(key) => {
+                    snapshot.documents.live(&key).map(|found| deletion(found, &now))
+                }
+                PlaceAction::Finalize(key) => {
+                    snapshot.documents.get(&key).map(|found| Edit::Remove((**found).clone()))
+                }
+            }
+        })
+        .collect();
+    match shared.state.commit(&edits, Some(shared.epoch)).await? {
+        Commit::Done => Ok(Pass::Going),
+        // Either somebody changed an object, and the snapshot will ring, or we are deposed.
+        Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
+        Commit::Conflict => Ok(Pass::Deposed),
+    }
+}
+
+fn named(action: &PlaceAction) -> String {
+    match action {
+        PlaceAction::Create(document) => format!("create {}", document.key()),
+        PlaceAction::MarkDeleting(key) => format!("delete {key}"),
+        PlaceAction::Finalize(key) => format!("finalize {key}"),
+    }
+}

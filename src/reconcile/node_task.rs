@@ -1,0 +1,549 @@
+//! One node's task: connect, look, plan, send a batch, hear how it went, and again whenever something changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::observed::{Clock, LinkState, NodeView, Observed};
+use super::target::Common;
+use crate::metrics::Metrics;
+use crate::model::kinds::{NodeSpec, Transport};
+use crate::model::meta::{Key, Kind};
+use crate::node::link::{Connector, Link, LinkError};
+use crate::node::protocol::{self, Line, NodePhase, ProcessLine, Verdict};
+use crate::plan::node::plan;
+use crate::plan::render::{Surroundings, desired};
+use crate::plan::step::{NodePlan, Step};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting};
+use crate::state::{Epoch, Snapshot, State};
+use crate::store::Revision;
+
+/// How often a quiet node is asked for everything. Changes are told unasked; this finds what nobody could tell, such as a
+/// killed supervisor, and a link that is dead without saying so.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// How long a node may take to answer. A batch may wait 10 s for the node's lock and 5 s for its supervisors.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// First and longest wait before a connection is tried again.
+const RECONNECT: (u64, u64) = (250, 30_000);
+
+/// The same where trying again won't help by itself and may lock an account.
+const RECONNECT_REFUSED: (u64, u64) = (5_000, 300_000);
+
+/// First and longest wait before a step that did not help is tried again.
+const RETRY: (u64, u64) = (1_000, 60_000);
+
+/// What all nodes' tasks share.
+pub(super) struct Shared {
+    pub(super) state: Arc<State>,
+    pub(super) observed: Observed,
+    pub(super) ssh: Arc<dyn Connector>,
+    pub(super) local: Arc<dyn Connector>,
+    /// Bounds how many connections are being opened at once.
+    pub(super) gate: Semaphore,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) epoch: Epoch,
+    pub(super) surroundings: Surroundings,
+    pub(super) common: Common,
+}
+
+impl Shared {
+    pub(super) fn connector(&self, transport: Transport) -> &Arc<dyn Connector> {
+        match transport {
+            Transport::Ssh => &self.ssh,
+            Transport::Local => &self.local,
+        }
+    }
+}
+
+/// What the controller wants of all tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Bring the nodes to what the documents say.
+    Reconcile,
+    /// Stop everything on the nodes.
+    Halt,
+    /// Leave everything as it is, and end.
+    End,
+}
+
+/// Runs until the mode is [`Mode::End`].
+pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mode>) {
+    let place = (key.namespace.clone(), key.name.clone());
+    let view = NodeView::default();
+    let mut task = NodeTask {
+        snapshot: shared.state.changes(),
+        mind: Mind::default(),
+        down_since_ms: None,
+        rendered: None,
+        shared,
+        key,
+        place,
+        mode,
+        view,
+    };
+    task.run().await;
+    task.shared.observed.forget(&task.place);
+}
+
+struct NodeTask {
+    shared: Arc<Shared>,
+    key: Key,
+    place: (String, String),
+    snapshot: watch::Receiver<Snapshot>,
+    mode: watch::Receiver<Mode>,
+    mind: Mind,
+    view: NodeView,
+    down_since_ms: Option<u64>,
+    /// What should be, of which snapshot and in which mode.
+    rendered: Option<(Revision, Mode, NodeDesired)>,
+}
+
+/// Why a conversation ended.
+enum Ending {
+    /// We are to end.
+    Asked,
+    /// The node's document changed, so that it has to be reached another way.
+    Moved,
+}
+
+impl NodeTask {
+    async fn run(&mut self) {
+        let mut failures = 0u32;
+        while !self.is_over() {
+            let Some(spec) = self.spec() else { return };
+            match self.connect_and_converse(&spec, &mut failures).await {
+                Ok(Ending::Asked) => return,
+                Ok(Ending::Moved) => failures = 0,
+                Err(error) => {
+                    let wait = reconnect_wait(&error, failures, &self.key.name);
+                    failures = failures.saturating_add(1);
+                    self.show_down(&error, wait);
+                    if self.wait_or_moved(wait, &spec).await {
+                        failures = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.mode.borrow() == Mode::End
+    }
+
+    fn spec(&self) -> Option<NodeSpec> {
+        self.snapshot.borrow().documents.node(&self.key).cloned()
+    }
+
+    async fn connect_and_converse(
+        &mut self,
+        spec: &NodeSpec,
+        failures: &mut u32,
+    ) -> Result<Ending, LinkError> {
+        let shared = Arc::clone(&self.shared);
+        let target = shared.common.target(&self.key, spec).await?;
+        let opened = {
+            let _turn = shared.gate.acquire().await.map_err(|_| LinkError::Lost("we are ending".into()))?;
+            shared.connector(spec.transport).connect(&target).await
+        };
+        let mut link = match opened {
+            Ok(link) => link,
+            Err(error) => {
+                shared.metrics.connect_failures.inc();
+                return Err(error);
+            }
+        };
+        shared.metrics.connects.inc();
+        shared.metrics.nodes_connected.inc();
+        let result = self.converse(&mut *link, &target.root, spec, failures).await;
+        shared.metrics.nodes_connected.dec();
+        // What was seen stays as the last that is known; nothing is concluded from it any more.
+        self.mind.sighting.complete = false;
+        link.close().await;
+        result
+    }
+
+    async fn converse(
+        &mut self,
+        link: &mut dyn Link,
+        root: &str,
+        spec: &NodeSpec,
+        failures: &mut u32,
+    ) -> Result<Ending, LinkError> {
+        self.mind.begin(Instant::now());
+        send(link, &protocol::open(root, self.shared.epoch.0)).await?;
+        loop {
+            if self.is_over() {
+                return Ok(Ending::Asked);
+            }
+            if self.spec().is_none_or(|now| reaches_differently(&now, spec)) {
+                return Ok(Ending::Moved);
+            }
+            let mut wake_at_ms = None;
+            if self.mind.can_plan() {
+                *failures = 0;
+                self.down_since_ms = None;
+                let plan = self.plan();
+                wake_at_ms = plan.wake_at_ms;
+                if !plan.steps.is_empty() {
+                    self.send_batch(link, plan.steps).await?;
+                }
+            }
+            self.show();
+
+            let now = Instant::now();
+            let timer = self.mind.next_deadline().min(match wake_at_ms {
+                Some(at) => now + Duration::from_millis(at.saturating_sub(self.shared.clock.now_ms())),
+                None => now + LOOK_EVERY,
+            });
+            tokio::select! {
+                line = link.next() => {
+                    let now_ms = self.shared.clock.now_ms();
+                    self.mind.hear(line?, now_ms)?;
+                    // What was said together is taken together: no plan on half of it.
+                    while let Some(line) = link.next().now_or_never() {
+                        self.mind.hear(line?, now_ms)?;
+                    }
+                }
+                changed = self.snapshot.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                changed = self.mode.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                () = sleep_until(timer) => {
+                    if let Some(text) = self.mind.tick(Instant::now())? {
+                        send(link, &text).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self) -> NodePlan {
+        let mode = *self.mode.borrow();
+        let snapshot = self.snapshot.borrow_and_update().clone();
+        let is_current = matches!(&self.rendered, Some((revision, then, _)) if *revision == snapshot.revision && *then == mode);
+        if !is_current {
+            let mut desired = desired(&snapshot.documents, &self.key, &self.shared.surroundings);
+            if mode == Mode::Halt {
+                desired.bundle = None;
+                for process in desired.processes.values_mut() {
+                    process.running = false;
+                }
+            }
+            self.rendered = Some((snapshot.revision, mode, desired));
+        }
+        let empty = NodeDesired::default();
+        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, desired)| desired);
+        let world = NodeWorld {
+            now_ms: self.shared.clock.now_ms(),
+            desired,
+            seen: &self.mind.sighting,
+            attempts: &self.mind.attempts,
+        };
+        let plan = plan(&world);
+        self.shared.metrics.node_passes.inc();
+        self.mind.settle(&plan, desired);
+        self.view.holds = plan.holds.clone();
+        self.view.planned = snapshot.revision;
+        self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
+        plan
+    }
+
+    async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
+        let revision = self.mind.next_revision();
+        for step in &steps {
+            tracing::info!(
+                node = %self.key,
+                process = step.action.process(),
+                reason = %step.reason,
+                "{}",
+                step.action.name(),
+            );
+        }
+        self.shared.metrics.node_batches.inc();
+        self.shared.metrics.node_steps.inc_by(steps.len() as u64);
+        let text = protocol::batch(self.shared.epoch.0, revision, &steps);
+        self.mind.sent(revision, &steps, Instant::now());
+        send(link, &text).await
+    }
+
+    fn show(&mut self) {
+        if self.mind.sighting.complete && !matches!(self.view.link, LinkState::Connected { .. }) {
+            let since_ms = self.shared.clock.now_ms();
+            tracing::info!(node = %self.key, "connected");
+            self.view.link = LinkState::Connected { since_ms };
+        }
+        self.view.sighting = self.mind.sighting.clone();
+        self.shared.observed.set(&self.place, self.view.clone());
+    }
+
+    fn show_down(&mut self, error: &LinkError, wait: Duration) {
+        let now_ms = self.shared.clock.now_ms();
+        let since_ms = *self.down_since_ms.get_or_insert(now_ms);
+        tracing::warn!(node = %self.key, %error, next_try_ms = wait.as_millis(), "no link");
+        self.view.link = LinkState::Down {
+            name: error.name(),
+            message: error.to_string(),
+            since_ms,
+            next_try_ms: now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        };
+        self.view.settled = false;
+        self.view.sighting = self.mind.sighting.clone();
+        self.shared.observed.set(&self.place, self.view.clone());
+    }
+
+    /// Waits, or until the node is to be reached another way (then true) or we are to end.
+    async fn wait_or_moved(&mut self, wait: Duration, spec: &NodeSpec) -> bool {
+        let until = Instant::now() + wait;
+        loop {
+            if self.is_over() || self.spec().is_none_or(|now| reaches_differently(&now, spec)) {
+                return true;
+            }
+            tokio::select! {
+                () = sleep_until(until) => return false,
+                changed = self.snapshot.changed() => if changed.is_err() { return true; },
+                changed = self.mode.changed() => if changed.is_err() { return true; },
+            }
+        }
+    }
+}
+
+async fn send(link: &mut dyn Link, text: &str) -> Result<(), LinkError> {
+    match timeout(ANSWER_WITHIN, link.send(text)).await {
+        Ok(sent) => sent,
+        Err(_) => Err(LinkError::TimedOut("the node takes nothing in".into())),
+    }
+}
+
+/// True when two specs of a node are reached in different ways.
+fn reaches_differently(a: &NodeSpec, b: &NodeSpec) -> bool {
+    let what_people_say =
+        |spec: &NodeSpec| NodeSpec { name: String::new(), description: None, status: None, ..spec.clone() };
+    what_people_say(a) != what_people_say(b)
+}
+
+/// Exponential, capped, and spread by the node's name, so that a thousand nodes do not come back at the same moment.
+fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
+    let range = match error {
+        LinkError::AuthFailed(_)
+        | LinkError::HostKeyChanged(_)
+        | LinkError::Misconfigured(_)
+        | LinkError::Fenced(_) => RECONNECT_REFUSED,
+        LinkError::Unreachable(_)
+        | LinkError::TimedOut(_)
+        | LinkError::ShellUnusable(_)
+        | LinkError::Lost(_) => RECONNECT,
+    };
+    let full = backoff(range, failures);
+    let spread =
+        node.bytes().fold(u64::from(failures), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    Duration::from_millis(full - full / 4 * (spread % 100) / 100)
+}
+
+fn backoff((first, longest): (u64, u64), failures: u32) -> u64 {
+    first.saturating_mul(1 << failures.min(20)).min(longest)
+}
+
+/// What a task knows of its node. No I/O: lines and times go in, texts and plans come out.
+#[derive(Default)]
+struct Mind {
+    sighting: NodeSighting,
+    attempts: BTreeMap<String, Attempt>,
+    counts: BTreeMap<String, u32>,
+    revision: u64,
+    in_flight: Option<InFlight>,
+    /// Processes heard of since everything was asked for.
+    listing: Option<BTreeSet<String>>,
+    opened: bool,
+    looks: u64,
+    look_at: Option<Instant>,
+    answer_by: Option<Instant>,
+}
+
+struct InFlight {
+    revision: u64,
+    processes: BTreeSet<String>,
+    failed: BTreeMap<String, String>,
+}
+
+/// The bundle's place among the attempts; no process has an empty id.
+const BUNDLE: &str = "";
+
+impl Mind {
+    /// A new conversation starts: what was seen is kept for people, and counts for nothing until all is told again.
+    fn begin(&mut self, now: Instant) {
+        self.sighting.complete = false;
+        self.in_flight = None;
+        self.opened = false;
+        self.listing = Some(BTreeSet::new());
+        self.look_at = None;
+        self.answer_by = Some(now + ANSWER_WITHIN);
+    }
+
+    fn can_plan(&self) -> bool {
+        self.sighting.complete && self.in_flight.is_none()
+    }
+
+    fn next_revision(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let far = Instant::now() + LOOK_EVERY;
+        [self.answer_by, self.look_at].into_iter().flatten().fold(far, Instant::min)
+    }
+
+    fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
+        let processes = steps.iter().map(|step| step.action.process().unwrap_or(BUNDLE).to_owned()).collect();
+        self.in_flight = Some(InFlight { revision, processes, failed: BTreeMap::new() });
+        self.answer_by = Some(now + ANSWER_WITHIN);
+    }
+
+    /// What time asks for: a look at the node, or the end of a link that does not answer.
+    fn tick(&mut self, now: Instant) -> Result<Option<String>, LinkError> {
+        if self.answer_by.is_some_and(|by| by <= now) {
+            return Err(LinkError::TimedOut(format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
+        }
+        if self.answer_by.is_none() && self.look_at.is_some_and(|at| at <= now) {
+            self.looks += 1;
+            self.listing = Some(BTreeSet::new());
+            self.look_at = None;
+            self.answer_by = Some(now + ANSWER_WITHIN);
+            return Ok(Some(protocol::look(self.looks)));
+        }
+        Ok(None)
+    }
+
+    /// The node was heard out: nothing is awaited, and it is asked again after a while.
+    fn answered(&mut self) {
+        self.answer_by = None;
+        self.look_at = Some(Instant::now() + LOOK_EVERY);
+    }
+
+    fn hear(&mut self, line: Line, now_ms: u64) -> Result<(), LinkError> {
+        match line {
+            Line::Process(process) => self.see(process, now_ms),
+            Line::Gone(id) => {
+                self.sighting.processes.remove(&id);
+            }
+            Line::Bundle(hash) => self.sighting.bundle = hash,
+            Line::Opened => {
+                self.heard_all();
+                self.opened = true;
+                self.sighting.complete = true;
+                self.answered();
+            }
+            Line::Looked(token) if token == self.looks => {
+                self.heard_all();
+                if self.in_flight.is_none() {
+                    self.answered();
+                }
+            }
+            Line::Looked(_) => {}
+            Line::StepFailed { id, message } => {
+                if let Some(batch) = &mut self.in_flight {
+                    let id = if id == "bundle" && !batch.processes.contains("bundle") {
+                        BUNDLE.into()
+                    } else {
+                        id
+                    };
+                    batch.failed.insert(id, message);
+                }
+            }
+            Line::Done { revision, verdict } => self.done(revision, verdict, now_ms)?,
+            Line::Fenced(epoch) => return Err(LinkError::Fenced(epoch)),
+            Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
+            Line::Greeting { .. } | Line::Rubbish => {}
+        }
+        Ok(())
+    }
+
+    /// Everything that is there was told: what was not is gone.
+    fn heard_all(&mut self) {
+        if let Some(heard) = self.listing.take() {
+            self.sighting.processes.retain(|id, _| heard.contains(id));
+        }
+    }
+
+    fn see(&mut self, process: ProcessLine, now_ms: u64) {
+        if let Some(heard) = &mut self.listing {
+            heard.insert(process.id.clone());
+        }
+        let mut seen = ProcessSighting {
+            phase: match process.phase {
+                NodePhase::Running => Phase::Running,
+                NodePhase::Backoff => Phase::Backoff,
+                NodePhase::Stopping => Phase::Stopping,
+                NodePhase::Stopped => Phase::Stopped,
+                NodePhase::Unsupervised => Phase::Unsupervised,
+                NodePhase::Lost => Phase::Lost,
+                NodePhase::Busy => Phase::Busy,
+            },
+            pid: process.pid,
+            restarts: process.restarts,
+            exit: process.exit,
+            hash: process.hash,
+            live: process.live,
+            since_ms: now_ms.saturating_sub(process.age_ms),
+        };
+        if let Some(before) = self.sighting.processes.get(&process.id) {
+            // The age is rounded and takes its time to come: the same state told twice is no news.
+            let same = ProcessSighting { since_ms: before.since_ms, ..seen.clone() };
+            if same == *before && before.since_ms.abs_diff(seen.since_ms) < 500 {
+                seen = same;
+            }
+        }
+        self.sighting.processes.insert(process.id, seen);
+    }
+
+    fn done(&mut self, revision: u64, verdict: Verdict, now_ms: u64) -> Result<(), LinkError> {
+        let Some(batch) = self.in_flight.take_if(|batch| batch.revision == revision) else { return Ok(()) };
+        self.answered();
+        let why = match verdict {
+            Verdict::Done => None,
+            Verdict::Locked => Some("another batch holds the node's lock".to_owned()),
+            Verdict::Fenced { epoch, .. } => return Err(LinkError::Fenced(epoch)),
+        };
+        for id in batch.processes {
+            let count = self.counts.entry(id.clone()).or_default();
+            let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
+            *count += 1;
+            let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
+            self.attempts.insert(id, Attempt { not_before_ms, why });
+        }
+        Ok(())
+    }
+
+    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more.
+    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired) {
+        for id in &plan.converged {
+            self.attempts.remove(id);
+            self.counts.remove(id);
+        }
+        let bundle_is_there = match &desired.bundle {
+            Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
+            None => true,
+        };
+        let seen = &self.sighting.processes;
+        let matters = |id: &String| match id.as_str() {
+            BUNDLE => !bundle_is_there,
+            id => desired.processes.contains_key(id) || seen.contains_key(id),
+        };
+        self.attempts.retain(|id, _| matters(id));
+        self.counts.retain(|id, _| matters(id));
+    }
+}
+
+/// The key of a node.
+pub(super) fn node_key(place: &(String, String)) -> Key {
+    Key::within(Kind::Node, place.0.as_str(), place.1.as_str())
+}
