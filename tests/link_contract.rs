@@ -1,5 +1,7 @@
 //! The contract of a link, the same for every way to reach a node: real shells, real processes.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test that can't go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +117,7 @@ impl Case {
         self.until_or_now("all gone", |all| all.is_empty()).await;
         self.link.close().await;
         let root = self.root.display().to_string();
-        support::wait_for("the node to be clean", || carrying(&root).is_empty());
+        support::wait_for("the node to be clean", || support::carrying(&root).is_empty());
     }
 
     async fn until_or_now(&mut self, what: &str, done: impl Fn(&BTreeMap<String, ProcessLine>) -> bool) {
@@ -123,27 +125,6 @@ impl Case {
             self.until(what, |_, all| done(all)).await;
         }
     }
-}
-
-/// Processes of this machine whose command line or environment holds a text, as pid and command line.
-fn carrying(text: &str) -> Vec<(u32, String)> {
-    let own = std::process::id();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let read = |name: &str| {
-            let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).replace('\0', " ")
-        };
-        let command = read("cmdline");
-        if pid != own && (command.contains(text) || read("environ").contains(text)) && support::is_alive(pid)
-        {
-            found.push((pid, command));
-        }
-    }
-    found
 }
 
 fn sh(script: &str) -> Start {
@@ -176,9 +157,9 @@ async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
     let seen = case.phase("a", NodePhase::Running).await;
     let pid = seen.pid.unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    assert_eq!((fields[2], fields[3]), (&*pid.to_string(), &*pid.to_string()), "group and session");
+    // Told a moment before it becomes the program, so that nothing that runs is unknown.
+    let leads = || support::stat(pid).is_some_and(|fields| fields[2..4] == [pid.to_string(), pid.to_string()]);
+    support::wait_for("its own group and session", leads);
     // A shell's background jobs ignore INT and QUIT; a service must not inherit that.
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
@@ -212,10 +193,10 @@ async fn a_stop_takes_the_whole_tree_even_what_made_its_own_session(mut case: Ca
     case.batch(vec![start("a", sh(script))]).await;
     case.phase("a", NodePhase::Running).await;
     let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
-    support::wait_for("the tree", || carrying(&tag).len() >= 5);
+    support::wait_for("the tree", || support::carrying(&tag).len() >= 5);
     case.batch(vec![stop("a", 10)]).await;
     case.phase("a", NodePhase::Stopped).await;
-    assert_eq!(carrying(&tag), []);
+    assert_eq!(support::carrying(&tag), [0; 0]);
     case.end().await;
 }
 

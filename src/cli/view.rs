@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
-use crate::model::{Documents, Spec};
 use crate::plan::render::wanted;
 use crate::plan::world::{Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
@@ -133,12 +133,10 @@ pub(super) fn is_all_running(scene: &Scene) -> bool {
         scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.seen.is_some_and(is_up))
     });
     // A placement makes its processes a moment after its service.
-    let placed = scene.documents.of_kind(Kind::Service).all(|(key, document)| match &document.spec {
-        Spec::Service(service) => {
-            let wanted = service.nodes.as_ref().map_or(service.replicas.unwrap_or(0) as usize, Vec::len);
-            scene.documents.processes_of(&key.namespace, &key.name).count() >= wanted
-        }
-        _ => true,
+    let placed = scene.documents.of_kind(Kind::Service).all(|(key, _)| {
+        let Some(service) = scene.documents.service(key) else { return true };
+        let wanted = service.nodes.as_ref().map_or(service.replicas.unwrap_or(0) as usize, Vec::len);
+        scene.documents.processes_of(&key.namespace, &key.name).count() >= wanted
     });
     folders && nodes && processes && placed
 }

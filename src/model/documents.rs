@@ -19,10 +19,7 @@ macro_rules! typed {
     ($($method:ident: $kind:ident($spec:ident)),* $(,)?) => {$(
         #[doc = concat!("The spec of the ", stringify!($kind), " with this key.")]
         pub fn $method(&self, key: &Key) -> Option<&$spec> {
-            match &self.map.get(key)?.spec {
-                Spec::$kind(spec) => Some(spec),
-                _ => None,
-            }
+            if let Spec::$kind(spec) = &self.map.get(key)?.spec { Some(spec) } else { None }
         }
     )*};
 }
@@ -99,9 +96,8 @@ impl Documents {
         &'a self,
         instance: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<Document>, &'a ProcessSpec)> {
-        self.within(Kind::Process, instance).filter_map(|(_, document)| match &document.spec {
-            Spec::Process(process) => Some((document, process)),
-            _ => None,
+        self.within(Kind::Process, instance).filter_map(|(_, document)| {
+            if let Spec::Process(process) = &document.spec { Some((document, process)) } else { None }
         })
     }
 }

@@ -141,6 +141,10 @@ impl<K: Known> World<'_, K> {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "another crate's list of mistakes; all others share one message"
+    )]
     fn check_options(&self, admitted: &Admitted, service: &ServiceSpec, problems: &mut Vec<Problem>) {
         let Some(found) = self.find(&Key::cluster(Kind::ServiceType, service.kind.as_str())) else { return };
         let Spec::ServiceType(service_type) = &found.spec else { return };

@@ -158,8 +158,17 @@ where
                         )));
                     }
                     Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
-                    // A banner, a motd, an rc file that echoes.
-                    _ => {}
+                    // A banner, a motd, an rc file that echoes. What it may look like, nobody was asked yet.
+                    Line::Greeting { .. }
+                    | Line::Process(_)
+                    | Line::Gone(_)
+                    | Line::Bundle(_)
+                    | Line::Opened
+                    | Line::Looked(_)
+                    | Line::StepFailed { .. }
+                    | Line::Done { .. }
+                    | Line::Fenced(_)
+                    | Line::Rubbish => {}
                 }
             }
         };

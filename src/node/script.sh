@@ -67,6 +67,8 @@ put() {
 # Sets M to the live processes of the session that PID START leads or led, and those that carry this process's tag.
 members() {
   M=''
+  # Itself first: it is told a moment before it has a session of its own.
+  if alive "$1" "$2"; then M=" $1"; fi
   # A stranger may have our old pid by now; then the session of that number is the stranger's.
   _own=1
   st "$1"

@@ -13,7 +13,7 @@ use crate::model::{Document, Metadata, Spec};
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlaceAction {
     /// Make a process.
-    Create(Document),
+    Create(Box<Document>),
     /// Decide that an object goes; it stays until what it stands for is gone.
     MarkDeleting(Key),
     /// Take an object out: nothing of it is left.
@@ -142,7 +142,7 @@ fn place_service(
                     ..Metadata::default()
                 };
                 let spec = Spec::Process(ProcessSpec { service: key.name.clone(), node, running: None });
-                let action = PlaceAction::Create(Document { metadata, spec });
+                let action = PlaceAction::Create(Box::new(Document { metadata, spec }));
                 placement.steps.push(PlaceStep { action, reason: PlaceReason::Placed });
             }
         }

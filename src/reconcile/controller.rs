@@ -208,7 +208,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
         .filter_map(|step| {
             tracing::info!(reason = ?step.reason, "{}", named(&step.action));
             match step.action {
-                PlaceAction::Create(document) => Some(Edit::Create(born(document, &now))),
+                PlaceAction::Create(document) => Some(Edit::Create(born(*document, &now))),
                 PlaceAction::MarkDeleting(key) => {
                     snapshot.documents.live(&key).map(|found| deletion(found, &now))
                 }

@@ -1,7 +1,9 @@
 //! What several tests need: real servers on loopback, and looks at processes from outside.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 pub mod etcd;
+pub mod program;
 pub mod sshd;
 
 use std::time::{Duration, Instant};
@@ -42,7 +44,35 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// A port that nothing listens on.
+/// A port that nothing listens on, and that no other test of this program was given: below those that the kernel hands out, so that
+/// no client's socket takes it meanwhile.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(101).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(19_000 + number % 12_000).unwrap();
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Pids of this machine's processes whose command line or environment holds a text, in order.
+pub fn carrying(text: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let holds = |name: &str| {
+            let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        };
+        if pid != std::process::id() && (holds("cmdline") || holds("environ")) && is_alive(pid) {
+            found.push(pid);
+        }
+    }
+    found.sort_unstable();
+    found
 }
