@@ -158,7 +158,8 @@ async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
     let seen = case.phase("a", NodePhase::Running).await;
     let pid = seen.pid.unwrap();
     // Told a moment before it becomes the program, so that nothing that runs is unknown.
-    let leads = || support::stat(pid).is_some_and(|fields| fields[2..4] == [pid.to_string(), pid.to_string()]);
+    let leads =
+        || support::stat(pid).is_some_and(|fields| fields[2..4] == [pid.to_string(), pid.to_string()]);
     support::wait_for("its own group and session", leads);
     // A shell's background jobs ignore INT and QUIT; a service must not inherit that.
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

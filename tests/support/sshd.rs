@@ -28,12 +28,14 @@ impl Sshd {
         keygen(&at("host"));
         keygen(&at("id"));
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
+        // What is left in the account's home on the node is left in a folder that goes with the test.
+        std::fs::create_dir(at("home")).unwrap();
         // sshd as root wants it, and a machine where sshd never ran as a service has none.
         let _ = std::fs::create_dir_all("/run/sshd");
         let port = super::free_port();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\n{more}",
+             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home\n{more}",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
