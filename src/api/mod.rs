@@ -4,7 +4,7 @@
 //! Errors are `{"error": "…"}`, whoever finds them.
 //!
 //! **Invariant:** nothing that a client sends makes this panic, wait without an end, or answer 500.
-//! **Invariant:** what is unknown is said to be; it is never shown as stopped ([`running`]).
+//! **Invariant:** what is unknown is said to be; it is never shown as stopped.
 //! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
 mod body;

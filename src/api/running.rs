@@ -15,6 +15,7 @@ use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::render::wanted;
 use crate::plan::world::{Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
+use crate::store::Revision;
 
 /// What was seen, by (instance, node).
 pub(super) type Views = BTreeMap<(String, String), NodeView>;
@@ -158,7 +159,9 @@ pub(super) fn process(
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))
     } else if is_as_asked(last, asked) {
-        None
+        // As it should be, perhaps only still: what undoes it may be under way from an older wish.
+        let is_heard = view.is_some_and(|view| view.planned >= written(documents, document, spec));
+        if is_heard { None } else { Some(format!("node {} has not taken up the change yet", spec.node)) }
     } else {
         let hold = view.and_then(|view| view.holds.get(id)).map(ToString::to_string);
         Some(describe(last, hold, asked))
@@ -170,6 +173,14 @@ pub(super) fn process(
         reason,
         is_seen,
     }
+}
+
+/// The revision that says last whether the process should run.
+fn written(documents: &Documents, document: &Document, spec: &ProcessSpec) -> Revision {
+    let instance = document.metadata.namespace.as_str();
+    let service = documents.get(&Key::within(Kind::Service, instance, spec.service.as_str()));
+    let revision = |document: &Document| document.metadata.resource_version.parse().unwrap_or(0);
+    revision(document).max(service.map_or(0, |service| revision(service)))
 }
 
 /// Whether what is asked is given, by a complete sighting.
@@ -331,6 +342,22 @@ mod tests {
         let never = one(&world, &Views::new(), false);
         assert!(!never.is_settled);
         assert_eq!(never.doubt(), Some("node ND1: not tried yet; never seen"));
+    }
+
+    #[test]
+    fn a_node_that_planned_before_the_change_was_written_does_not_answer_it() {
+        let mut world = documents(asked_to(true), &[("a", None)]);
+        let key = Key::within(Kind::Service, "IN1", "SV1");
+        let mut service = Document::clone(world.get(&key).unwrap());
+        service.metadata.resource_version = "7".into();
+        world.insert(service);
+        let mut views = seen(&[("a", Phase::Running)]);
+        for (planned, settled) in [(6, false), (7, true), (8, true)] {
+            for view in views.values_mut() {
+                view.planned = planned;
+            }
+            assert_eq!(one(&world, &views, true).is_settled, settled, "{planned}");
+        }
     }
 
     #[test]

@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {
-        let mut view = NodeView::default();
+        let mut view = NodeView { planned: context.state.snapshot().revision, ..NodeView::default() };
         view.sighting.complete = true;
         for (id, phase) in phases {
             let (hash, live) = (String::new(), String::new());
