@@ -35,6 +35,9 @@ const SEALING_KEY: &str = "meta/key";
 /// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
 const BATCH: usize = 60;
 
+/// Counting ids never gets here.
+const OUT_OF_REACH: u64 = 1_000_000_000_000;
+
 /// Every document at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -180,6 +183,17 @@ impl State {
         }
     }
 
+    /// Whether the store answers and is being followed: then what is read here is current.
+    ///
+    /// # Errors
+    /// When it can't be read, or is no longer followed.
+    pub async fn check(&self) -> Result<(), StateError> {
+        if self.follower.is_finished() {
+            return Err(StoreError::Unavailable("the store is no longer followed".into()).into());
+        }
+        self.get(EPOCH).await.map(drop)
+    }
+
     /// Makes this controller the newest.
     ///
     /// # Errors
@@ -257,7 +271,8 @@ impl State {
     }
 
     /// Creates an object under the next free id of its kind, such as ND3: one more than was ever used in the instance.
-    /// Ids are never used again. The document's name is set by this.
+    /// Ids are never used again. The document's name is set by this, and then `bind` is called for what in the document depends on
+    /// the name, such as a secret that is sealed for its place.
     ///
     /// # Errors
     /// When the store did not take it.
@@ -265,6 +280,7 @@ impl State {
         &self,
         prefix: &str,
         mut document: Document,
+        bind: impl Fn(&mut Document),
     ) -> Result<Document, StateError> {
         let key = document.key();
         let counter = format!("meta/counter/{}", place_of(&key));
@@ -272,15 +288,17 @@ impl State {
             let found = self.get(&counter).await?;
             let last =
                 found.as_ref().and_then(|(value, _)| String::from_utf8_lossy(value).parse::<u64>().ok());
-            // People may have chosen a number themselves.
+            // People may have chosen a number themselves; one that counting never gets to is in nobody's way.
             let chosen = self
                 .snapshot()
                 .documents
                 .within(key.kind, &key.namespace)
                 .filter_map(|(key, _)| key.name.strip_prefix(prefix)?.parse::<u64>().ok())
+                .filter(|number| *number < OUT_OF_REACH)
                 .max();
             let next = last.max(chosen).unwrap_or(0) + 1;
             document.metadata.name = format!("{prefix}{next}");
+            bind(&mut document);
             let path = path(&document.key());
             let when = vec![
                 Compare::Absent(path.clone()),

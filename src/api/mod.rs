@@ -1,7 +1,29 @@
-//! The HTTP faces: `/1.0` (the seed), `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`.
+//!
+//! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
+//! Errors are `{"error": "…"}`, whoever finds them.
+//!
+//! **Invariant:** nothing that a client sends makes this panic, wait without an end, or answer 500.
+//! **Invariant:** what is unknown is said to be; it is never shown as stopped.
+//! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
+
+mod body;
+mod error;
+mod flat;
+mod health;
+mod instances;
+mod nodes;
+mod processes;
+mod resource;
+mod running;
+mod services;
+mod switch;
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::http::Uri;
+use axum::middleware::map_response;
 use futures_util::future::BoxFuture;
 
 use crate::metrics::Metrics;
@@ -10,23 +32,42 @@ use crate::model::secret::Sealer;
 use crate::reconcile::observed::Observed;
 use crate::state::State;
 
-/// Tries to log in to a node.
-pub trait Pinger: Send + Sync + 'static {
-    /// Whether the node can be logged in to now; if not, why.
-    fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>>;
-}
+use self::error::Error;
 
-/// What the API works with.
-#[derive(Clone)]
+/// What the answers are made of.
 pub struct Context {
+    /// The documents.
     pub state: Arc<State>,
+    /// What was seen of the nodes.
     pub observed: Observed,
+    /// Opens and seals the nodes' passwords.
     pub sealer: Sealer,
+    /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
+    /// Tries nodes' logins.
     pub pinger: Arc<dyn Pinger>,
 }
 
-/// The routes.
-pub fn router(context: Context) -> axum::Router {
-    axum::Router::new().route("/metrics", axum::routing::get(move || async move { context.metrics.text() }))
+/// Tries nodes' logins.
+pub trait Pinger: Send + Sync + 'static {
+    /// Whether the node can be logged in to now, or why not.
+    fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// How the handlers share the context.
+type Shared = Arc<Context>;
+
+/// All paths.
+pub fn router(context: Context) -> Router {
+    Router::new()
+        .merge(instances::routes())
+        .merge(nodes::routes())
+        .merge(services::routes())
+        .merge(processes::routes())
+        .merge(health::routes())
+        .fallback(|uri: Uri| {
+            std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
+        })
+        .layer(map_response(|response| std::future::ready(error::uniform(response))))
+        .with_state(Arc::new(context))
 }

@@ -1,0 +1,35 @@
+//! `/healthz`, `/readyz`, `/metrics`: for those who watch the controller itself.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use super::Shared;
+use super::error::Error;
+
+/// How long the store may take before the controller is said not to be ready.
+const READY_TIME: Duration = Duration::from_secs(5);
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/healthz", get(|| std::future::ready("ok")))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(|State(context): State<Shared>| std::future::ready(metrics(&context))))
+}
+
+/// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
+async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
+    match tokio::time::timeout(READY_TIME, context.state.check()).await {
+        Ok(checked) => Ok(checked.map(|()| "ok")?),
+        Err(_) => Err(Error::Unavailable("the store does not answer".into())),
+    }
+}
+
+fn metrics(context: &Shared) -> impl IntoResponse + use<> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], context.metrics.text())
+}

@@ -1,0 +1,94 @@
+//! `/1.0/processes`. Their ids are unique over the platform, so no instance stands in the path.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use uuid::Uuid;
+
+use super::body::{Parameters, Patience, Place};
+use super::error::Error;
+use super::flat::{Flat, admitted};
+use super::resource::{create_chosen, delete, listed, visible};
+use super::running::{self, ProcessStanding};
+use super::{Shared, switch};
+use crate::model::{Documents, Key, Kind, Spec};
+use crate::reconcile::observed::timestamp;
+use crate::state::born;
+
+pub(super) fn routes() -> Router<Shared> {
+    let switch = |asked: bool| {
+        post(move |State(context): State<Shared>, place: Place, patience: Patience| async move {
+            let key = find(&context.state.snapshot().documents, &place.id)?;
+            switch::process(&context, &key, asked, patience).await.map(Json)
+        })
+    };
+    Router::new()
+        .route("/1.0/processes", get(list).post(create))
+        .route("/1.0/processes/{id}", get(retrieve).delete(remove))
+        .route("/1.0/processes/{id}/start", switch(true))
+        .route("/1.0/processes/{id}/stop", switch(false))
+        .route("/1.0/processes/{id}/status", get(status))
+}
+
+/// The process of this id, in whatever instance it is.
+fn find(documents: &Documents, id: &str) -> Result<Key, Error> {
+    documents
+        .of_kind(Kind::Instance)
+        .map(|(instance, _)| Key::within(Kind::Process, instance.name.as_str(), id))
+        .find(|key| visible(documents, key).is_ok())
+        .ok_or_else(|| Error::NotFound(format!("Process {id} does not exist")))
+}
+
+async fn create(
+    State(context): State<Shared>,
+    Parameters(mut given): Parameters,
+) -> Result<(StatusCode, Json<Flat>), Error> {
+    given.retain(|_, value| !value.is_null());
+    if given.contains_key("id") {
+        return Err(Error::BadRequest("id: a process is given its id; leave it out".into()));
+    }
+    let Some(instance) = given.remove("instance") else {
+        return Err(Error::BadRequest("`instance` is missing".into()));
+    };
+    // What is created here is started here.
+    given.entry("running").or_insert(false.into());
+    let documents = context.state.snapshot().documents;
+    let id = Uuid::new_v4().to_string().into();
+    let process = admitted(Kind::Process, &instance, &id, given, &documents, &context.sealer)?;
+    let created = create_chosen(&context, &documents, born(process, &timestamp())).await?;
+    Ok((StatusCode::CREATED, Json(Flat::of(&created, &context.sealer))))
+}
+
+async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {
+    let documents = context.state.snapshot().documents;
+    let mut all = Vec::new();
+    for instance in listed(&documents, Kind::Instance, "")? {
+        let processes = listed(&documents, Kind::Process, &instance.metadata.name)?;
+        all.extend(processes.into_iter().map(|process| Flat::of(process, &context.sealer)));
+    }
+    Ok(Json(all))
+}
+
+async fn retrieve(State(context): State<Shared>, place: Place) -> Result<Json<Flat>, Error> {
+    let documents = context.state.snapshot().documents;
+    let key = find(&documents, &place.id)?;
+    Ok(Json(Flat::of(visible(&documents, &key)?, &context.sealer)))
+}
+
+async fn remove(State(context): State<Shared>, place: Place) -> Result<StatusCode, Error> {
+    let key = find(&context.state.snapshot().documents, &place.id)?;
+    delete(&context, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn status(State(context): State<Shared>, place: Place) -> Result<Json<ProcessStanding>, Error> {
+    let documents = context.state.snapshot().documents;
+    let key = find(&documents, &place.id)?;
+    let document = visible(&documents, &key)?;
+    let Spec::Process(spec) = &document.spec else {
+        return Err(Error::NotFound(format!("{key} does not exist")));
+    };
+    let asked = switch::wanted(&documents, &key, spec);
+    Ok(Json(running::process(&documents, &context.observed.changes().borrow(), document, spec, asked)))
+}
