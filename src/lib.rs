@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod metrics;
 pub mod model;
 pub mod node;

@@ -24,12 +24,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::Uri;
 use axum::middleware::map_response;
-use futures_util::future::BoxFuture;
 
 use crate::metrics::Metrics;
-use crate::model::Key;
 use crate::model::secret::Sealer;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
@@ -46,12 +45,6 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
     pub pinger: Arc<dyn Pinger>,
-}
-
-/// Tries nodes' logins.
-pub trait Pinger: Send + Sync + 'static {
-    /// Whether the node can be logged in to now, or why not.
-    fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// How the handlers share the context.

@@ -12,8 +12,8 @@ use super::flat::{Flat, admitted};
 use super::resource::{create_chosen, delete, listed, visible};
 use super::running::{self, ProcessStanding};
 use super::{Shared, switch};
+use crate::clock::timestamp;
 use crate::model::{Documents, Key, Kind, Spec};
-use crate::reconcile::observed::timestamp;
 use crate::state::born;
 
 pub(super) fn routes() -> Router<Shared> {

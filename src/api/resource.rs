@@ -14,10 +14,10 @@ use super::body::{Parameters, Place};
 use super::error::Error;
 use super::flat::{Flat, admitted, merged, password, reseal};
 use super::{Context, Shared};
+use crate::clock::timestamp;
 use crate::model::kinds::Object;
 use crate::model::meta::{FILE, SOURCE};
 use crate::model::{Document, Documents, Key, Kind, Spec};
-use crate::reconcile::observed::timestamp;
 use crate::state::{self, Commit, Edit};
 
 /// How often a change is decided anew because somebody else was faster.

@@ -170,12 +170,12 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::api::Pinger;
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::observed::{NodeView, Observed};
+    use crate::reconcile::ping::Pinger;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 

@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 use super::{ListenArguments, key};
 use crate::api;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::secret::Sealer;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
 use crate::reconcile::controller::{Controller, Parts};
-use crate::reconcile::observed::{Clock, Observed};
+use crate::reconcile::observed::Observed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
 use crate::source::folder::{Folder, FolderStatus};
@@ -45,7 +45,7 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
-    context: api::Context,
+    router: axum::Router,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -134,24 +134,14 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         followers.push(tokio::spawn(folder.follow(sender)));
         folders.push((root, status));
     }
-    let context = context(&state, &observed, sealer, metrics, &controller);
-    Ok(Running { state, controller, observed, clock, folders, context, followers })
-}
-
-fn context(
-    state: &Arc<State>,
-    observed: &Observed,
-    sealer: Sealer,
-    metrics: Arc<Metrics>,
-    controller: &Controller,
-) -> api::Context {
-    api::Context {
-        state: Arc::clone(state),
+    let context = api::Context {
+        state: Arc::clone(&state),
         observed: observed.clone(),
         sealer,
         metrics,
         pinger: controller.pinger(),
-    }
+    };
+    Ok(Running { state, controller, observed, clock, folders, router: api::router(context), followers })
 }
 
 impl Running {
@@ -174,7 +164,7 @@ impl Running {
         let failed = |source| StartError::Listen { listen: listen.clone(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let router = api::router(self.context.clone());
+        let router = self.router.clone();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the API ended");

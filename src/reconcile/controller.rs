@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::node_task::{self, Mode, Shared, node_key};
-use super::observed::{Clock, NodeView, Observed, timestamp};
+use super::observed::{NodeView, Observed};
+use super::ping::{Login, Pinger};
 use super::target::Common;
-use crate::api::Pinger;
+use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
-use crate::model::meta::{Key, Kind};
+use crate::model::meta::Kind;
 use crate::node::link::Connector;
 use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
@@ -76,7 +76,7 @@ impl Controller {
 
     /// Answers whether a node can be logged in to.
     pub fn pinger(&self) -> Arc<dyn Pinger> {
-        Arc::new(Login(Arc::clone(&self.shared)))
+        Arc::new(Login::new(Arc::clone(&self.shared)))
     }
 
     /// Stops everything on all nodes, for as long as it takes up to a limit. Answers the nodes that were not seen clean.
@@ -108,25 +108,6 @@ const fn is_over(phase: crate::plan::world::Phase) -> bool {
     match phase {
         Phase::Stopped | Phase::Lost => true,
         Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy => false,
-    }
-}
-
-/// A login to a node, apart from the link that is open already: it checks the credentials as they are now.
-struct Login(Arc<Shared>);
-
-impl Pinger for Login {
-    fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move {
-            let snapshot = self.0.state.snapshot();
-            let Some(spec) = snapshot.documents.node(&node) else {
-                return Err(format!("{node} does not exist"));
-            };
-            let target = self.0.common.target(&node, spec).await.map_err(|error| error.to_string())?;
-            let link =
-                self.0.connector(spec.transport).connect(&target).await.map_err(|error| error.to_string())?;
-            link.close().await;
-            Ok(())
-        })
     }
 }
 

@@ -8,4 +8,5 @@
 pub mod controller;
 mod node_task;
 pub mod observed;
+pub mod ping;
 pub mod target;

@@ -8,8 +8,9 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::observed::{Clock, LinkState, NodeView, Observed};
+use super::observed::{LinkState, NodeView, Observed};
 use super::target::Common;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};

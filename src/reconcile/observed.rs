@@ -2,40 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 use crate::plan::step::Hold;
 use crate::plan::world::{NodeSighting, ProcessSighting};
 use crate::store::Revision;
-
-/// A clock that never goes back and reads like the time of day: milliseconds since 1970, counted on from when it was made.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    started: Instant,
-    offset_ms: u64,
-}
-
-impl Default for Clock {
-    fn default() -> Clock {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { started: Instant::now(), offset_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
-    }
-}
-
-impl Clock {
-    /// Now, in milliseconds.
-    pub fn now_ms(&self) -> u64 {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.offset_ms.saturating_add(elapsed)
-    }
-}
-
-/// Now, as RFC 3339 in UTC with seconds, as documents say it.
-pub fn timestamp() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
 
 /// How the link to a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

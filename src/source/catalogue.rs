@@ -1,10 +1,10 @@
 //! The documents that are shipped with the program: the platform's service types and integrations.
 
+use crate::clock::timestamp;
 use crate::model::admit::{Admitted, Origin, admit_text};
 use crate::model::meta::SOURCE;
 use crate::model::secret::{KEY_BYTES, Sealer};
 use crate::model::{Documents, Problem};
-use crate::reconcile::observed::timestamp;
 use crate::state::{CATALOGUE, Commit, State, StateError, apply_set};
 
 const FILES: [(&str, &str); 2] = [

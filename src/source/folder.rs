@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::catalogue;
+use crate::clock::timestamp;
 use crate::metrics::Metrics;
 use crate::model::admit::{Admitted, Origin, admit_text};
 use crate::model::lint::{Known, lint};
 use crate::model::meta::{Key, Kind, SOURCE};
 use crate::model::secret::Sealer;
 use crate::model::{Document, Documents, Problem};
-use crate::reconcile::observed::timestamp;
 use crate::state::{Commit, State, apply_set};
 
 /// Files of a folder that are read; more are refused.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, Pinger, router};
+use mainstay::api::{Context, router};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
 use mainstay::reconcile::observed::Observed;
+use mainstay::reconcile::ping::Pinger;
 use mainstay::state::{self, Commit, Edit, State};
 use mainstay::store::embedded::Embedded;
 use serde_json::{Value, json};

@@ -1,0 +1,30 @@
+//! The one clock. Decisions take time as an input; only the loops and the faces ask here.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A clock that never goes back and reads like the time of day: milliseconds since 1970, counted on from when it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    offset_ms: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { started: Instant::now(), offset_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Clock {
+    /// Now, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.offset_ms.saturating_add(elapsed)
+    }
+}
+
+/// Now, as RFC 3339 in UTC with seconds, as documents say it.
+pub fn timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
