@@ -65,8 +65,7 @@ fn service(command: &[&str]) -> Value {
 
 /// Pids of the programs of a process that run on this machine, found by what they were given in the environment.
 fn running(process: &Value) -> Vec<u32> {
-    let tag = format!("MAINSTAY_PROCESS={}", process.as_str().unwrap());
-    support::carrying(&tag)
+    support::with_variable("MAINSTAY_PROCESS", process.as_str().unwrap())
 }
 
 #[test]
@@ -228,7 +227,7 @@ fn an_ended_server_leaves_everything_running_and_the_next_one_finds_it() {
     let served = Served::start(data.path(), &[]);
     let answer = served.tell("/instances/IN1/services/SV1/start");
     assert_eq!(answer["running"], true);
-    assert_eq!(counter(&served.api, "node_batches"), 0, "there was nothing to do");
+    assert_eq!(counter(&served.api, "node_batches"), 0, "there was nothing to do: {}", served.program.said());
     served.tell("/instances/IN1/services/SV1/stop");
 }
 

@@ -60,16 +60,25 @@ pub fn free_port() -> u16 {
 
 /// Pids of this machine's processes whose command line or environment holds a text, in order.
 pub fn carrying(text: &str) -> Vec<u32> {
+    let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    matching(|command, environment| holds(command) || holds(environment))
+}
+
+/// Pids of this machine's processes that have a variable with a value in their environment, in order.
+pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
+    let variable = format!("{name}={value}");
+    matching(|_, environment| environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
+}
+
+/// Pids of the living whose command line and environment match.
+fn matching(matches: impl Fn(&[u8], &[u8]) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let holds = |name: &str| {
-            let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
-            bytes.windows(text.len()).any(|window| window == text.as_bytes())
-        };
-        if pid != std::process::id() && (holds("cmdline") || holds("environ")) && is_alive(pid) {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        if pid != std::process::id() && matches(&read("cmdline"), &read("environ")) && is_alive(pid) {
             found.push(pid);
         }
     }
