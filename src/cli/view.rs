@@ -166,6 +166,9 @@ pub(super) fn left_behind(instance: &str, node: &str, view: &NodeView) -> String
     match &view.link {
         LinkState::Connected { .. } => format!("{instance}/{node}: {may_run} processes did not stop in time"),
         LinkState::Connecting => format!("{instance}/{node}: was never reached; nothing was started there"),
+        LinkState::Down { message, .. } if may_run == 0 => {
+            format!("{instance}/{node}: {message}; if an earlier run started something there, it still runs")
+        }
         LinkState::Down { message, .. } => {
             format!("{instance}/{node}: {message}; {may_run} processes may still run there")
         }
@@ -201,7 +204,9 @@ fn short(row: &Row<'_>) -> String {
             text.push_str(&format!(", last {}", ended(exit)));
         }
     }
-    if let Some(hold) = row.hold.as_ref().filter(|_| row.is_known) {
+    // These two say it already.
+    let says_itself = row.seen.is_some_and(|seen| matches!(seen.phase, Phase::Stopping | Phase::Backoff));
+    if let Some(hold) = row.hold.as_ref().filter(|_| row.is_known && !says_itself) {
         text.push_str(&format!(", {hold}"));
     }
     text
