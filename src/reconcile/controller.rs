@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::node_task::{self, Mode, Shared, node_key};
-use super::observed::{NodeView, Observed};
+use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
 use crate::clock::{Clock, timestamp};
@@ -18,7 +18,7 @@ use crate::model::meta::Kind;
 use crate::node::link::Connector;
 use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::World;
+use crate::plan::world::{Phase, World};
 use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
 
 /// How many connections are being opened at once.
@@ -79,20 +79,19 @@ impl Controller {
         Arc::new(Login::new(Arc::clone(&self.shared)))
     }
 
-    /// Stops everything on all nodes, for as long as it takes up to a limit. Answers the nodes that were not seen clean.
+    /// Stops everything on all nodes, for as long as it takes up to a limit. A node that is not reached is not waited for. Answers
+    /// the nodes that were not seen clean.
     pub async fn halt(&self, limit: Duration) -> BTreeMap<(String, String), NodeView> {
-        let before = self.shared.observed.all();
         self.mode.send_replace(Mode::Halt);
         let mut changes = self.shared.observed.changes();
         let is_clean = |view: &NodeView| {
             view.sighting.complete && view.sighting.processes.values().all(|process| is_over(process.phase))
         };
-        let all_clean = changes.wait_for(|all| all.values().all(is_clean));
-        let _ = tokio::time::timeout(limit, all_clean).await;
+        let is_down = |view: &NodeView| matches!(view.link, LinkState::Down { .. });
+        let nothing_moves = changes.wait_for(|all| all.values().all(|view| is_clean(view) || is_down(view)));
+        let _ = tokio::time::timeout(limit, nothing_moves).await;
         let mut left = self.shared.observed.all();
-        left.retain(|place, view| {
-            !is_clean(view) && (before.contains_key(place) || !view.sighting.processes.is_empty())
-        });
+        left.retain(|_, view| !is_clean(view));
         left
     }
 
@@ -103,8 +102,7 @@ impl Controller {
     }
 }
 
-const fn is_over(phase: crate::plan::world::Phase) -> bool {
-    use crate::plan::world::Phase;
+const fn is_over(phase: Phase) -> bool {
     match phase {
         Phase::Stopped | Phase::Lost => true,
         Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy => false,
