@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
@@ -31,6 +32,9 @@ const DOCUMENTS: &str = "doc/";
 const EPOCH: &str = "meta/epoch";
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
+
+/// How long a change may take to come back through the store's watch.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
 const BATCH: usize = 60;
@@ -177,9 +181,13 @@ impl State {
     /// is only asked for those that did.
     async fn reached(&self, revision: Revision) -> Result<(), StateError> {
         let mut snapshot = self.snapshot.clone();
-        match snapshot.wait_for(|snapshot| snapshot.revision >= revision).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(StoreError::Unavailable("the store is no longer followed".into()).into()),
+        let shown = snapshot.wait_for(|snapshot| snapshot.revision >= revision);
+        match timeout(SHOWN_WITHIN, shown).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(StoreError::Unknown("it was written, but the store's watch does not show it".into())
+                    .into())
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Rules of the house that a compiler does not check: which way imports point, and what the pure core may not touch.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -45,7 +45,8 @@ struct UpArguments {
     /// The folder of manifests: YAML and JSON files, at any depth.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Keep the store, keys and local logs here, and find them again next time. [default: a temporary folder]
+    /// Keep the store, keys, recorded host keys and local logs here, and find them again next time. [default: a temporary
+    /// folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]

@@ -2,13 +2,18 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::SignalKind;
+
 use super::wire::{self, Settings};
 use super::{Outcome, ServeArguments};
 
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
-    let asked = tokio::spawn(wire::asked_to_end());
+    let asked =
+        tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
     let ServeArguments { listen, data_dir, etcd, etcd_prefix, secret_key, manifests, no_catalogue } =
         arguments;
+    let listener = wire::bind(&listen).await?;
+    let address = listener.local_addr()?;
     let running = wire::start(Settings {
         data_dir,
         etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
@@ -17,7 +22,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         catalogue: !no_catalogue,
     })
     .await?;
-    let address = running.listen(&listen).await?;
+    running.serve(listener);
     eprintln!("mainstay: serving http://{address}/1.0");
     asked.await?;
     eprintln!("mainstay: ending; what runs on the nodes goes on");

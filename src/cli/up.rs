@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::{cursor, queue, terminal};
 use sha2::{Digest, Sha256};
+use tokio::signal::unix::SignalKind;
 
 use super::view::{self, Scene};
 use super::wire::{self, Running, Settings, StartError};
@@ -24,8 +25,17 @@ const SLOWEST: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let started = Instant::now();
-    let mut asked = tokio::spawn(wire::asked_to_end());
+    let mut asked = tokio::spawn(asked_to_end());
     let UpArguments { folder, data_dir, mut listen } = arguments;
+    let listener = match wire::bind(&listen).await {
+        // Another `up` or `serve` has the usual port; that is no reason not to run.
+        Err(StartError::Listen { .. }) if listen.listen == "127.0.0.1:8080" => {
+            listen.listen = "127.0.0.1:0".into();
+            wire::bind(&listen).await?
+        }
+        other => other?,
+    };
+    let address = listener.local_addr()?;
     let temporary = match &data_dir {
         Some(_) => None,
         None => Some(temporary_dir(&folder)?),
@@ -38,14 +48,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         catalogue: true,
     })
     .await?;
-    let address = match running.listen(&listen).await {
-        // Another `up` or `serve` has the usual port; that is no reason not to run.
-        Err(StartError::Listen { .. }) if listen.listen == "127.0.0.1:8080" => {
-            listen.listen = "127.0.0.1:0".into();
-            running.listen(&listen).await?
-        }
-        other => other?,
-    };
+    running.serve(listener);
     let mut screen = Screen::new(started);
     screen.say(&format!("mainstay: API at http://{address}/1.0 · Ctrl-C stops everything"));
 
@@ -75,7 +78,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let again = async {
         // One Ctrl-C may come as two signals: from the terminal, and from whoever started us.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        wire::asked_to_end().await;
+        asked_to_end().await;
     };
     let halted = async {
         let halting = running.controller.halt(HALT_LIMIT);
@@ -107,6 +110,11 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         eprintln!("mainstay: {}", view::left_behind(&instance, &node, &view));
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// Besides the usual, the end of the terminal that one watches in.
+async fn asked_to_end() {
+    wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]).await;
 }
 
 fn scene(running: &Running) -> Scene {

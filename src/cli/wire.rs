@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -153,25 +154,25 @@ impl Running {
         self.controller.end().await;
     }
 
-    /// Starts the API; answers where it listens.
-    pub(super) async fn listen(&self, arguments: &ListenArguments) -> Result<SocketAddr, StartError> {
-        let listen = arguments.listen.clone();
-        let address: SocketAddr =
-            listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
-        if !address.ip().is_loopback() && !arguments.insecure {
-            return Err(StartError::Exposed { listen });
-        }
-        let failed = |source| StartError::Listen { listen: listen.clone(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
+    /// Starts the API.
+    pub(super) fn serve(&self, listener: TcpListener) {
         let router = self.router.clone();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the API ended");
             }
         });
-        Ok(bound)
     }
+}
+
+/// Takes the API's address; before anything else is started, so that nothing is when it is taken.
+pub(super) async fn bind(arguments: &ListenArguments) -> Result<TcpListener, StartError> {
+    let listen = arguments.listen.clone();
+    let address: SocketAddr = listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
+    if !address.ip().is_loopback() && !arguments.insecure {
+        return Err(StartError::Exposed { listen });
+    }
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { listen, source })
 }
 
 /// Our own program by a path that stays valid when the file is replaced by a newer one.
@@ -189,12 +190,11 @@ pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What asks a program to end: Ctrl-C, `kill`, a closed terminal.
-pub(super) async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
+/// Waits for the first of some signals.
+pub(super) async fn signalled(kinds: &[SignalKind]) {
     let mut waits = Vec::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        match signal(kind) {
+    for kind in kinds {
+        match signal(*kind) {
             Ok(mut stream) => waits.push(Box::pin(async move {
                 stream.recv().await;
             })),

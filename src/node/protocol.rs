@@ -23,7 +23,9 @@
 //! ```
 //!
 //! **Invariant:** parsing is total: any line is one of these or [`Line::Rubbish`], and no line makes us panic.
+//! **Invariant:** an id that a node says keeps the grammar of ids, for it may come back to the node in a batch.
 
+use crate::model::id::check_id;
 use crate::plan::step::{Action, Start, Step};
 
 /// Version of the protocol; the script says it in its greeting.
@@ -224,6 +226,7 @@ fn known(line: &str) -> Option<Line> {
         "P" => {
             let [id, phase, pid, _start, restarts, exit, hash, live, age] = words(rest)?;
             let age: u64 = age.parse().ok()?;
+            check_id(id).ok()?;
             Line::Process(ProcessLine {
                 id: id.into(),
                 phase: phase_of(phase)?,
@@ -237,6 +240,7 @@ fn known(line: &str) -> Option<Line> {
         }
         "G" => {
             let [id] = words(rest)?;
+            check_id(id).ok()?;
             Line::Gone(id.into())
         }
         "B" => {
@@ -347,6 +351,8 @@ mod tests {
         for line in [
             "",
             "Welcome to Debian",
+            "G $(reboot)",
+            "P a;reboot running 1 1 1 1 h l 1",
             "P",
             "P a b",
             "D x done",

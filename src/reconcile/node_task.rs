@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long a node may take to answer. A batch may wait 10 s for the node's lock and 5 s for its supervisors.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Most processes that are taken from one node's word; far more than one runs.
+const MAX_PROCESSES: usize = 10_000;
+
 /// First and longest wait before a connection is tried again.
 const RECONNECT: (u64, u64) = (250, 30_000);
 
@@ -432,7 +435,14 @@ impl Mind {
 
     fn hear(&mut self, line: Line, now_ms: u64) -> Result<(), LinkError> {
         match line {
-            Line::Process(process) => self.see(process, now_ms),
+            Line::Process(process) => {
+                self.see(process, now_ms);
+                if self.sighting.processes.len() > MAX_PROCESSES {
+                    return Err(LinkError::ShellUnusable(format!(
+                        "it tells of more than {MAX_PROCESSES} processes"
+                    )));
+                }
+            }
             Line::Gone(id) => {
                 self.sighting.processes.remove(&id);
             }
