@@ -1,5 +1,6 @@
 //! What the decision promises for every world: [`fleet`] makes any documents and any sightings, [`sim`] carries the
 //! decisions out on a [`machine`], with and without faults.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a property is about the few that it names")]
 
 #[path = "plan_properties/fleet.rs"]
 mod fleet;

@@ -123,7 +123,10 @@ fn deleting() -> impl Strategy<Value = bool> {
     proptest::bool::weighted(0.15)
 }
 
-fn instance(name: &'static str) -> BoxedStrategy<(Vec<Document>, Vec<(&'static str, Raw)>)> {
+/// An instance's documents, and what was seen of its nodes.
+type Part = (Vec<Document>, Vec<(&'static str, Raw)>);
+
+fn instance(name: &'static str) -> BoxedStrategy<Part> {
     let itself = proptest::option::weighted(0.95, proptest::bool::weighted(0.07));
     let nodes = NODES.map(|node_name| proptest::option::weighted(0.8, node(name, node_name)));
     let services = SERVICES.map(|service_name| proptest::option::weighted(0.8, service(name, service_name)));
