@@ -446,9 +446,12 @@ fn replace(
         }
         Some(_) | None => {}
     }
-    // What the manifest is silent about is the API's.
+    // What the manifest is silent about is the API's, unless it was the manifest that said it before.
+    let is_the_apis = !current.metadata.annotations.contains_key(RUNNING_DECLARED);
     match (&mut document.spec, &current.spec) {
-        (Spec::Service(new), Spec::Service(old)) if new.running.is_none() => new.running = old.running,
+        (Spec::Service(new), Spec::Service(old)) if new.running.is_none() && is_the_apis => {
+            new.running = old.running;
+        }
         (Spec::Process(new), Spec::Process(old)) => {
             let (ProcessSpec { service, node, running }, old) = (new, old);
             if *service != old.service || *node != old.node {
@@ -460,7 +463,7 @@ fn replace(
                     ),
                 ));
             }
-            if running.is_none() {
+            if running.is_none() && is_the_apis {
                 *running = old.running;
             }
         }
@@ -574,3 +577,6 @@ fn parse_path(path: &str) -> Option<Key> {
     };
     Some(Key { kind, namespace, name: parts.next()?.to_owned() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@
 //! B sum                              the hash of the bundle that is there, or -
 //! O                                  opened: all that is there has been said
 //! K token                            looked
-//! E id message                       a step that could not be done
+//! E id message                       a step that could not be done; the bundle's id is its hash
 //! D revision done|locked|fenced e r  the batch's trailer
 //! X unusable|fenced why              this node can't be used like this
 //! ```
@@ -191,7 +191,7 @@ pub enum Line {
     Looked(u64),
     /// A step that could not be done.
     StepFailed {
-        /// The process's id, or `bundle`.
+        /// The process's id, or the bundle's hash.
         id: String,
         /// Why, for people.
         message: String,

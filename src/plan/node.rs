@@ -19,8 +19,13 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         let step = Step { action, reason: Reason::LiveChanged };
         settle(&mut plan, world, "", Verdict::Do(step));
     }
+    let bundle_waits = plan.holds.get("").cloned();
     for (id, process) in &world.desired.processes {
         let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable);
+        let verdict = match &bundle_waits {
+            Some(hold) => before_bundle(verdict, hold),
+            None => verdict,
+        };
         settle(&mut plan, world, id, verdict);
     }
     for (id, seen) in &world.seen.processes {
@@ -55,13 +60,28 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
             plan.holds.insert(id.to_owned(), hold);
         }
         Verdict::Do(step) => match world.attempts.get(id) {
-            Some(attempt) if attempt.not_before_ms > world.now_ms => {
+            Some(attempt) if attempt.not_before_ms > world.now_ms && attempt.aim == step.action.aim() => {
                 let until_ms = attempt.not_before_ms;
                 plan.holds.insert(id.to_owned(), Hold::BackingOff { until_ms, why: attempt.why.clone() });
                 plan.wake_at_ms = Some(plan.wake_at_ms.map_or(until_ms, |at| at.min(until_ms)));
             }
             Some(_) | None => plan.steps.push(step),
         },
+    }
+}
+
+/// While the bundle waits, nobody can be told of it: what runs waits too, and what is started is told later.
+fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
+    match verdict {
+        Verdict::Do(mut step) => {
+            match &mut step.action {
+                Action::Reload { .. } => return Verdict::Hold(hold.clone()),
+                Action::Start { start, .. } | Action::Restart { start, .. } => start.live = "-".into(),
+                Action::Bundle { .. } | Action::Remove { .. } | Action::Stop { .. } => {}
+            }
+            Verdict::Do(step)
+        }
+        Verdict::Fine | Verdict::Hold(_) => verdict,
     }
 }
 

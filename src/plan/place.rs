@@ -79,8 +79,11 @@ pub struct Placement {
 pub fn place(world: &World<'_>) -> Placement {
     let mut placement = Placement::default();
     for (key, document) in world.documents.of_kind(Kind::Service) {
+        let instance = Key::cluster(Kind::Instance, &*key.namespace);
+        // What is going gets nothing new, even before it is marked.
         if let Spec::Service(service) = &document.spec
             && !document.is_deleting()
+            && world.documents.live(&instance).is_some()
         {
             place_service(world, key, document, service, &mut placement);
         }

@@ -14,7 +14,7 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Hash of all that needs a restart when it changes.
     pub hash: String,
-    /// Hash of all that needs a reload when it changes; `-` when nothing does.
+    /// Hash of all that needs a reload when it changes; `-` when nothing does, or when it is yet to be told.
     pub live: String,
     /// How it is asked to end.
     pub stop: StopSpec,
@@ -82,6 +82,17 @@ impl Action {
         }
     }
 
+    /// What it is to reach.
+    pub fn aim(&self) -> Aim {
+        match self {
+            Action::Bundle { hash, .. } => Aim::Bundle(hash.clone()),
+            Action::Remove { .. } => Aim::Gone,
+            Action::Stop { .. } => Aim::Stopped,
+            Action::Reload { live, .. } => Aim::Told(live.clone()),
+            Action::Restart { start, .. } | Action::Start { start, .. } => Aim::Running(start.hash.clone()),
+        }
+    }
+
     /// The action in one word.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -93,6 +104,21 @@ impl Action {
             Action::Start { .. } => "start",
         }
     }
+}
+
+/// What an action is to reach. Trying the same again has to wait; trying something else does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// The bundle with this hash is there.
+    Bundle(String),
+    /// There is nothing of the process.
+    Gone,
+    /// The process is stopped.
+    Stopped,
+    /// The process was told what has this hash.
+    Told(String),
+    /// The process runs as started with this hash.
+    Running(String),
 }
 
 /// Why a step is taken.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::Documents;
 use crate::model::kinds::{Signal, StopSpec};
 
-use super::step::Start;
+use super::step::{Aim, Start};
 
 /// How a process on a node was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +108,10 @@ pub struct NodeDesired {
 }
 
 /// What was tried for a process and has not (yet) helped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
+    /// What it was to reach.
+    pub aim: Aim,
     /// When it may be tried again.
     pub not_before_ms: u64,
     /// What the node said.

@@ -18,7 +18,7 @@ use crate::node::link::{Connector, Link, LinkError};
 use crate::node::protocol::{self, Line, NodePhase, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
-use crate::plan::step::{NodePlan, Step};
+use crate::plan::step::{Aim, NodePlan, Step};
 use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
@@ -202,17 +202,17 @@ impl NodeTask {
             self.show();
 
             let now = Instant::now();
-            let timer = self.mind.next_deadline().min(match wake_at_ms {
+            let timer = self.mind.next_deadline(now).min(match wake_at_ms {
                 Some(at) => now + Duration::from_millis(at.saturating_sub(self.shared.clock.now_ms())),
                 None => now + LOOK_EVERY,
             });
             tokio::select! {
                 line = link.next() => {
-                    let now_ms = self.shared.clock.now_ms();
-                    self.mind.hear(line?, now_ms)?;
+                    let (now, now_ms) = (Instant::now(), self.shared.clock.now_ms());
+                    self.mind.hear(line?, now, now_ms)?;
                     // What was said together is taken together: no plan on half of it.
                     while let Some(line) = link.next().now_or_never() {
-                        self.mind.hear(line?, now_ms)?;
+                        self.mind.hear(line?, now, now_ms)?;
                     }
                 }
                 changed = self.snapshot.changed() => {
@@ -374,7 +374,7 @@ struct Mind {
 
 struct InFlight {
     revision: u64,
-    processes: BTreeSet<String>,
+    aims: BTreeMap<String, Aim>,
     failed: BTreeMap<String, String>,
 }
 
@@ -401,14 +401,15 @@ impl Mind {
         self.revision
     }
 
-    fn next_deadline(&self) -> Instant {
-        let far = Instant::now() + LOOK_EVERY;
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let far = now + LOOK_EVERY;
         [self.answer_by, self.look_at].into_iter().flatten().fold(far, Instant::min)
     }
 
     fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
-        let processes = steps.iter().map(|step| step.action.process().unwrap_or(BUNDLE).to_owned()).collect();
-        self.in_flight = Some(InFlight { revision, processes, failed: BTreeMap::new() });
+        let aim = |step: &Step| (step.action.process().unwrap_or(BUNDLE).to_owned(), step.action.aim());
+        let aims = steps.iter().map(aim).collect();
+        self.in_flight = Some(InFlight { revision, aims, failed: BTreeMap::new() });
         self.answer_by = Some(now + ANSWER_WITHIN);
     }
 
@@ -428,12 +429,12 @@ impl Mind {
     }
 
     /// The node was heard out: nothing is awaited, and it is asked again after a while.
-    fn answered(&mut self) {
+    fn answered(&mut self, now: Instant) {
         self.answer_by = None;
-        self.look_at = Some(Instant::now() + LOOK_EVERY);
+        self.look_at = Some(now + LOOK_EVERY);
     }
 
-    fn hear(&mut self, line: Line, now_ms: u64) -> Result<(), LinkError> {
+    fn hear(&mut self, line: Line, now: Instant, now_ms: u64) -> Result<(), LinkError> {
         match line {
             Line::Process(process) => {
                 self.see(process, now_ms);
@@ -451,26 +452,23 @@ impl Mind {
                 self.heard_all();
                 self.opened = true;
                 self.sighting.complete = true;
-                self.answered();
+                self.answered(now);
             }
             Line::Looked(token) if token == self.looks => {
                 self.heard_all();
                 if self.in_flight.is_none() {
-                    self.answered();
+                    self.answered(now);
                 }
             }
             Line::Looked(_) => {}
             Line::StepFailed { id, message } => {
                 if let Some(batch) = &mut self.in_flight {
-                    let id = if id == "bundle" && !batch.processes.contains("bundle") {
-                        BUNDLE.into()
-                    } else {
-                        id
-                    };
-                    batch.failed.insert(id, message);
+                    // The node calls the bundle by its hash.
+                    let is_bundle = matches!(batch.aims.get(BUNDLE), Some(Aim::Bundle(hash)) if *hash == id);
+                    batch.failed.insert(if is_bundle { BUNDLE.into() } else { id }, message);
                 }
             }
-            Line::Done { revision, verdict } => self.done(revision, verdict, now_ms)?,
+            Line::Done { revision, verdict } => self.done(revision, verdict, now, now_ms)?,
             Line::Fenced(epoch) => return Err(LinkError::Fenced(epoch)),
             Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
             Line::Greeting { .. } | Line::Rubbish => {}
@@ -516,20 +514,24 @@ impl Mind {
         self.sighting.processes.insert(process.id, seen);
     }
 
-    fn done(&mut self, revision: u64, verdict: Verdict, now_ms: u64) -> Result<(), LinkError> {
+    fn done(&mut self, revision: u64, verdict: Verdict, now: Instant, now_ms: u64) -> Result<(), LinkError> {
         let Some(batch) = self.in_flight.take_if(|batch| batch.revision == revision) else { return Ok(()) };
-        self.answered();
+        self.answered(now);
         let why = match verdict {
             Verdict::Done => None,
             Verdict::Locked => Some("another batch holds the node's lock".to_owned()),
             Verdict::Fenced { epoch, .. } => return Err(LinkError::Fenced(epoch)),
         };
-        for id in batch.processes {
+        for (id, aim) in batch.aims {
+            let is_repeated = self.attempts.get(&id).is_some_and(|before| before.aim == aim);
             let count = self.counts.entry(id.clone()).or_default();
+            if !is_repeated {
+                *count = 0;
+            }
             let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
             *count += 1;
             let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
-            self.attempts.insert(id, Attempt { not_before_ms, why });
+            self.attempts.insert(id, Attempt { aim, not_before_ms, why });
         }
         Ok(())
     }
@@ -558,3 +560,6 @@ impl Mind {
 pub(super) fn node_key(place: &(String, String)) -> Key {
     Key::within(Kind::Node, place.0.as_str(), place.1.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,6 @@ async fn settle(rung: &mut mpsc::Receiver<()>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! What a task concludes from what its node says, and from silence.
+
+use super::*;
+use crate::model::kinds::StopSpec;
+use crate::plan::step::{Action, Reason, Start};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A mind at a time that the test sets.
+struct Talk {
+    mind: Mind,
+    now: Instant,
+    now_ms: u64,
+}
+
+impl Talk {
+    /// A conversation that has just begun.
+    fn begun() -> Talk {
+        let mut talk = Talk { mind: Mind::default(), now: Instant::now(), now_ms: 1_000_000 };
+        talk.mind.begin(talk.now);
+        talk
+    }
+
+    /// A conversation on a node that has told everything: these lines.
+    fn opened(lines: &[&str]) -> Talk {
+        let mut talk = Talk::begun();
+        talk.hear(lines);
+        talk.hear(&["O"]);
+        talk
+    }
+
+    fn hear(&mut self, lines: &[&str]) {
+        for line in lines {
+            self.try_hear(line).expect("the node says nothing that ends the conversation");
+        }
+    }
+
+    fn try_hear(&mut self, line: &str) -> Result<(), LinkError> {
+        self.mind.hear(protocol::parse(line), self.now, self.now_ms)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.now_ms += u64::try_from(time.as_millis()).expect("a test is short");
+    }
+
+    fn tick(&mut self) -> Result<Option<String>, LinkError> {
+        self.mind.tick(self.now)
+    }
+
+    /// Sends these steps as the next batch.
+    fn send(&mut self, steps: &[Step]) -> u64 {
+        let revision = self.mind.next_revision();
+        self.mind.sent(revision, steps, self.now);
+        revision
+    }
+
+    /// Sends these steps, and the node answers with these lines before the trailer.
+    fn batch(&mut self, steps: &[Step], answer: &[&str]) {
+        let revision = self.send(steps);
+        self.hear(answer);
+        self.hear(&[&format!("D {revision} done")]);
+    }
+
+    fn seen(&self) -> Vec<&str> {
+        self.mind.sighting.processes.keys().map(String::as_str).collect()
+    }
+
+    /// How long the next try of this waits, and what was said.
+    fn attempt(&self, id: &str) -> Option<(u64, Option<&str>)> {
+        let attempt = self.mind.attempts.get(id)?;
+        Some((attempt.not_before_ms - self.now_ms, attempt.why.as_deref()))
+    }
+}
+
+fn start(id: &str) -> Step {
+    let start = Start {
+        command: vec!["/bin/true".into()],
+        env: BTreeMap::new(),
+        hash: "h".into(),
+        live: "-".into(),
+        stop: StopSpec::default(),
+    };
+    Step { action: Action::Start { id: id.into(), start }, reason: Reason::Absent }
+}
+
+fn bundle(hash: &str) -> Step {
+    let action = Action::Bundle { hash: hash.into(), text: "{}".into() };
+    Step { action, reason: Reason::LiveChanged }
+}
+
+const A: &str = "P a running 7 70 0 - h - 100";
+const B: &str = "P b running 8 80 0 - h - 100";
+
+#[test]
+fn nothing_is_planned_before_the_node_has_told_everything() {
+    let mut talk = Talk::begun();
+    talk.hear(&[A]);
+    assert!(!talk.mind.can_plan());
+    talk.hear(&["O"]);
+    assert!(talk.mind.can_plan());
+}
+
+#[test]
+fn nothing_is_planned_while_a_batch_is_under_way() {
+    let mut talk = Talk::opened(&[A]);
+    let revision = talk.send(&[start("b")]);
+    assert!(!talk.mind.can_plan());
+    talk.hear(&[&format!("D {} done", revision + 1)]);
+    assert!(!talk.mind.can_plan(), "that was another batch");
+    talk.hear(&[&format!("D {revision} done")]);
+    assert!(talk.mind.can_plan());
+}
+
+#[test]
+fn each_batch_has_a_higher_revision_even_over_conversations() {
+    let mut talk = Talk::opened(&[]);
+    let first = talk.send(&[start("a")]);
+    talk.mind.begin(talk.now);
+    assert!(talk.mind.next_revision() > first);
+}
+
+#[test]
+fn a_quiet_node_is_asked_for_everything_after_a_while_and_not_before() {
+    let mut talk = Talk::opened(&[A]);
+    assert_eq!(talk.mind.next_deadline(talk.now), talk.now + LOOK_EVERY);
+    talk.pass(LOOK_EVERY - SECOND);
+    assert!(matches!(talk.tick(), Ok(None)));
+    talk.pass(SECOND);
+    assert_eq!(talk.tick().expect("the link is fine").as_deref(), Some("LOOK 1\n"));
+    assert!(matches!(talk.tick(), Ok(None)), "one question at a time");
+    talk.hear(&[A, "K 1"]);
+    assert_eq!(talk.mind.next_deadline(talk.now), talk.now + LOOK_EVERY);
+    talk.pass(LOOK_EVERY);
+    assert_eq!(talk.tick().expect("the link is fine").as_deref(), Some("LOOK 2\n"));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_given_up() {
+    let unanswered: [fn() -> Talk; 3] = [
+        Talk::begun,
+        || {
+            let mut talk = Talk::opened(&[]);
+            talk.send(&[start("a")]);
+            talk
+        },
+        || {
+            let mut talk = Talk::opened(&[]);
+            talk.pass(LOOK_EVERY);
+            talk.tick().expect("the link is fine").expect("it is time to look");
+            talk
+        },
+    ];
+    for make in unanswered {
+        let mut talk = make();
+        talk.pass(ANSWER_WITHIN - SECOND);
+        assert!(matches!(talk.tick(), Ok(None)));
+        talk.pass(SECOND);
+        assert!(matches!(talk.tick(), Err(LinkError::TimedOut(_))));
+    }
+}
+
+#[test]
+fn a_look_that_was_answered_is_no_answer_to_a_batch() {
+    let mut talk = Talk::opened(&[]);
+    talk.pass(LOOK_EVERY);
+    talk.tick().expect("the link is fine").expect("it is time to look");
+    talk.send(&[start("a")]);
+    talk.hear(&["K 1"]);
+    talk.pass(ANSWER_WITHIN);
+    assert!(matches!(talk.tick(), Err(LinkError::TimedOut(_))));
+}
+
+#[test]
+fn what_was_not_told_on_a_look_is_gone() {
+    let mut talk = Talk::opened(&[A, B]);
+    assert_eq!(talk.seen(), ["a", "b"]);
+    talk.pass(LOOK_EVERY);
+    talk.tick().expect("the link is fine").expect("it is time to look");
+    talk.hear(&[B]);
+    assert_eq!(talk.seen(), ["a", "b"], "not everything was told yet");
+    talk.hear(&["K 1"]);
+    assert_eq!(talk.seen(), ["b"]);
+}
+
+#[test]
+fn the_answer_to_another_question_makes_nothing_gone() {
+    let mut talk = Talk::opened(&[A]);
+    talk.pass(LOOK_EVERY);
+    talk.tick().expect("the link is fine").expect("it is time to look");
+    talk.hear(&["K 0"]);
+    assert_eq!(talk.seen(), ["a"]);
+}
+
+#[test]
+fn what_changes_between_looks_makes_nothing_gone() {
+    let mut talk = Talk::opened(&[A]);
+    talk.hear(&[B]);
+    assert_eq!(talk.seen(), ["a", "b"]);
+    talk.hear(&["G a"]);
+    assert_eq!(talk.seen(), ["b"]);
+}
+
+#[test]
+fn a_new_conversation_keeps_what_was_seen_and_concludes_nothing_from_it() {
+    let mut talk = Talk::opened(&[A, B]);
+    talk.send(&[start("c")]);
+    talk.mind.begin(talk.now);
+    assert_eq!(talk.seen(), ["a", "b"]);
+    assert!(!talk.mind.sighting.complete && !talk.mind.can_plan());
+    talk.hear(&[B]);
+    assert_eq!(talk.seen(), ["a", "b"]);
+    talk.hear(&["O"]);
+    assert_eq!(talk.seen(), ["b"]);
+    assert!(talk.mind.can_plan(), "the old batch is not waited for");
+}
+
+#[test]
+fn a_failed_step_is_tried_again_after_a_growing_wait_and_says_why() {
+    let mut talk = Talk::opened(&[]);
+    for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+        talk.batch(&[start("a"), start("b")], &["E a can't write /x"]);
+        assert_eq!(talk.attempt("a"), Some((wait, Some("can't write /x"))));
+        assert_eq!(talk.attempt("b"), Some((wait, None)));
+        talk.pass(Duration::from_millis(wait));
+    }
+}
+
+#[test]
+fn a_step_that_helped_is_forgotten() {
+    let mut talk = Talk::opened(&[]);
+    talk.batch(&[start("a")], &["E a no"]);
+    talk.batch(&[start("a")], &[A]);
+    let plan = NodePlan { converged: vec!["a".into()], ..NodePlan::default() };
+    talk.mind.settle(&plan, &NodeDesired::default());
+    assert_eq!(talk.attempt("a"), None);
+    talk.batch(&[start("a")], &["E a no"]);
+    assert_eq!(talk.attempt("a"), Some((1_000, Some("no"))), "the wait starts over");
+}
+
+#[test]
+fn a_step_to_another_end_does_not_wait_for_the_last_one() {
+    let mut talk = Talk::opened(&[]);
+    for _ in 0..3 {
+        talk.batch(&[bundle("one")], &["E one no"]);
+    }
+    assert_eq!(talk.attempt(BUNDLE), Some((4_000, Some("no"))));
+    talk.batch(&[bundle("two")], &["E two no"]);
+    assert_eq!(talk.attempt(BUNDLE), Some((1_000, Some("no"))));
+}
+
+#[test]
+fn a_step_for_what_is_neither_wanted_nor_there_is_forgotten() {
+    let mut talk = Talk::opened(&[A]);
+    talk.batch(&[start("a"), start("b")], &[]);
+    talk.mind.settle(&NodePlan::default(), &NodeDesired::default());
+    assert!(talk.attempt("a").is_some(), "it is seen");
+    assert!(talk.attempt("b").is_none());
+}
+
+#[test]
+fn a_batch_that_found_the_node_locked_is_tried_again_and_says_so() {
+    let mut talk = Talk::opened(&[]);
+    let revision = talk.send(&[start("a")]);
+    talk.hear(&[&format!("D {revision} locked")]);
+    assert_eq!(talk.attempt("a"), Some((1_000, Some("another batch holds the node's lock"))));
+}
+
+#[test]
+fn a_newer_controller_ends_the_conversation() {
+    let mut talk = Talk::opened(&[]);
+    assert!(matches!(talk.try_hear("X fenced 9"), Err(LinkError::Fenced(9))));
+    let revision = talk.send(&[start("a")]);
+    let fenced = talk.try_hear(&format!("D {revision} fenced 9 3"));
+    assert!(matches!(fenced, Err(LinkError::Fenced(9))));
+    assert!(talk.attempt("a").is_none(), "nothing was tried");
+}
+
+#[test]
+fn a_node_that_can_not_be_used_ends_the_conversation_and_says_why() {
+    let mut talk = Talk::begun();
+    let refused = talk.try_hear("X unusable flock is missing");
+    assert!(matches!(refused, Err(LinkError::ShellUnusable(why)) if why == "flock is missing"));
+}
+
+#[test]
+fn the_same_state_told_twice_is_no_news() {
+    let mut talk = Talk::opened(&[A]);
+    let before = talk.mind.sighting.clone();
+    talk.pass(Duration::from_millis(300));
+    // 30 hundredths of a second later, and a rounding off.
+    talk.hear(&["P a running 7 70 0 - h - 131"]);
+    assert_eq!(talk.mind.sighting, before);
+    talk.hear(&["P a running 9 90 1 0 h - 0"]);
+    assert_ne!(talk.mind.sighting, before);
+}
+
+#[test]
+fn the_same_state_since_another_time_is_news() {
+    let mut talk = Talk::opened(&[A]);
+    talk.pass(SECOND);
+    talk.hear(&["P a running 7 70 0 - h - 0"]);
+    assert_eq!(talk.mind.sighting.processes["a"].since_ms, talk.now_ms);
+}
+
+#[test]
+fn a_failed_bundle_is_no_failed_process_whatever_that_is_called() {
+    let mut talk = Talk::opened(&[]);
+    let steps = [bundle("0123456789abcdef"), start("bundle")];
+    talk.batch(&steps, &["E 0123456789abcdef can't write /x/bundle.json"]);
+    assert_eq!(talk.attempt(BUNDLE), Some((1_000, Some("can't write /x/bundle.json"))));
+    assert_eq!(talk.attempt("bundle"), Some((1_000, None)));
+    talk.batch(&steps, &["E bundle no"]);
+    assert_eq!(talk.attempt(BUNDLE), Some((2_000, None)));
+    assert_eq!(talk.attempt("bundle"), Some((2_000, Some("no"))));
+}
+
+#[test]
+fn the_bundle_s_attempt_is_forgotten_once_that_bundle_is_there() {
+    let mut talk = Talk::opened(&[]);
+    let desired = NodeDesired { bundle: Some(("new".into(), "{}".into())), ..NodeDesired::default() };
+    talk.batch(&[bundle("new")], &["E new no"]);
+    talk.hear(&["B old"]);
+    talk.mind.settle(&NodePlan::default(), &desired);
+    assert!(talk.attempt(BUNDLE).is_some());
+    talk.hear(&["B new"]);
+    talk.mind.settle(&NodePlan::default(), &desired);
+    assert!(talk.attempt(BUNDLE).is_none());
+}
+
+#[test]
+fn what_a_node_says_out_of_turn_changes_nothing() {
+    let mut talk = Talk::opened(&[A]);
+    let before = talk.mind.sighting.clone();
+    talk.hear(&["E a no", "D 7 done", "D 7 locked", "K 9", "rubbish", "", "MAINSTAY nonce 1 boot"]);
+    assert_eq!(talk.mind.sighting, before);
+    assert!(talk.mind.attempts.is_empty() && talk.mind.can_plan());
+}
+
+#[test]
+fn a_wait_for_a_new_connection_grows_is_bounded_and_is_longer_where_it_may_lock_an_account() {
+    let lost = LinkError::Lost("no".into());
+    let refused = LinkError::AuthFailed("no".into());
+    let mut last = Duration::ZERO;
+    for failures in 0..40 {
+        let wait = reconnect_wait(&lost, failures, "ND1");
+        assert!(wait <= Duration::from_millis(RECONNECT.1));
+        assert!(failures > 5 || wait > last, "{failures}: {wait:?} after {last:?}");
+        assert!(reconnect_wait(&refused, failures, "ND1") > wait);
+        last = wait;
+    }
+}

@@ -1,0 +1,484 @@
+//! What the decision promises for every world: [`fleet`] makes any documents and any sightings, [`sim`] carries the
+//! decisions out on a [`machine`], with and without faults.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a property is about the few that it names")]
+
+#[path = "plan_properties/fleet.rs"]
+mod fleet;
+#[path = "plan_properties/machine.rs"]
+mod machine;
+#[path = "plan_properties/sim.rs"]
+mod sim;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{Fleet, Place, all_desired, fleet, phase};
+use mainstay::model::kinds::ServiceSpec;
+use mainstay::model::meta::OwnerReference;
+use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::node::plan;
+use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::step::{Action, Aim, Hold, NodePlan};
+use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, World};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use sim::{Fault, Round, Sim, is_for_people, starts};
+
+/// What is desired and seen of each node, side by side.
+fn nodes(fleet: &Fleet) -> Vec<(Place, NodeDesired, NodeSighting)> {
+    all_desired(&fleet.documents())
+        .into_iter()
+        .map(|(place, desired)| {
+            let seen = fleet.seen.get(&place).cloned().unwrap_or_default();
+            (place, desired, seen)
+        })
+        .collect()
+}
+
+fn plan_at(
+    now_ms: u64,
+    desired: &NodeDesired,
+    seen: &NodeSighting,
+    attempts: &BTreeMap<String, Attempt>,
+) -> NodePlan {
+    plan(&NodeWorld { now_ms, desired, seen, attempts })
+}
+
+fn plan_first(desired: &NodeDesired, seen: &NodeSighting) -> NodePlan {
+    plan_at(0, desired, seen, &BTreeMap::new())
+}
+
+fn faults() -> impl Strategy<Value = Vec<Fault>> {
+    let fault = prop_oneof![
+        Just(Fault::Locked),
+        (0..8_usize).prop_map(Fault::Step),
+        (0..16_usize, phase()).prop_map(|(nth, phase)| Fault::Found(nth, phase)),
+    ];
+    vec(fault, 0..8)
+}
+
+/// The services that placement cares for: not being deleted, in an instance that is not.
+fn placed_services(documents: &Documents) -> Vec<(Key, ServiceSpec)> {
+    documents
+        .of_kind(Kind::Service)
+        .filter(|(key, _)| documents.live(key).is_some() && lives(documents, &key.namespace))
+        .filter_map(|(key, _)| Some((key.clone(), documents.service(key)?.clone())))
+        .collect()
+}
+
+fn lives(documents: &Documents, instance: &str) -> bool {
+    documents.live(&Key::cluster(Kind::Instance, instance)).is_some()
+}
+
+/// The nodes of the processes that a service's placement has made and that are not going, by id.
+fn made(documents: &Documents, service: &Key) -> BTreeMap<String, String> {
+    let is_owner = |owner: &OwnerReference| owner.kind == Kind::Service && owner.name == service.name;
+    documents
+        .processes_of(&service.namespace, &service.name)
+        .filter(|(document, _)| !document.is_deleting())
+        .filter(|(document, _)| document.metadata.owner_references.iter().any(is_owner))
+        .map(|(document, process)| (document.metadata.name.clone(), process.node.clone()))
+        .collect()
+}
+
+fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
+    let key = Key::within(Kind::Node, instance, node);
+    documents.node(&key).is_some_and(|node| node.status == Some(false))
+}
+
+fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
+    placement.steps.iter().filter_map(|step| match &step.action {
+        PlaceAction::Create(document) => Some(document),
+        PlaceAction::MarkDeleting(_) | PlaceAction::Finalize(_) => None,
+    })
+}
+
+/// What is taken out has nothing left, as far as the world really is.
+fn check_finalized(before: &Documents, sim: &Sim, round: &Round) -> Result<(), TestCaseError> {
+    for step in &round.placement.steps {
+        let PlaceAction::Finalize(key) = &step.action else { continue };
+        let document = before.get(key).expect("it is there");
+        prop_assert!(document.is_deleting(), "{key} was not to go");
+        let namespace = key.namespace.as_str();
+        match &document.spec {
+            Spec::Process(process) => {
+                let place = (key.namespace.clone(), process.node.clone());
+                if before.get(&fleet::node_key(&place)).is_some() {
+                    prop_assert!(
+                        !sim.dark.contains(&place),
+                        "{key} was taken out, and its node was not seen"
+                    );
+                    let left = sim.machines[&place].truth.processes.contains_key(&key.name);
+                    prop_assert!(!left, "{key} was taken out, and is still there");
+                }
+            }
+            Spec::Service(_) => prop_assert_eq!(before.processes_of(namespace, &key.name).count(), 0),
+            Spec::Node(_) => prop_assert_eq!(before.processes_on(namespace, &key.name).count(), 0),
+            Spec::Instance(_) => {
+                prop_assert!(
+                    before.iter().all(|(other, _)| other.namespace != key.name),
+                    "{key} is not empty"
+                );
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+    Ok(())
+}
+
+/// Everything is as the documents say, but for what can't be: what was not seen, and what waits for people.
+fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
+    for (place, desired) in all_desired(&sim.documents) {
+        if sim.dark.contains(&place) {
+            continue;
+        }
+        let (truth, holds) = (&sim.machines[&place].truth, &last.plans[&place].holds);
+        if let Some((hash, _)) = &desired.bundle {
+            prop_assert_eq!(truth.bundle.as_ref(), Some(hash));
+        }
+        for (id, process) in &desired.processes {
+            let seen = truth.processes.get(id);
+            match (&process.start, holds.get(id)) {
+                _ if process.deleting => prop_assert!(seen.is_none(), "{id} was to go: {seen:?}"),
+                _ if !process.running => {
+                    let phase = seen.map(|seen| seen.phase);
+                    prop_assert!(matches!(phase, None | Some(Phase::Stopped | Phase::Lost)), "{phase:?}");
+                }
+                (_, Some(hold)) => prop_assert!(is_for_people(hold), "{id} is held: {hold:?}"),
+                (Err(why), None) => prop_assert!(false, "{id} can't be started and nobody is told: {why}"),
+                (Ok(start), None) => {
+                    let seen = seen.expect("what should run is there");
+                    prop_assert_eq!(seen.phase, Phase::Running);
+                    prop_assert_eq!(&seen.hash, &start.hash);
+                    prop_assert!(process.reload.is_none() || seen.live == start.live, "{id} was not told");
+                }
+            }
+        }
+        for id in truth.processes.keys() {
+            prop_assert!(desired.processes.contains_key(id), "{id} is not declared and still there");
+        }
+    }
+    Ok(())
+}
+
+/// What is going is gone, but for what waits for a node that was not seen.
+fn check_gone(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
+    for (key, document) in sim.documents.iter().filter(|(_, document)| document.is_deleting()) {
+        let waits_for_dark = match &document.spec {
+            Spec::Process(process) => sim.dark.contains(&(key.namespace.clone(), process.node.clone())),
+            _ => last.placement.holds.contains_key(key) && !sim.dark.is_empty(),
+        };
+        prop_assert!(waits_for_dark, "{} does not go: {:?}", key, last.placement.holds.get(key));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_world_gives_the_same_plan_whatever_the_order_of_its_documents(
+        (fleet, shuffled) in fleet().prop_flat_map(|fleet| {
+            let shuffled = Just(fleet.documents.clone()).prop_shuffle();
+            (Just(fleet), shuffled)
+        }),
+    ) {
+        let (one, other) = (fleet.documents(), shuffled.into_iter().collect::<Documents>());
+        let seen = &fleet.seen;
+        prop_assert_eq!(
+            place(&World { documents: &one, seen }),
+            place(&World { documents: &other, seen })
+        );
+        let (one, other) = (all_desired(&one), all_desired(&other));
+        prop_assert_eq!(&one, &other);
+        for (place, desired) in &one {
+            let seen = seen.get(place).cloned().unwrap_or_default();
+            prop_assert_eq!(plan_first(desired, &seen), plan_first(&other[place], &seen));
+        }
+    }
+
+    #[test]
+    fn every_desired_process_has_exactly_one_of_a_step_a_hold_and_being_as_it_should(
+        fleet in fleet(),
+        attempts in btree_map("own-[0-2]", (0..2_000_u64).prop_map(|at| Attempt { aim: Aim::Stopped, not_before_ms: at, why: None }), 0..3),
+    ) {
+        for (_, desired, seen) in nodes(&fleet) {
+            let plan = plan_at(1_000, &desired, &seen, &attempts);
+            for id in desired.processes.keys().chain(seen.processes.keys().filter(|_| seen.complete)) {
+                let steps = plan.steps.iter().filter(|step| step.action.process() == Some(id)).count();
+                let fine = plan.converged.iter().filter(|fine| *fine == id).count();
+                let holds = usize::from(plan.holds.contains_key(id));
+                prop_assert_eq!(steps + holds + fine, 1, "{} of {:#?}", id, plan);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_to_a_node_that_was_not_completely_seen(fleet in fleet()) {
+        for (_, desired, mut seen) in nodes(&fleet) {
+            seen.complete = false;
+            let plan = plan_first(&desired, &seen);
+            prop_assert!(plan.steps.is_empty() && plan.converged.is_empty());
+            prop_assert!(plan.holds.values().all(|hold| *hold == Hold::NodeUnknown));
+            prop_assert!(plan.holds.keys().eq(desired.processes.keys()));
+        }
+    }
+
+    #[test]
+    fn a_plan_has_one_bundle_at_most_and_it_comes_first_and_starts_come_after_stops(fleet in fleet()) {
+        for (_, desired, seen) in nodes(&fleet) {
+            let plan = plan_first(&desired, &seen);
+            let bundles = plan.steps.iter().filter(|step| step.action.process().is_none()).count();
+            prop_assert!(bundles == 0 || (bundles == 1 && plan.steps[0].action.process().is_none()));
+            let first_start = plan.steps.iter().position(|step| starts(&step.action));
+            let stops = |action: &Action| matches!(action, Action::Stop { .. } | Action::Remove { .. });
+            let last_stop = plan.steps.iter().rposition(|step| stops(&step.action));
+            if let (Some(start), Some(stop)) = (first_start, last_stop) {
+                prop_assert!(stop < start);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_too_early_waits_and_says_until_when(fleet in fleet(), early in vec((1..100_u64, any::<bool>()), 24)) {
+        let now_ms = 1_000;
+        for (_, desired, seen) in nodes(&fleet) {
+            let free = plan_first(&desired, &seen);
+            let mut times = early.iter();
+            // While the bundle waits, so does who is to be told of it: that is another property.
+            let has_bundle = free.steps.iter().any(|step| step.action.process().is_none());
+            let is_free = |action: &Action| !has_bundle || !matches!(action, Action::Reload { .. });
+            let attempts: BTreeMap<String, Attempt> = free
+                .steps
+                .iter()
+                .filter(|step| is_free(&step.action))
+                .zip(&mut times)
+                .map(|(step, (wait, is_early))| {
+                    let not_before_ms = if *is_early { now_ms + wait } else { now_ms };
+                    let id = step.action.process().unwrap_or_default().to_owned();
+                    (id, Attempt { aim: step.action.aim(), not_before_ms, why: Some("no".into()) })
+                })
+                .collect();
+            let plan = plan_at(now_ms, &desired, &seen, &attempts);
+            for (id, attempt) in &attempts {
+                let until_ms = attempt.not_before_ms;
+                let hold = Hold::BackingOff { until_ms, why: attempt.why.clone() };
+                let is_held = plan.holds.get(id) == Some(&hold);
+                prop_assert_eq!(is_held, until_ms > now_ms, "{}", id);
+            }
+            let earliest = attempts.values().map(|attempt| attempt.not_before_ms).filter(|at| *at > now_ms).min();
+            prop_assert_eq!(plan.wake_at_ms, earliest);
+            prop_assert_eq!(plan.converged, free.converged);
+        }
+    }
+
+    #[test]
+    fn what_was_tried_does_not_delay_something_else(fleet in fleet()) {
+        let other = Attempt { aim: Aim::Running("before".into()), not_before_ms: 2, why: None };
+        for (_, desired, seen) in nodes(&fleet) {
+            let free = plan_first(&desired, &seen);
+            let ids = free.steps.iter().map(|step| step.action.process().unwrap_or_default().to_owned());
+            let attempts = ids.map(|id| (id, other.clone())).collect();
+            prop_assert_eq!(plan_at(1, &desired, &seen, &attempts), free);
+        }
+    }
+
+    #[test]
+    fn a_process_is_told_of_a_bundle_only_when_that_is_there(fleet in fleet()) {
+        for (_, desired, mut seen) in nodes(&fleet) {
+            let Some((hash, _)) = &desired.bundle else { continue };
+            let early = Attempt { aim: Aim::Bundle(hash.clone()), not_before_ms: 2, why: None };
+            let bundle_waits = BTreeMap::from([(String::new(), early)]);
+            seen.bundle = None;
+            let plan = plan_at(1, &desired, &seen, &bundle_waits);
+            for step in &plan.steps {
+                match &step.action {
+                    Action::Start { start, .. } | Action::Restart { start, .. } => prop_assert_eq!(&start.live, "-"),
+                    Action::Stop { .. } | Action::Remove { .. } => {}
+                    Action::Reload { .. } | Action::Bundle { .. } => prop_assert!(false, "{:?}", step),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_on_a_cordoned_node(fleet in fleet()) {
+        for (place, desired, seen) in nodes(&fleet) {
+            let plan = plan_first(&desired, &seen);
+            if is_cordoned(&fleet.documents(), &place.0, &place.1) {
+                prop_assert!(!plan.steps.iter().any(|step| starts(&step.action)));
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_are_never_placed_on_a_cordoned_node(fleet in fleet()) {
+        let documents = fleet.documents();
+        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        for document in created(&placement) {
+            let Spec::Process(process) = &document.spec else { unreachable!("only processes are made") };
+            let instance = document.metadata.namespace.as_str();
+            let service = Key::within(Kind::Service, instance, process.service.as_str());
+            // A node that a service names is taken at its word: the process exists and is held.
+            let is_named = documents.service(&service).is_some_and(|service| service.nodes.is_some());
+            prop_assert!(is_named || !is_cordoned(&documents, instance, &process.node));
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_for_what_is_going(fleet in fleet()) {
+        let documents = fleet.documents();
+        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        for document in created(&placement) {
+            let Spec::Process(process) = &document.spec else { unreachable!("only processes are made") };
+            let instance = document.metadata.namespace.as_str();
+            prop_assert!(lives(&documents, instance), "{}", document.key());
+            for (kind, name) in [(Kind::Service, &process.service), (Kind::Node, &process.node)] {
+                prop_assert!(documents.live(&Key::within(kind, instance, name.as_str())).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_has_one_step_at_most(fleet in fleet()) {
+        let documents = fleet.documents();
+        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        let mut about = BTreeSet::new();
+        for step in &placement.steps {
+            let key = match &step.action {
+                PlaceAction::Create(document) => document.key(),
+                PlaceAction::MarkDeleting(key) | PlaceAction::Finalize(key) => key.clone(),
+            };
+            prop_assert!(about.insert(key.clone()), "{key}");
+        }
+    }
+
+    #[test]
+    fn when_changes_and_faults_cease_the_world_gets_as_desired_and_stays_quiet(fleet in fleet(), faults in faults()) {
+        let mut sim = Sim::new(&fleet);
+        for fault in &faults {
+            sim.round(Some(fault));
+        }
+        let last = sim.settle().map_err(TestCaseError::fail)?;
+        check_as_desired(&sim, &last)?;
+        check_gone(&sim, &last)?;
+        for _ in 0..5 {
+            prop_assert!(sim.round(None).is_quiet());
+        }
+    }
+
+    #[test]
+    fn what_is_going_is_taken_out_only_when_nothing_of_it_is_left(fleet in fleet(), faults in faults()) {
+        let mut sim = Sim::new(&fleet);
+        for fault in faults.iter().map(Some).chain([None; 8]) {
+            let before = sim.documents.clone();
+            let machines = sim.machines.clone();
+            let round = sim.round(fault);
+            let after = std::mem::replace(&mut sim.machines, machines);
+            check_finalized(&before, &sim, &round)?;
+            sim.machines = after;
+        }
+    }
+
+    #[test]
+    fn placement_never_wants_more_than_was_asked_for(fleet in fleet(), faults in faults()) {
+        let mut sim = Sim::new(&fleet);
+        for fault in faults.iter().map(Some).chain([None; 4]) {
+            let services = placed_services(&sim.documents);
+            sim.round(fault);
+            for (key, service) in &services {
+                let made = made(&sim.documents, key);
+                match (&service.nodes, service.replicas) {
+                    (Some(nodes), _) => {
+                        let on: BTreeSet<&String> = made.values().collect();
+                        prop_assert_eq!(on.len(), made.len(), "two of {} on one node: {:?}", key, made);
+                        prop_assert!(on.iter().all(|node| nodes.contains(node)), "{} is at {:?}", key, on);
+                    }
+                    (None, Some(replicas)) => prop_assert!(made.len() <= replicas as usize, "{} at {:?}", key, made),
+                    (None, None) => prop_assert!(made.is_empty(), "{} at {:?}", key, made),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_are_reached_where_a_node_takes_them_and_spread_evenly(fleet in fleet()) {
+        let mut sim = Sim::new(&fleet);
+        sim.dark.clear();
+        // From nothing, so that none is where it was before.
+        let processes: Vec<Key> = sim.documents.of_kind(Kind::Process).map(|(key, _)| key.clone()).collect();
+        for key in &processes {
+            sim.documents.remove(key);
+        }
+        sim.settle().map_err(TestCaseError::fail)?;
+        for (key, service) in placed_services(&sim.documents) {
+            let (None, Some(replicas)) = (&service.nodes, service.replicas) else { continue };
+            let made = made(&sim.documents, &key);
+            let takes = |document: &Document| {
+                let matches = service.node_selector.iter().all(|(name, value)| document.metadata.labels.get(name) == Some(value));
+                matches && !document.is_deleting() && !is_cordoned(&sim.documents, &key.namespace, &document.metadata.name)
+            };
+            let counts: Vec<usize> = sim
+                .documents
+                .within(Kind::Node, &key.namespace)
+                .filter(|(_, document)| takes(document))
+                .map(|(node, _)| made.values().filter(|at| **at == node.name).count())
+                .collect();
+            let expected = if counts.is_empty() { 0 } else { replicas as usize };
+            prop_assert_eq!(counts.iter().sum::<usize>(), expected);
+            prop_assert!(counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0) <= 1, "{:?}", counts);
+        }
+    }
+
+    #[test]
+    fn removing_a_node_moves_only_what_was_there(fleet in fleet(), index in any::<Index>()) {
+        let mut sim = Sim::new(&fleet);
+        sim.settle().map_err(TestCaseError::fail)?;
+        let nodes: Vec<Key> = sim
+            .documents
+            .of_kind(Kind::Node)
+            .filter(|(_, document)| !document.is_deleting())
+            .map(|(key, _)| key.clone())
+            .collect();
+        prop_assume!(!nodes.is_empty());
+        let removed = index.get(&nodes);
+        let before = sim.documents.clone();
+        sim.delete(removed);
+        sim.settle().map_err(TestCaseError::fail)?;
+        for (key, _) in placed_services(&before) {
+            let (was, is) = (made(&before, &key), made(&sim.documents, &key));
+            let is_there = |node: &String| key.namespace == removed.namespace && *node == removed.name;
+            for (id, node) in was.iter().filter(|(_, node)| !is_there(node)) {
+                prop_assert_eq!(is.get(id), Some(node), "{} moved", key);
+            }
+            prop_assert!(!is.values().any(is_there));
+            prop_assert!(is.len() <= was.len());
+        }
+    }
+
+    #[test]
+    fn a_new_node_and_a_cordoned_one_move_nothing(fleet in fleet(), index in any::<Index>()) {
+        let mut sim = Sim::new(&fleet);
+        sim.settle().map_err(TestCaseError::fail)?;
+        let nodes: Vec<Key> = sim.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
+        prop_assume!(!nodes.is_empty());
+        let mut node = Document::clone(sim.documents.get(index.get(&nodes)).expect("it is there"));
+        let before: Vec<_> = placed_services(&sim.documents);
+        let was: Vec<_> = before.iter().map(|(key, _)| made(&sim.documents, key)).collect();
+        if let Spec::Node(spec) = &mut node.spec {
+            spec.status = Some(false);
+        }
+        sim.documents.insert(node.clone());
+        node.metadata.name = "ND9".into();
+        node.metadata.deletion_timestamp = None;
+        if let Spec::Node(spec) = &mut node.spec {
+            spec.status = None;
+        }
+        sim.documents.insert(node);
+        sim.settle().map_err(TestCaseError::fail)?;
+        for ((key, _), was) in before.iter().zip(&was) {
+            let is = made(&sim.documents, key);
+            prop_assert!(was.iter().all(|(id, node)| is.get(id) == Some(node)), "{} moved", key);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Any documents, and any sightings of their nodes.
+
+use std::collections::BTreeMap;
+
+use mainstay::model::id::process_id;
+use mainstay::model::kinds::{
+    InstanceSpec, NodeSpec, Object, ProcessSpec, ReloadSpec, ServiceSpec, ServiceTypeSpec, Signal,
+};
+use mainstay::model::meta::OwnerReference;
+use mainstay::model::{Document, Documents, Key, Kind, Metadata, Spec};
+use mainstay::plan::render::{Surroundings, desired};
+use mainstay::plan::world::{NodeDesired, NodeSighting, Phase};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::json;
+
+use crate::machine::sighting;
+
+/// (instance, node).
+pub(crate) type Place = (String, String);
+
+pub(crate) const DELETED: &str = "2026-01-01T00:00:00Z";
+
+const INSTANCES: [&str; 2] = ["IN1", "IN2"];
+const NODES: [&str; 4] = ["ND1", "ND2", "ND3", "ND4"];
+const SERVICES: [&str; 3] = ["SV1", "SV2", "SV3"];
+const ZONES: [&str; 2] = ["east", "west"];
+
+/// Documents, and what was seen. A node that is not among the seen ones was never seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    pub(crate) documents: Vec<Document>,
+    pub(crate) seen: BTreeMap<Place, NodeSighting>,
+}
+
+impl Fleet {
+    pub(crate) fn documents(&self) -> Documents {
+        self.documents.iter().cloned().collect()
+    }
+}
+
+/// What should be on every node, by the documents.
+pub(crate) fn all_desired(documents: &Documents) -> BTreeMap<Place, NodeDesired> {
+    documents
+        .of_kind(Kind::Node)
+        .map(|(key, _)| {
+            let place = (key.namespace.clone(), key.name.clone());
+            (place, desired(documents, key, &Surroundings::default()))
+        })
+        .collect()
+}
+
+/// Any fleet: two instances with up to four nodes and three services each.
+pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
+    INSTANCES
+        .map(instance)
+        .prop_map(|parts| {
+            let mut documents = service_types();
+            let mut raw = Vec::new();
+            for (instance, (found, seen)) in INSTANCES.into_iter().zip(parts) {
+                documents.extend(found);
+                raw.extend(
+                    seen.into_iter().map(|(node, seen)| ((instance.to_owned(), node.to_owned()), seen)),
+                );
+            }
+            let map: Documents = documents.iter().cloned().collect();
+            let wanted = all_desired(&map);
+            let nothing = NodeDesired::default();
+            let seen = raw
+                .into_iter()
+                .map(|(place, raw)| {
+                    let ids: Vec<String> = map
+                        .within(Kind::Process, &place.0)
+                        .map(|(key, _)| key.name.clone())
+                        .chain(["stray", "bundle"].map(str::to_owned))
+                        .collect();
+                    let seen = raw.about(&ids, wanted.get(&place).unwrap_or(&nothing));
+                    (place, seen)
+                })
+                .collect();
+            Fleet { documents, seen }
+        })
+        .boxed()
+}
+
+/// A type that is told of changes, one that is not, and one whose command can't be rendered. A fourth does not exist.
+fn service_types() -> Vec<Document> {
+    let kind = |name: &str, spec: ServiceTypeSpec| Document {
+        metadata: Metadata { name: name.into(), ..Metadata::default() },
+        spec: Spec::ServiceType(spec),
+    };
+    let command = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    vec![
+        kind(
+            "told",
+            ServiceTypeSpec {
+                command: command(&["/opt/told", "{{ options.port }}", "{{ node.id }}"]),
+                reload: Some(ReloadSpec { signal: Signal::Hup }),
+                live_options: vec!["level".into()],
+                ..ServiceTypeSpec::default()
+            },
+        ),
+        kind("untold", ServiceTypeSpec { command: command(&["/opt/untold"]), ..ServiceTypeSpec::default() }),
+        kind(
+            "broken",
+            ServiceTypeSpec { command: command(&["{{ options.absent }}"]), ..ServiceTypeSpec::default() },
+        ),
+    ]
+}
+
+fn document(namespace: &str, name: &str, deleting: bool, spec: Spec) -> Document {
+    let metadata = Metadata {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        deletion_timestamp: deleting.then(|| DELETED.to_owned()),
+        ..Metadata::default()
+    };
+    Document { metadata, spec }
+}
+
+fn deleting() -> impl Strategy<Value = bool> {
+    proptest::bool::weighted(0.15)
+}
+
+/// An instance's documents, and what was seen of its nodes.
+type Part = (Vec<Document>, Vec<(&'static str, Raw)>);
+
+fn instance(name: &'static str) -> BoxedStrategy<Part> {
+    let itself = proptest::option::weighted(0.95, proptest::bool::weighted(0.07));
+    let nodes = NODES.map(|node_name| proptest::option::weighted(0.8, node(name, node_name)));
+    let services = SERVICES.map(|service_name| proptest::option::weighted(0.8, service(name, service_name)));
+    let seen = NODES.map(|node| (Just(node), proptest::option::weighted(0.85, raw())));
+    (itself, nodes, services, vec(process(name), 0..8), seen)
+        .prop_map(move |(itself, nodes, services, processes, seen)| {
+            let spec = InstanceSpec { name: name.into(), ..InstanceSpec::default() };
+            let itself = itself.map(|deleting| document("", name, deleting, Spec::Instance(spec)));
+            let mut all: Vec<Document> = itself.into_iter().collect();
+            all.extend(nodes.into_iter().flatten());
+            all.extend(services.into_iter().flatten());
+            let mut processes: Vec<Document> = processes;
+            processes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+            processes.dedup_by(|a, b| a.metadata.name == b.metadata.name);
+            all.extend(processes);
+            let seen = seen.into_iter().filter_map(|(node, raw)| Some((node, raw?))).collect();
+            (all, seen)
+        })
+        .boxed()
+}
+
+fn node(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
+    let zone = proptest::option::of(proptest::sample::select(&ZONES));
+    let status = proptest::option::weighted(0.4, any::<bool>());
+    (zone, status, deleting())
+        .prop_map(move |(zone, status, deleting)| {
+            let spec =
+                NodeSpec { name: name.into(), ip_address: "192.0.2.1".into(), status, ..NodeSpec::default() };
+            let mut node = document(instance, name, deleting, Spec::Node(spec));
+            node.metadata.labels.extend(zone.map(|zone| ("zone".to_owned(), zone.to_owned())));
+            node
+        })
+        .boxed()
+}
+
+fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
+    let kind = prop_oneof![6 => Just("told"), 4 => Just("untold"), 1 => Just("broken"), 1 => Just("absent")];
+    let on_nodes = vec(proptest::sample::select(&NODES), 0..5);
+    let selector = proptest::option::weighted(0.3, proptest::sample::select(&ZONES));
+    let placement = prop_oneof![
+        1 => Just(ServiceSpec::default()),
+        2 => on_nodes.prop_map(|nodes| {
+            let nodes = nodes.into_iter().map(str::to_owned).collect();
+            ServiceSpec { nodes: Some(nodes), ..ServiceSpec::default() }
+        }),
+        2 => (0..6_u32, selector).prop_map(|(replicas, zone)| ServiceSpec {
+            replicas: Some(replicas),
+            node_selector: zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect(),
+            ..ServiceSpec::default()
+        }),
+    ];
+    let running = proptest::option::weighted(0.5, proptest::bool::weighted(0.7));
+    (kind, placement, running, deleting())
+        .prop_map(move |(kind, placement, running, deleting)| {
+            let options: Object =
+                [("port".to_owned(), json!(8080)), ("level".to_owned(), json!(1))].into_iter().collect();
+            let spec = ServiceSpec {
+                kind: kind.into(),
+                name: name.into(),
+                options: Some(options),
+                running,
+                ..placement
+            };
+            document(instance, name, deleting, Spec::Service(spec))
+        })
+        .boxed()
+}
+
+/// One that the service's placement made, or one that people made.
+fn process(instance: &'static str) -> BoxedStrategy<Document> {
+    let made = proptest::bool::weighted(0.7);
+    let service = proptest::sample::select(&SERVICES);
+    let node = proptest::sample::select(&NODES);
+    let running = proptest::option::weighted(0.2, any::<bool>());
+    (made, service, node, 0..3_u32, running, deleting())
+        .prop_map(move |(made, service, node, ordinal, running, deleting)| {
+            let spec = ProcessSpec { service: service.into(), node: node.into(), running };
+            let id = match made {
+                true => process_id(instance, service, node, ordinal),
+                false => format!("own-{ordinal}"),
+            };
+            let mut process = document(instance, &id, deleting, Spec::Process(spec));
+            if made {
+                process.metadata.owner_references =
+                    vec![OwnerReference { kind: Kind::Service, name: service.into(), uid: String::new() }];
+            }
+            process
+        })
+        .boxed()
+}
+
+/// A sighting before it is known which processes there are.
+#[derive(Debug, Clone)]
+struct Raw {
+    complete: bool,
+    bundle: Same,
+    processes: Vec<(Index, Phase, Same, Same)>,
+}
+
+/// How something that was seen relates to what should be.
+#[derive(Debug, Clone, Copy)]
+enum Same {
+    Absent,
+    Equal,
+    Different,
+}
+
+fn same() -> impl Strategy<Value = Same> {
+    prop_oneof![1 => Just(Same::Absent), 3 => Just(Same::Equal), 1 => Just(Same::Different)]
+}
+
+pub(crate) fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        4 => Just(Phase::Running),
+        1 => Just(Phase::Backoff),
+        1 => Just(Phase::Stopping),
+        1 => Just(Phase::Stopped),
+        1 => Just(Phase::Unsupervised),
+        1 => Just(Phase::Lost),
+        1 => Just(Phase::Busy),
+    ]
+}
+
+fn raw() -> BoxedStrategy<Raw> {
+    let process = (any::<Index>(), phase(), same(), same());
+    (proptest::bool::weighted(0.85), same(), vec(process, 0..8))
+        .prop_map(|(complete, bundle, processes)| Raw { complete, bundle, processes })
+        .boxed()
+}
+
+impl Raw {
+    fn about(self, ids: &[String], desired: &NodeDesired) -> NodeSighting {
+        let pick = |same: Same, equal: Option<&String>| match (same, equal) {
+            (Same::Equal, Some(equal)) => equal.clone(),
+            (Same::Absent, _) => "-".into(),
+            (Same::Equal | Same::Different, _) => "other".into(),
+        };
+        let processes = self.processes.into_iter().map(|(index, phase, hash, live)| {
+            let id = index.get(ids).clone();
+            let start = desired.processes.get(&id).and_then(|process| process.start.as_ref().ok());
+            let hash = pick(hash, start.map(|start| &start.hash));
+            let live = pick(live, start.map(|start| &start.live));
+            (id, sighting(phase, &hash, &live))
+        });
+        let bundle = match self.bundle {
+            Same::Absent => None,
+            same => Some(pick(same, desired.bundle.as_ref().map(|(hash, _)| hash))),
+        };
+        NodeSighting { complete: self.complete, processes: processes.collect(), bundle }
+    }
+}
+
+/// The key of a node.
+pub(crate) fn node_key(place: &Place) -> Key {
+    Key::within(Kind::Node, place.0.as_str(), place.1.as_str())
+}

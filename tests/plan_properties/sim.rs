@@ -1,0 +1,188 @@
+//! A whole world in motion: what the controller and the nodes' tasks do with the decisions, round by round.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay::model::{Document, Documents, Key};
+use mainstay::plan::node::plan;
+use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::render::{Surroundings, desired};
+use mainstay::plan::step::{Action, Hold, NodePlan};
+use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, World};
+
+use crate::fleet::{DELETED, Fleet, Place, node_key};
+use crate::machine::Machine;
+
+/// What goes wrong in a round.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// The batches of a round are not carried out: somebody holds the lock.
+    Locked,
+    /// The n-th step about a process, over all nodes, does not help.
+    Step(usize),
+    /// The n-th process, over all nodes, is found in this phase.
+    Found(usize, Phase),
+}
+
+/// What happened in a round.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) placement: Placement,
+    pub(crate) plans: BTreeMap<Place, NodePlan>,
+}
+
+impl Round {
+    /// Nothing was done, and nothing is waited for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let idle = |plan: &NodePlan| plan.steps.is_empty() && plan.wake_at_ms.is_none();
+        self.placement.steps.is_empty() && self.plans.values().all(idle)
+    }
+}
+
+/// The world.
+pub(crate) struct Sim {
+    pub(crate) documents: Documents,
+    pub(crate) machines: BTreeMap<Place, Machine>,
+    /// Nodes that can't be reached.
+    pub(crate) dark: BTreeSet<Place>,
+    attempts: BTreeMap<Place, BTreeMap<String, Attempt>>,
+    tries: BTreeMap<(Place, String), u32>,
+    now_ms: u64,
+}
+
+impl Sim {
+    /// The world as it is. What was not seen completely can't be reached.
+    pub(crate) fn new(fleet: &Fleet) -> Sim {
+        let documents = fleet.documents();
+        let seen = |place: &Place| fleet.seen.get(place).cloned();
+        let machines: BTreeMap<Place, Machine> = documents
+            .of_kind(mainstay::model::Kind::Node)
+            .map(|(key, _)| (key.namespace.clone(), key.name.clone()))
+            .map(|place| (place.clone(), Machine::new(seen(&place).unwrap_or_default())))
+            .collect();
+        let dark =
+            machines.keys().filter(|place| !seen(place).is_some_and(|seen| seen.complete)).cloned().collect();
+        Sim { documents, machines, dark, attempts: BTreeMap::new(), tries: BTreeMap::new(), now_ms: 1_000 }
+    }
+
+    /// What is seen of all nodes.
+    pub(crate) fn seen(&self) -> BTreeMap<Place, NodeSighting> {
+        let look = |(place, machine): (&Place, &Machine)| {
+            let complete = !self.dark.contains(place);
+            (place.clone(), NodeSighting { complete, ..machine.truth.clone() })
+        };
+        self.machines.iter().map(look).collect()
+    }
+
+    /// Decides and does once, everywhere.
+    pub(crate) fn round(&mut self, fault: Option<&Fault>) -> Round {
+        if let Some(Fault::Found(nth, phase)) = fault {
+            let mut all = self.machines.values_mut().flat_map(|machine| machine.truth.processes.values_mut());
+            if let Some(process) = all.nth(*nth) {
+                process.phase = *phase;
+            }
+        }
+        let mut round = Round::default();
+        let seen = self.seen();
+        round.placement = place(&World { documents: &self.documents, seen: &seen });
+        for (place, seen) in &seen {
+            let key = node_key(place);
+            if self.documents.get(&key).is_some() {
+                round.plans.insert(place.clone(), self.plan(place, &key, seen));
+            }
+        }
+        self.write(&round.placement);
+        self.carry_out(&round.plans, fault);
+        self.pass_time(&round);
+        round
+    }
+
+    fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting) -> NodePlan {
+        let desired = desired(&self.documents, key, &Surroundings::default());
+        let attempts = self.attempts.entry(place.clone()).or_default();
+        let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts });
+        for id in &plan.converged {
+            attempts.remove(id);
+            self.tries.remove(&(place.clone(), id.clone()));
+        }
+        plan
+    }
+
+    fn write(&mut self, placement: &Placement) {
+        for step in &placement.steps {
+            match &step.action {
+                PlaceAction::Create(document) => self.documents.insert(document.clone()),
+                PlaceAction::MarkDeleting(key) => self.delete(key),
+                PlaceAction::Finalize(key) => self.documents.remove(key),
+            }
+        }
+    }
+
+    /// Decides that an object goes.
+    pub(crate) fn delete(&mut self, key: &Key) {
+        if let Some(found) = self.documents.get(key) {
+            let mut document = Document::clone(found);
+            document.metadata.deletion_timestamp = Some(DELETED.into());
+            self.documents.insert(document);
+        }
+    }
+
+    fn carry_out(&mut self, plans: &BTreeMap<Place, NodePlan>, fault: Option<&Fault>) {
+        let mut count = 0;
+        for (place, plan) in plans {
+            let machine = self.machines.entry(place.clone()).or_default();
+            for step in &plan.steps {
+                let helps = match fault {
+                    Some(Fault::Locked) => false,
+                    Some(Fault::Step(nth)) => *nth != count || step.action.process().is_none(),
+                    Some(Fault::Found(..)) | None => true,
+                };
+                count += usize::from(step.action.process().is_some());
+                if helps {
+                    machine.carry_out(&step.action);
+                }
+                let id = step.action.process().unwrap_or_default().to_owned();
+                let tries = self.tries.entry((place.clone(), id.clone())).or_default();
+                let not_before_ms = self.now_ms + (1_000 << (*tries).min(6));
+                *tries += 1;
+                let attempts = self.attempts.entry(place.clone()).or_default();
+                attempts.insert(id, Attempt { aim: step.action.aim(), not_before_ms, why: None });
+            }
+        }
+    }
+
+    /// What ends has ended, what is started again runs, and it is as late as somebody waits for.
+    fn pass_time(&mut self, round: &Round) {
+        for machine in self.machines.values_mut() {
+            machine.finish_stops();
+            for process in machine.truth.processes.values_mut() {
+                if matches!(process.phase, Phase::Backoff | Phase::Busy) {
+                    process.phase = Phase::Running;
+                }
+            }
+        }
+        let wake = round.plans.values().filter_map(|plan| plan.wake_at_ms).min();
+        self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
+    }
+
+    /// Goes on without faults until nothing is done any more; then answers the last round.
+    pub(crate) fn settle(&mut self) -> Result<Round, String> {
+        let mut last = Round::default();
+        for _ in 0..40 {
+            last = self.round(None);
+            if last.is_quiet() {
+                return Ok(last);
+            }
+        }
+        Err(format!("it does not come to rest: {last:#?}"))
+    }
+}
+
+/// True for a step that makes a process run that did not.
+pub(crate) fn starts(action: &Action) -> bool {
+    matches!(action, Action::Start { .. } | Action::Restart { .. })
+}
+
+/// True for a hold that only people end.
+pub(crate) fn is_for_people(hold: &Hold) -> bool {
+    matches!(hold, Hold::Cordoned | Hold::Invalid(_))
+}
