@@ -88,7 +88,7 @@ fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
 
 fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
     placement.steps.iter().filter_map(|step| match &step.action {
-        PlaceAction::Create(document) => Some(document),
+        PlaceAction::Create(document) => Some(&**document),
         PlaceAction::MarkDeleting(_) | PlaceAction::Finalize(_) => None,
     })
 }

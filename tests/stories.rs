@@ -219,7 +219,7 @@ impl Fleet {
         for step in &placement.steps {
             let (word, key) = match &step.action {
                 PlaceAction::Create(document) => {
-                    self.documents.insert(document.clone());
+                    self.documents.insert((**document).clone());
                     ("create", document.key())
                 }
                 PlaceAction::MarkDeleting(key) => {

@@ -160,7 +160,7 @@ pub(super) fn process(
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))
     } else if is_as_asked(last, asked) {
         // As it should be, perhaps only still: what undoes it may be under way from an older wish.
-        let is_heard = view.is_some_and(|view| view.planned >= written(documents, document, spec));
+        let is_heard = view.is_some_and(|view| view.sighting.planned >= written(documents, document, spec));
         if is_heard { None } else { Some(format!("node {} has not taken up the change yet", spec.node)) }
     } else {
         let hold = view.and_then(|view| view.holds.get(id)).map(ToString::to_string);
@@ -354,7 +354,7 @@ mod tests {
         let mut views = seen(&[("a", Phase::Running)]);
         for (planned, settled) in [(6, false), (7, true), (8, true)] {
             for view in views.values_mut() {
-                view.planned = planned;
+                view.sighting.planned = planned;
             }
             assert_eq!(one(&world, &views, true).is_settled, settled, "{planned}");
         }

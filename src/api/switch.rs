@@ -216,7 +216,8 @@ mod tests {
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {
-        let mut view = NodeView { planned: context.state.snapshot().revision, ..NodeView::default() };
+        let mut view = NodeView::default();
+        view.sighting.planned = context.state.snapshot().revision;
         view.sighting.complete = true;
         for (id, phase) in phases {
             let (hash, live) = (String::new(), String::new());

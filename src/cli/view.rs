@@ -128,7 +128,7 @@ pub(super) fn is_all_running(scene: &Scene) -> bool {
     let folders = scene.folders.iter().all(|(_, status)| status.reads > 0 && status.problems.is_empty());
     let nodes = scene
         .nodes()
-        .all(|(_, view)| view.settled && view.sighting.complete && view.planned >= scene.revision);
+        .all(|(_, view)| view.settled && view.sighting.complete && view.sighting.planned >= scene.revision);
     let processes = scene.nodes().all(|(key, _)| {
         scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.seen.is_some_and(is_up))
     });

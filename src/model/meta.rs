@@ -11,7 +11,7 @@ pub const API_VERSION: &str = "mainstay.dev/v1";
 
 /// Annotation: which manifests folder applied the object. Only that folder may prune it.
 pub const SOURCE: &str = "mainstay.dev/source";
-/// Annotation: where in that folder the object stands, as `file:line`.
+/// Annotation: the file of that folder in which the object stands.
 pub const FILE: &str = "mainstay.dev/file";
 /// Annotation, present when the manifest states `running`: then the manifest owns the field and `/1.0` does not.
 pub const RUNNING_DECLARED: &str = "mainstay.dev/running-declared";

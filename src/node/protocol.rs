@@ -3,7 +3,7 @@
 //! To the node, each word quoted so that a shell takes it as it is:
 //!
 //! ```text
-//! OPEN root epoch                    take up the conversation; refused when a newer epoch has spoken
+//! OPEN root epoch revision           take up the conversation; refused when something newer has spoken
 //! BATCH epoch revision n             n steps follow, one a line, and END n; nothing is done before all is there
 //! LOOK token                         say again how everything is
 //! ```
@@ -62,8 +62,8 @@ pub fn quote(word: &str) -> String {
 }
 
 /// The line that opens the conversation.
-pub fn open(root: &str, epoch: u64) -> String {
-    format!("OPEN {} {epoch}\n", quote(root))
+pub fn open(root: &str, epoch: u64, revision: u64) -> String {
+    format!("OPEN {} {epoch} {revision}\n", quote(root))
 }
 
 /// The line that asks for everything again.

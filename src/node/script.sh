@@ -113,8 +113,11 @@ halt() {
       [ $_step -ge 100 ] || _step=$((_step * 2))
       now
     done
+    sweep "$1" "$2"
+  else
+    # It ended unseen, so its session's number may be a stranger's by now: only the tag proves what is ours.
+    sweep - -
   fi
-  sweep "$1" "$2"
 }
 
 # In a child of the supervisor: says who it is, then becomes the process. It keeps the lock until rec names it, so that
@@ -143,6 +146,8 @@ supervise() {
     # In the foreground: a shell makes what it starts with & ignore INT and QUIT for ever.
     (launch "$@")
     _exit=$?
+    # Somebody removed our directory: what can't be recorded can't be kept to one copy either.
+    [ -d "$d" ] || exit 1
     load
     sweep "$pid" "$pids"
     now
@@ -259,7 +264,7 @@ fence() {
 lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
 unlock() { exec 7>&-; }
 
-# ROOT EPOCH
+# ROOT EPOCH REVISION: from here on, what was said before this is refused.
 open() {
   ROOT=$1
   case $ROOT in /*) ;; *) ROOT=$HOME/$ROOT ;; esac
@@ -268,10 +273,7 @@ open() {
     return
   fi
   lock || { printf 'X unusable the lock of %s is taken\n' "$ROOT"; return; }
-  if ! fence "$2" 0; then
-    # The same epoch may come back with a later revision on record; only a newer epoch refuses it.
-    if [ "$2" -lt "$_e" ]; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
-  fi
+  if ! fence "$2" "$3"; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
@@ -307,7 +309,10 @@ step() {
     start | restart)
       # ID HASH LIVE SIGNAL GRACE ENV ARGV…
       if [ "$op" = start ] && [ "$boot" = "$BOOT" ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; }; then return; fi
-      if ! mkdir -p "$d" || ! printf '%s\n' "$4" >"$d/live"; then tell "can't write $d"; return; fi
+      _live=$4
+      # Started without the bundle that it should be told of: to be told later.
+      [ -z "$unbundled" ] || _live=-
+      if ! mkdir -p "$d" || ! printf '%s\n' "$_live" >"$d/live"; then tell "can't write $d"; return; fi
       _hash=$3 _sig=$5 _grace=$6
       export MAINSTAY_ENV="$7"
       shift 7
@@ -321,7 +326,9 @@ step() {
       ;;
     reload)
       # ID SIGNAL LIVE
-      if [ "$boot" = "$BOOT" ] && alive "$pid" "$pids" && kill "-$3" "$pid"; then
+      if [ -n "$unbundled" ]; then
+        tell "the bundle that it should read could not be written"
+      elif [ "$boot" = "$BOOT" ] && alive "$pid" "$pids" && kill "-$3" "$pid"; then
         printf '%s\n' "$4" >"$d/live"
       else
         tell "it is not running, so it was not told"
@@ -332,6 +339,7 @@ step() {
       if printf '%s' "$3" >"$ROOT/bundle.new" && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
         printf '%s\n' "$2" >"$ROOT/bundle.sum"
       else
+        unbundled=1
         tell "can't write $ROOT/bundle.json"
       fi
       ;;
@@ -369,17 +377,19 @@ settle() {
 
 # EPOCH REVISION COUNT; the steps follow, then END COUNT. Nothing is done before all of it is here.
 batch() {
-  epoch=$1 revision=$2 count=$3 _n=0 _line=''
+  epoch=$1 revision=$2 count=$3 _n=0 _whole=''
   while IFS= read -r _line; do
-    case $_line in "END $count") [ $_n -eq "$count" ] && break ;; esac
+    if [ "$_line" = "END $count" ] && [ $_n -eq "$count" ]; then
+      _whole=1
+      break
+    fi
     _n=$((_n + 1))
     eval "L$_n=\$_line"
-    _line=''
   done
-  [ "$_line" = "END $count" ] || exit 3
+  [ -n "$_whole" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
   if fence "$epoch" "$revision"; then
-    waiting='' _n=0
+    waiting='' unbundled='' _n=0
     while [ $_n -lt "$count" ]; do
       _n=$((_n + 1))
       eval "eval \"step \$L$_n\""
@@ -416,7 +426,7 @@ link() {
   while IFS= read -r _line; do
     eval "set -- $_line"
     case $1 in
-      OPEN) open "$2" "$3" ;;
+      OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" ;;
       LOOK) look; printf 'K %s\n' "$2" ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;

@@ -288,7 +288,7 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
                 let node = Key::within(Kind::Node, instance, &*process.node);
                 match world.seen.get(&(instance.to_owned(), process.node.clone())) {
                     _ if documents.get(&node).is_none() => None,
-                    Some(seen) if seen.complete && !seen.processes.contains_key(&key.name) => None,
+                    Some(seen) if seen.is_clean_of(&key.name, revision(document)) => None,
                     Some(seen) if seen.complete => Some(PlaceHold::WaitsFor(node)),
                     Some(_) | None => Some(PlaceHold::NodeUnknown(node)),
                 }
@@ -315,6 +315,11 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
             }
         }
     }
+}
+
+/// The revision at which a document was written last.
+fn revision(document: &Document) -> u64 {
+    document.metadata.resource_version.parse().unwrap_or(0)
 }
 
 fn waits<'a>(

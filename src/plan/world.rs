@@ -1,6 +1,6 @@
 //! What a decision may know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Documents;
 use crate::model::kinds::{Signal, StopSpec};
@@ -75,6 +75,21 @@ pub struct NodeSighting {
     pub processes: BTreeMap<String, ProcessSighting>,
     /// Hash of the bundle that is there.
     pub bundle: Option<String>,
+    /// The documents' revision that was planned on last; what was decided later is not yet known to the node's task.
+    pub planned: u64,
+    /// Processes that a batch on its way is about: what was seen of them may be over.
+    pub pending: BTreeSet<String>,
+}
+
+impl NodeSighting {
+    /// True when nothing of a process is on the node, nor can be on its way there, for somebody who decided at this revision
+    /// of the documents that it goes.
+    pub fn is_clean_of(&self, process: &str, since: u64) -> bool {
+        self.complete
+            && self.planned >= since
+            && !self.processes.contains_key(process)
+            && !self.pending.contains(process)
+    }
 }
 
 /// A process that should be known on a node.

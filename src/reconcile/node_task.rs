@@ -181,7 +181,9 @@ impl NodeTask {
         failures: &mut u32,
     ) -> Result<Ending, LinkError> {
         self.mind.begin(Instant::now());
-        send(link, &protocol::open(root, self.shared.epoch.0)).await?;
+        // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
+        let revision = self.mind.next_revision();
+        send(link, &protocol::open(root, self.shared.epoch.0, revision)).await?;
         loop {
             if self.is_over() {
                 return Ok(Ending::Asked);
@@ -256,7 +258,7 @@ impl NodeTask {
         self.shared.metrics.node_passes.inc();
         self.mind.settle(&plan, desired);
         self.view.holds = plan.holds.clone();
-        self.view.planned = snapshot.revision;
+        self.mind.sighting.planned = snapshot.revision;
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
     }
@@ -285,7 +287,7 @@ impl NodeTask {
             tracing::info!(node = %self.key, "connected");
             self.view.link = LinkState::Connected { since_ms };
         }
-        self.view.sighting = self.mind.sighting.clone();
+        self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, self.view.clone());
     }
 
@@ -300,7 +302,7 @@ impl NodeTask {
             next_try_ms: now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         };
         self.view.settled = false;
-        self.view.sighting = self.mind.sighting.clone();
+        self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, self.view.clone());
     }
 
@@ -394,6 +396,12 @@ impl Mind {
 
     fn can_plan(&self) -> bool {
         self.sighting.complete && self.in_flight.is_none()
+    }
+
+    /// What was seen, for others: with what is on its way.
+    fn shown(&self) -> NodeSighting {
+        let pending = self.in_flight.iter().flat_map(|batch| batch.aims.keys().cloned()).collect();
+        NodeSighting { pending, ..self.sighting.clone() }
     }
 
     fn next_revision(&mut self) -> u64 {

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use crate::plan::step::Hold;
 use crate::plan::world::{NodeSighting, ProcessSighting};
-use crate::store::Revision;
 
 /// How the link to a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,8 +41,6 @@ pub struct NodeView {
     pub sighting: NodeSighting,
     /// Why nothing is done, by process.
     pub holds: BTreeMap<String, Hold>,
-    /// The snapshot's revision that the last plan was made of.
-    pub planned: Revision,
     /// True when the last plan had nothing to do and nothing to wait for.
     pub settled: bool,
 }

@@ -262,14 +262,14 @@ fn list(root: &Path, folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>)
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(about(&name(&path), format!("can't be read: {error}"))),
         };
-        if kind.is_symlink() && !stays_within(root, &path) {
+        let is_manifest =
+            path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json");
+        if is_manifest && kind.is_symlink() && !stays_within(root, &path) {
             return Err(about(
                 &name(&path),
                 "is a link out of the manifests folder; copy what it names".into(),
             ));
         }
-        let is_manifest =
-            path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json");
         if metadata.is_dir() && !kind.is_symlink() {
             list(root, &path, depth + 1, files)?;
         } else if metadata.is_file() && is_manifest {

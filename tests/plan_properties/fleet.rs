@@ -275,7 +275,12 @@ impl Raw {
             Same::Absent => None,
             same => Some(pick(same, desired.bundle.as_ref().map(|(hash, _)| hash))),
         };
-        NodeSighting { complete: self.complete, processes: processes.collect(), bundle }
+        NodeSighting {
+            complete: self.complete,
+            processes: processes.collect(),
+            bundle,
+            ..NodeSighting::default()
+        }
     }
 }
 

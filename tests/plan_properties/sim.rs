@@ -110,7 +110,7 @@ impl Sim {
     fn write(&mut self, placement: &Placement) {
         for step in &placement.steps {
             match &step.action {
-                PlaceAction::Create(document) => self.documents.insert(document.clone()),
+                PlaceAction::Create(document) => self.documents.insert((**document).clone()),
                 PlaceAction::MarkDeleting(key) => self.delete(key),
                 PlaceAction::Finalize(key) => self.documents.remove(key),
             }

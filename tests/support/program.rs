@@ -11,6 +11,7 @@ use rustix::process::Signal;
 pub struct Program {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
+    readers: [std::thread::JoinHandle<()>; 2],
 }
 
 impl Program {
@@ -25,9 +26,11 @@ impl Program {
             .unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        collect(BufReader::new(stdout), Arc::clone(&said));
-        collect(BufReader::new(stderr), Arc::clone(&said));
-        Program { child, said }
+        let readers = [
+            collect(BufReader::new(stdout), Arc::clone(&said)),
+            collect(BufReader::new(stderr), Arc::clone(&said)),
+        ];
+        Program { child, said, readers }
     }
 
     /// `mainstay up` on a folder, with an API on a port of its own and a data folder.
@@ -51,12 +54,15 @@ impl Program {
 
     /// Waits until it has said something.
     pub fn wait_for(&self, what: &str) {
-        super::wait_for(&format!("{what:?} to be said"), || self.said().contains(what) || self.is_over());
+        super::wait_for(&format!("{what:?} to be said"), || {
+            self.said().contains(what) || self.has_said_all()
+        });
         assert!(self.said().contains(what), "never said {what:?}:\n{}", self.said());
     }
 
-    fn is_over(&self) -> bool {
-        !super::is_alive(self.child.id())
+    /// True once it has ended and its last words were read.
+    fn has_said_all(&self) -> bool {
+        self.readers.iter().all(std::thread::JoinHandle::is_finished)
     }
 
     /// The address of its API, as `http://127.0.0.1:PORT`.
@@ -87,6 +93,7 @@ impl Program {
     pub fn end(mut self) -> (ExitStatus, String) {
         self.signal(Signal::INT);
         let status = self.child.wait().unwrap();
+        super::wait_for("its last words", || self.has_said_all());
         (status, self.said())
     }
 }
@@ -98,13 +105,16 @@ impl Drop for Program {
     }
 }
 
-fn collect(stream: impl BufRead + Send + 'static, said: Arc<Mutex<Vec<String>>>) {
+fn collect(
+    stream: impl BufRead + Send + 'static,
+    said: Arc<Mutex<Vec<String>>>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for line in stream.lines() {
             let Ok(line) = line else { return };
             said.lock().unwrap().push(line);
         }
-    });
+    })
 }
 
 /// GET of a page, as status and body; none when nothing answers.
