@@ -1,7 +1,7 @@
 //! The loops: wake, take the snapshot, plan, execute, report. The only place with a clock.
 //!
 //! One task decides over all nodes which processes exist ([`controller`]); one task a node brings that node there
-//! ([`node_task`]), with its own link, backoff and deadlines, so that a bad node delays only itself.
+//! (`node_task`), with its own link, backoff and deadlines, so that a bad node delays only itself.
 //!
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
