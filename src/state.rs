@@ -406,23 +406,13 @@ pub fn apply_set(
 /// The document with the marks of where it comes from.
 fn marked(admitted: &Admitted, source: &str) -> Document {
     let mut document = admitted.document.clone();
+    let is_declared = document.states_running().is_some();
     let annotations = &mut document.metadata.annotations;
     annotations.insert(SOURCE.into(), source.into());
     if let Some(file) = &admitted.file {
         annotations.insert(FILE.into(), file.clone());
     }
-    let declared = match &document.spec {
-        Spec::Service(service) => service.running.is_some(),
-        Spec::Process(process) => process.running.is_some(),
-        Spec::Instance(_)
-        | Spec::Tenant(_)
-        | Spec::User(_)
-        | Spec::Integration(_)
-        | Spec::ServiceType(_)
-        | Spec::Node(_)
-        | Spec::Event(_) => false,
-    };
-    if declared {
+    if is_declared {
         annotations.insert(RUNNING_DECLARED.into(), "true".into());
     }
     document

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use mainstay::model::kinds::{Signal, StopSpec, Transport};
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
-use mainstay::node::protocol::{self, Line, NodePhase, ProcessLine, Verdict};
+use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
 use mainstay::node::ssh::Ssh;
 use mainstay::plan::step::{Action, Reason, Start, Step};
+use mainstay::plan::world::Phase;
 
 mod support;
 use support::sshd::Sshd;
@@ -80,7 +81,7 @@ impl Case {
         }
     }
 
-    async fn phase(&mut self, id: &str, phase: NodePhase) -> ProcessLine {
+    async fn phase(&mut self, id: &str, phase: Phase) -> ProcessLine {
         if self.processes.get(id).is_none_or(|p| p.phase != phase) {
             self.until(&format!("{id} {phase:?}"), |_, all| all.get(id).is_some_and(|p| p.phase == phase))
                 .await;
@@ -156,7 +157,7 @@ fn remove(id: &str) -> Action {
 
 async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
-    let seen = case.phase("a", NodePhase::Running).await;
+    let seen = case.phase("a", Phase::Running).await;
     let pid = seen.pid.unwrap();
     // Told a moment before it becomes the program, so that nothing that runs is unknown.
     let leads =
@@ -171,7 +172,7 @@ async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
 
 async fn starting_what_runs_starts_nothing(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
-    let first = case.phase("a", NodePhase::Running).await;
+    let first = case.phase("a", Phase::Running).await;
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     case.look().await;
     assert_eq!(case.processes["a"].pid, first.pid);
@@ -181,9 +182,9 @@ async fn starting_what_runs_starts_nothing(mut case: Case) {
 
 async fn a_killed_process_is_back_and_that_is_counted_and_told_unasked(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
-    let first = case.phase("a", NodePhase::Running).await;
+    let first = case.phase("a", Phase::Running).await;
     support::kill(first.pid.unwrap());
-    case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == NodePhase::Running).await;
+    case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
     let second = case.processes["a"].clone();
     assert_ne!(second.pid, first.pid);
     assert_eq!(second.exit, Some(137));
@@ -193,23 +194,23 @@ async fn a_killed_process_is_back_and_that_is_counted_and_told_unasked(mut case:
 async fn a_stop_takes_the_whole_tree_even_what_made_its_own_session(mut case: Case) {
     let script = "sleep 1001 & setsid sleep 1002 & (setsid setsid sh -c 'sleep 1003 & sleep 1004' &) ; echo up; exec sleep 1000";
     case.batch(vec![start("a", sh(script))]).await;
-    case.phase("a", NodePhase::Running).await;
+    case.phase("a", Phase::Running).await;
     let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
     support::wait_for("the tree", || support::carrying(&tag).len() >= 5);
     case.batch(vec![stop("a", 10)]).await;
-    case.phase("a", NodePhase::Stopped).await;
+    case.phase("a", Phase::Stopped).await;
     assert_eq!(support::carrying(&tag), [0; 0]);
     case.end().await;
 }
 
 async fn what_ignores_the_signal_is_killed_after_the_grace(mut case: Case) {
     case.batch(vec![start("a", sh("trap '' TERM; echo up; while :; do sleep 0.1; done"))]).await;
-    case.phase("a", NodePhase::Running).await;
+    case.phase("a", Phase::Running).await;
     let log = case.root.join("p/a/log");
     support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
     case.batch(vec![stop("a", 1)]).await;
-    assert_eq!(case.processes["a"].phase, NodePhase::Stopping);
-    case.phase("a", NodePhase::Stopped).await;
+    assert_eq!(case.processes["a"].phase, Phase::Stopping);
+    case.phase("a", Phase::Stopped).await;
     case.end().await;
 }
 
@@ -229,7 +230,7 @@ async fn arguments_and_variables_arrive_byte_for_byte(mut case: Case) {
         ("IFS".into(), "a".into()),
     ]);
     case.batch(vec![start("a", start_it)]).await;
-    case.phase("a", NodePhase::Running).await;
+    case.phase("a", Phase::Running).await;
     let log = case.root.join("p/a/log");
     let wanted = format!("{nasty}|{nasty}|-n");
     support::wait_for("the output", || {
@@ -256,7 +257,7 @@ async fn a_deposed_controller_is_refused(mut case: Case) {
     assert_eq!(case.batch_as(4, 9, vec![stop("a", 0)]).await, fenced);
     assert_eq!(case.batch_as(5, 2, vec![stop("a", 0)]).await, fenced);
     case.look().await;
-    assert_eq!(case.processes["a"].phase, NodePhase::Running);
+    assert_eq!(case.processes["a"].phase, Phase::Running);
     case.link.send(&protocol::open(&case.target.root.clone(), 4, 9)).await.unwrap();
     case.until("the refusal", |line, _| *line == Line::Fenced(5)).await;
     assert_eq!(case.batch_as(5, 4, vec![remove("a")]).await, Verdict::Done);
@@ -279,18 +280,18 @@ async fn a_batch_of_an_older_conversation_is_refused(mut case: Case) {
 
 async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
-    let first = case.phase("a", NodePhase::Running).await;
+    let first = case.phase("a", Phase::Running).await;
     let supervisor = support::parent(first.pid.unwrap());
     support::kill(supervisor);
     support::wait_for("its end", || !support::is_alive(supervisor));
     case.look().await;
-    assert_eq!(case.processes["a"].phase, NodePhase::Unsupervised);
+    assert_eq!(case.processes["a"].phase, Phase::Unsupervised);
     // A plain start leaves it alone; a restart takes it over.
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     assert_eq!(case.log("a"), "up\n");
     let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000") };
     case.batch(vec![again]).await;
-    let second = case.phase("a", NodePhase::Running).await;
+    let second = case.phase("a", Phase::Running).await;
     assert_ne!(second.pid, first.pid);
     assert!(!support::is_alive(first.pid.unwrap()));
     case.end().await;
@@ -298,12 +299,12 @@ async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut cas
 
 async fn processes_outlive_the_connection_and_are_found_again(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"])), start("b", command(&["sleep", "1000"]))]).await;
-    let first = case.phase("a", NodePhase::Running).await;
+    let first = case.phase("a", Phase::Running).await;
     case.batch(vec![stop("b", 1)]).await;
-    case.phase("b", NodePhase::Stopped).await;
+    case.phase("b", Phase::Stopped).await;
     case.reconnect().await;
     assert_eq!(case.processes["a"].pid, first.pid);
-    assert_eq!(case.processes["b"].phase, NodePhase::Stopped);
+    assert_eq!(case.processes["b"].phase, Phase::Stopped);
     // Supervision went on meanwhile, and is told again.
     support::kill(first.pid.unwrap());
     case.until("a restart", |_, all| all["a"].restarts == 1).await;
@@ -325,7 +326,7 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
         start("a", sh("trap 'cat \"$MAINSTAY_BUNDLE\"' HUP; echo up; while :; do sleep 0.1; done")),
     ])
     .await;
-    case.phase("a", NodePhase::Running).await;
+    case.phase("a", Phase::Running).await;
     let log = case.root.join("p/a/log");
     support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
     case.batch(vec![Action::Reload { id: "a".into(), signal: Signal::Hup, live: "l2".into() }]).await;

@@ -100,18 +100,7 @@ pub(super) fn wanted(documents: &Documents, key: &Key, spec: &ProcessSpec) -> bo
 /// What a manifest states is changed there.
 fn refuse_declared(documents: &Documents, key: &Key, asked: bool) -> Result<(), Error> {
     let document = visible(documents, key)?;
-    let running = match &document.spec {
-        Spec::Service(service) => service.running,
-        Spec::Process(process) => process.running,
-        Spec::Instance(_)
-        | Spec::Tenant(_)
-        | Spec::User(_)
-        | Spec::Integration(_)
-        | Spec::ServiceType(_)
-        | Spec::Node(_)
-        | Spec::Event(_) => None,
-    };
-    if is_declared(document) && running == Some(!asked) {
+    if is_declared(document) && document.states_running() == Some(!asked) {
         return Err(Error::Conflict(format!("{key}: {}", contradiction(document, asked))));
     }
     Ok(())

@@ -103,6 +103,21 @@ fn envelope<T: JsonSchema>(kind: Kind) -> Value {
 }
 
 impl Document {
+    /// What the spec itself says of running; none for kinds that do not run, and where it is silent.
+    pub fn states_running(&self) -> Option<bool> {
+        match &self.spec {
+            Spec::Service(service) => service.running,
+            Spec::Process(process) => process.running,
+            Spec::Instance(_)
+            | Spec::Tenant(_)
+            | Spec::User(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Node(_)
+            | Spec::Event(_) => None,
+        }
+    }
+
     /// The object that this document is.
     pub fn key(&self) -> Key {
         Key {

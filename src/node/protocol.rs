@@ -27,6 +27,7 @@
 
 use crate::model::id::check_id;
 use crate::plan::step::{Action, Start, Step};
+use crate::plan::world::Phase;
 
 /// Version of the protocol; the script says it in its greeting.
 pub const VERSION: &str = "1";
@@ -111,32 +112,13 @@ fn encode_start(word: &str, id: &str, start: &Start) -> String {
     line
 }
 
-/// What a node says of one of its processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodePhase {
-    /// It runs, under its supervisor.
-    Running,
-    /// It ended, and its supervisor waits before it starts it again.
-    Backoff,
-    /// It was asked to end.
-    Stopping,
-    /// It was stopped.
-    Stopped,
-    /// It runs, but its supervisor is gone.
-    Unsupervised,
-    /// It should be there by its record, but neither it nor its supervisor is.
-    Lost,
-    /// Its record is being written.
-    Busy,
-}
-
 /// The `P` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessLine {
     /// The process's id.
     pub id: String,
     /// How it is.
-    pub phase: NodePhase,
+    pub phase: Phase,
     /// Its pid, while there is one.
     pub pid: Option<u32>,
     /// How often it was started again since it was last told to run.
@@ -285,15 +267,15 @@ fn optional<T: std::str::FromStr>(word: &str) -> Option<Option<T>> {
     if word == "-" { Some(None) } else { word.parse().ok().map(Some) }
 }
 
-fn phase_of(word: &str) -> Option<NodePhase> {
+fn phase_of(word: &str) -> Option<Phase> {
     Some(match word {
-        "running" => NodePhase::Running,
-        "backoff" => NodePhase::Backoff,
-        "stopping" => NodePhase::Stopping,
-        "stopped" => NodePhase::Stopped,
-        "unsupervised" => NodePhase::Unsupervised,
-        "lost" => NodePhase::Lost,
-        "busy" => NodePhase::Busy,
+        "running" => Phase::Running,
+        "backoff" => Phase::Backoff,
+        "stopping" => Phase::Stopping,
+        "stopped" => Phase::Stopped,
+        "unsupervised" => Phase::Unsupervised,
+        "lost" => Phase::Lost,
+        "busy" => Phase::Busy,
         _ => return None,
     })
 }
@@ -328,7 +310,7 @@ mod tests {
             parse("P bc97-a running 71 33 2 137 h1 l1 150"),
             Line::Process(ProcessLine {
                 id: "bc97-a".into(),
-                phase: NodePhase::Running,
+                phase: Phase::Running,
                 pid: Some(71),
                 restarts: 2,
                 exit: Some(137),

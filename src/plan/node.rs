@@ -1,6 +1,6 @@
 //! One node: desired against seen.
 
-use super::step::{Action, Hold, NodePlan, Reason, Step};
+use super::step::{Action, Hold, NodePlan, Reason, Start, Step};
 use super::world::{DesiredProcess, NodeWorld, Phase, ProcessSighting};
 use crate::model::kinds::StopSpec;
 
@@ -145,24 +145,23 @@ fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> 
 }
 
 fn start(process: &DesiredProcess, reason: Reason, schedulable: bool) -> Verdict {
-    match &process.start {
-        _ if !schedulable => Verdict::Hold(Hold::Cordoned),
-        Err(why) => Verdict::Hold(Hold::Invalid(why.clone())),
-        Ok(start) => Verdict::Do(Step {
-            action: Action::Start { id: process.id.clone(), start: start.clone() },
-            reason,
-        }),
-    }
+    begin(process, reason, schedulable, |id, start| Action::Start { id, start })
 }
 
 fn restart(process: &DesiredProcess, reason: Reason, schedulable: bool) -> Verdict {
+    begin(process, reason, schedulable, |id, start| Action::Restart { id, start })
+}
+
+fn begin(
+    process: &DesiredProcess,
+    reason: Reason,
+    schedulable: bool,
+    action: fn(String, Start) -> Action,
+) -> Verdict {
     match &process.start {
         _ if !schedulable => Verdict::Hold(Hold::Cordoned),
         Err(why) => Verdict::Hold(Hold::Invalid(why.clone())),
-        Ok(start) => Verdict::Do(Step {
-            action: Action::Restart { id: process.id.clone(), start: start.clone() },
-            reason,
-        }),
+        Ok(start) => Verdict::Do(Step { action: action(process.id.clone(), start.clone()), reason }),
     }
 }
 

@@ -254,20 +254,10 @@ fn cascade(world: &World<'_>, placement: &mut Placement) {
         }
         let instance = Key::cluster(Kind::Instance, &*key.namespace);
         let orphaned = gone(&instance)
-            || match &document.spec {
-                Spec::Process(process) => {
-                    gone(&Key::within(Kind::Service, &*key.namespace, &*process.service))
-                        || gone(&Key::within(Kind::Node, &*key.namespace, &*process.node))
-                }
-                Spec::Instance(_)
-                | Spec::Tenant(_)
-                | Spec::User(_)
-                | Spec::Integration(_)
-                | Spec::ServiceType(_)
-                | Spec::Node(_)
-                | Spec::Service(_)
-                | Spec::Event(_) => false,
-            };
+            || documents.process(key).is_some_and(|process| {
+                gone(&Key::within(Kind::Service, &*key.namespace, &*process.service))
+                    || gone(&Key::within(Kind::Node, &*key.namespace, &*process.node))
+            });
         if orphaned {
             let action = PlaceAction::MarkDeleting(key.clone());
             placement.steps.push(PlaceStep { action, reason: PlaceReason::OwnerDeleted });

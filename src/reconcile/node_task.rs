@@ -15,11 +15,11 @@ use crate::metrics::Metrics;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
 use crate::node::link::{Connector, Link, LinkError};
-use crate::node::protocol::{self, Line, NodePhase, ProcessLine, Verdict};
+use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, ProcessSighting};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
 
@@ -496,15 +496,7 @@ impl Mind {
             heard.insert(process.id.clone());
         }
         let mut seen = ProcessSighting {
-            phase: match process.phase {
-                NodePhase::Running => Phase::Running,
-                NodePhase::Backoff => Phase::Backoff,
-                NodePhase::Stopping => Phase::Stopping,
-                NodePhase::Stopped => Phase::Stopped,
-                NodePhase::Unsupervised => Phase::Unsupervised,
-                NodePhase::Lost => Phase::Lost,
-                NodePhase::Busy => Phase::Busy,
-            },
+            phase: process.phase,
             pid: process.pid,
             restarts: process.restarts,
             exit: process.exit,
