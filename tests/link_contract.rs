@@ -113,6 +113,11 @@ impl Case {
         std::fs::read_to_string(self.root.join("p").join(id).join("log")).unwrap_or_default()
     }
 
+    /// Waits until a process has said something: it is told of a moment before it becomes its program.
+    fn wait_for_log(&self, id: &str, text: &str) {
+        support::wait_for(&format!("{text:?} in the log"), || self.log(id) == text);
+    }
+
     async fn end(mut self) {
         let ids: Vec<String> = self.processes.keys().cloned().collect();
         self.batch(ids.iter().map(|id| remove(id)).collect()).await;
@@ -173,6 +178,7 @@ async fn a_started_process_leads_a_session_of_its_own(mut case: Case) {
 async fn starting_what_runs_starts_nothing(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     let first = case.phase("a", Phase::Running).await;
+    case.wait_for_log("a", "up\n");
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     case.look().await;
     assert_eq!(case.processes["a"].pid, first.pid);
@@ -206,8 +212,7 @@ async fn a_stop_takes_the_whole_tree_even_what_made_its_own_session(mut case: Ca
 async fn what_ignores_the_signal_is_killed_after_the_grace(mut case: Case) {
     case.batch(vec![start("a", sh("trap '' TERM; echo up; while :; do sleep 0.1; done"))]).await;
     case.phase("a", Phase::Running).await;
-    let log = case.root.join("p/a/log");
-    support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
+    case.wait_for_log("a", "up\n");
     case.batch(vec![stop("a", 1)]).await;
     assert_eq!(case.processes["a"].phase, Phase::Stopping);
     case.phase("a", Phase::Stopped).await;
@@ -231,12 +236,7 @@ async fn arguments_and_variables_arrive_byte_for_byte(mut case: Case) {
     ]);
     case.batch(vec![start("a", start_it)]).await;
     case.phase("a", Phase::Running).await;
-    let log = case.root.join("p/a/log");
-    let wanted = format!("{nasty}|{nasty}|-n");
-    support::wait_for("the output", || {
-        std::fs::read_to_string(&log).is_ok_and(|text| text.len() >= wanted.len())
-    });
-    assert_eq!(case.log("a"), wanted);
+    case.wait_for_log("a", &format!("{nasty}|{nasty}|-n"));
     case.end().await;
 }
 
@@ -281,6 +281,7 @@ async fn a_batch_of_an_older_conversation_is_refused(mut case: Case) {
 async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     let first = case.phase("a", Phase::Running).await;
+    case.wait_for_log("a", "up\n");
     let supervisor = support::parent(first.pid.unwrap());
     support::kill(supervisor);
     support::wait_for("its end", || !support::is_alive(supervisor));
@@ -327,13 +328,9 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
     ])
     .await;
     case.phase("a", Phase::Running).await;
-    let log = case.root.join("p/a/log");
-    support::wait_for("the trap", || std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n"));
+    case.wait_for_log("a", "up\n");
     case.batch(vec![Action::Reload { id: "a".into(), signal: Signal::Hup, live: "l2".into() }]).await;
-    let wanted = format!("up\n{text}");
-    support::wait_for("the bundle in the log", || {
-        std::fs::read_to_string(&log).is_ok_and(|log| log == wanted)
-    });
+    case.wait_for_log("a", &format!("up\n{text}"));
     case.look().await;
     assert_eq!(case.processes["a"].live, "l2");
     case.end().await;

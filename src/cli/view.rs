@@ -34,7 +34,8 @@ struct Row<'a> {
 impl Scene {
     fn rows<'a>(&'a self, instance: &'a str, node: &'a str) -> Vec<Row<'a>> {
         let view = self.nodes.get(&(instance.to_owned(), node.to_owned()));
-        self.documents
+        let mut rows: Vec<Row<'a>> = self
+            .documents
             .processes_on(instance, node)
             .map(|(document, process)| {
                 let id = document.metadata.name.as_str();
@@ -49,7 +50,9 @@ impl Scene {
                     is_known: view.is_some_and(|view| view.sighting.complete),
                 }
             })
-            .collect()
+            .collect();
+        rows.sort_by_key(|row| (row.service, row.id));
+        rows
     }
 
     fn nodes(&self) -> impl Iterator<Item = (&Key, &NodeView)> {
