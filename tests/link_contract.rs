@@ -19,7 +19,7 @@ mod support;
 use support::sshd::Sshd;
 
 /// Longest that anything may take before a test fails; nothing waits that long when it works.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Case {
     connector: Arc<dyn Connector>,

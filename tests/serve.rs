@@ -122,7 +122,7 @@ fn a_node_that_can_not_be_reached_is_named_and_delays_no_other() {
         served.post("/processes", &json!({"instance": "IN1", "service": "SV1", "node": node}))["id"].clone()
     };
     let (good, bad) = (place("ND1"), place("ND2"));
-    let answer = served.tell("/instances/IN1/services/SV1/start?timeout=5");
+    let answer = served.tell("/instances/IN1/services/SV1/start?timeout=10");
     let of =
         |id: &Value| answer["processes"].as_array().unwrap().iter().find(|p| p["id"] == *id).unwrap().clone();
     assert_eq!(of(&good), json!({"id": good, "running": true}));

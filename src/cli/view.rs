@@ -237,3 +237,86 @@ fn age(now_ms: u64, since_ms: u64) -> String {
         _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kinds::{NodeSpec, ProcessSpec, ServiceSpec};
+    use crate::model::{Document, Metadata, Spec};
+
+    fn document(name: &str, spec: Spec) -> Document {
+        let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
+        Document { metadata, spec }
+    }
+
+    /// One node with one process of one service, seen like this.
+    fn scene(view: NodeView) -> Scene {
+        let process = ProcessSpec { service: "SV1".into(), node: "ND1".into(), running: None };
+        let documents = [
+            document("ND1", Spec::Node(NodeSpec { name: "Box".into(), ..NodeSpec::default() })),
+            document("SV1", Spec::Service(ServiceSpec { name: "Web".into(), ..ServiceSpec::default() })),
+            document("p1", Spec::Process(process)),
+        ];
+        let place = ("IN1".to_owned(), "ND1".to_owned());
+        Scene {
+            documents: documents.into_iter().collect(),
+            revision: 0,
+            nodes: BTreeMap::from([(place, view)]),
+            folders: Vec::new(),
+            now_ms: 100_000,
+        }
+    }
+
+    fn connected(phase: Phase) -> NodeView {
+        let mut view = NodeView {
+            link: LinkState::Connected { since_ms: 38_000 },
+            settled: true,
+            ..NodeView::default()
+        };
+        view.sighting.complete = true;
+        view.sighting.processes.insert(
+            "p1".into(),
+            ProcessSighting {
+                phase,
+                pid: Some(7),
+                restarts: 2,
+                exit: Some(137),
+                hash: "h".into(),
+                live: "-".into(),
+                since_ms: 95_000,
+            },
+        );
+        view
+    }
+
+    #[test]
+    fn what_runs_is_shown_with_its_age_and_its_past() {
+        let scene = scene(connected(Phase::Running));
+        assert_eq!(
+            tree(&scene),
+            [
+                "IN1/ND1 Box  connected 1m2s",
+                "  └─ SV1   Web                      5s       running, 2 restarts, last killed by signal 9",
+                "all running: 1 of 1 processes, 1 services, 1 nodes, 2 restarts",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_never_shown_as_stopped_or_running() {
+        let mut view = connected(Phase::Running);
+        view.sighting.complete = false;
+        view.link = LinkState::Down {
+            name: "unreachable",
+            message: "unreachable: Connection refused".into(),
+            since_ms: 90_000,
+            next_try_ms: 104_000,
+        };
+        let scene = scene(view);
+        let tree = tree(&scene);
+        assert_eq!(tree[0], "IN1/ND1 Box  unreachable: Connection refused (for 10s, next try in 4s)");
+        assert!(tree[1].contains("unknown, last seen running"), "{}", tree[1]);
+        assert!(tree[2].starts_with("working: 0 of 1"), "{}", tree[2]);
+        assert!(!is_all_running(&scene));
+    }
+}

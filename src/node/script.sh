@@ -47,13 +47,29 @@ nap() { # milliseconds
   sleep "$(($1 / 1000)).${_ms#1}" 9>&-
 }
 
-# Reads $d/rec. 1: there is none. 2: it is being written.
+# Reads $d/rec, waiting a little for one that is being written. 1: there is none. 2: it was never complete.
 load() {
-  phase='' boot='' sup=- sups=- pid=- pids=- restarts=0 hash=- exit=- since=0 _dot=''
-  { read -r _v phase boot sup sups pid pids restarts hash exit since _dot <"$d/rec"; } 2>/dev/null
-  [ "$_dot" = . ] && return 0
-  [ -e "$d/rec" ] && return 2
-  return 1
+  _tries=20
+  while :; do
+    phase='' boot='' sup=- sups=- pid=- pids=- restarts=0 hash=- exit=- since=0 _dot=''
+    { read -r _v phase boot sup sups pid pids restarts hash exit since _dot <"$d/rec"; } 2>/dev/null
+    [ "$_dot" = . ] && return 0
+    phase='' boot='' sup=- sups=- pid=- pids=-
+    [ -e "$d/rec" ] || return 1
+    _tries=$((_tries - 1))
+    [ $_tries -gt 0 ] || return 2
+    [ $_tries -gt 10 ] || nap 5
+  done
+}
+
+# Takes the lock of the open descriptor FD, for which it tries 10 s. (A busybox flock can't wait by itself.)
+hold() {
+  _end=1000
+  until flock -n "$1"; do
+    _end=$((_end - 1))
+    [ $_end -gt 0 ] || return 1
+    nap 10
+  done
 }
 
 # Writes $d/rec, then rings.
@@ -167,17 +183,29 @@ rotate() {
   [ "${_size:-0}" -lt 10485760 ] || mv -f "$d/log" "$d/log.1" 9>&-
 }
 
+# Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
+depose() {
+  _left=1000
+  while [ $_left -gt 0 ]; do
+    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then kill -KILL "$sup"; fi
+    flock -n 9 && return 0
+    _left=$((_left - 1))
+    nap 10
+  done
+  return 1
+}
+
 # OP ID HASH SIGNAL GRACE ARGV…, in a session of its own.
 run() {
   op=$1 id=$2 want=$3 sig=$4 grace=$5
   shift 5
   d=$ROOT/p/$id
-  if [ "$op" != start ] && load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then kill -KILL "$sup"; fi
   exec 9>>"$d/lock"
-  case $op in
-    start) flock -n 9 || exit 0 ;;
-    *) flock -w 10 9 || exit 1 ;;
-  esac
+  if [ "$op" = start ]; then
+    flock -n 9 || exit 0
+  else
+    depose || exit 1
+  fi
   load
   [ "$boot" = "$BOOT" ] || pid=- pids=-
   if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
@@ -202,11 +230,7 @@ run() {
 # Says how a process is, from its record and from what is alive.
 show() {
   id=$1 d=$ROOT/p/$1
-  _tries=0
-  while load; [ $? = 2 ]; do
-    _tries=$((_tries + 1))
-    [ $_tries -lt 20 ] || break
-  done
+  load
   if [ -z "$phase" ]; then
     if [ -e "$d/rec" ]; then printf 'P %s busy - - 0 - - - 0\n' "$id"; else printf 'G %s\n' "$id"; fi
     return
@@ -261,7 +285,7 @@ fence() {
   printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
 }
 
-lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
+lock() { exec 7>>"$ROOT/lock" && hold 7; }
 unlock() { exec 7>&-; }
 
 # ROOT EPOCH REVISION: from here on, what was said before this is refused.

@@ -368,7 +368,6 @@ struct Mind {
     in_flight: Option<InFlight>,
     /// Processes heard of since everything was asked for.
     listing: Option<BTreeSet<String>>,
-    opened: bool,
     looks: u64,
     look_at: Option<Instant>,
     answer_by: Option<Instant>,
@@ -388,7 +387,6 @@ impl Mind {
     fn begin(&mut self, now: Instant) {
         self.sighting.complete = false;
         self.in_flight = None;
-        self.opened = false;
         self.listing = Some(BTreeSet::new());
         self.look_at = None;
         self.answer_by = Some(now + ANSWER_WITHIN);
@@ -458,7 +456,6 @@ impl Mind {
             Line::Bundle(hash) => self.sighting.bundle = hash,
             Line::Opened => {
                 self.heard_all();
-                self.opened = true;
                 self.sighting.complete = true;
                 self.answered(now);
             }

@@ -8,9 +8,9 @@ pub mod sshd;
 
 use std::time::{Duration, Instant};
 
-/// Waits for something that another process does, 20 s at most.
+/// Waits for something that another process does, a minute at most; nothing waits that long when it works.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
