@@ -1,7 +1,7 @@
 #!/bin/sh
-# What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh (dash,
-# busybox ash, bash), setsid, flock, tail, grep, sleep. Nothing of it is installed: it comes over the connection, and a
-# supervisor carries it in its environment.
+# What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh, setsid and
+# flock of util-linux, GNU grep and tail, sleep. Nothing of it is installed: it comes over the connection, and a supervisor
+# carries it in its environment.
 #
 # The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout) or
 # run (one process's supervisor, or its stopping). The variable MAINSTAY holds this text.
@@ -59,16 +59,6 @@ load() {
     _tries=$((_tries - 1))
     [ $_tries -gt 0 ] || return 2
     [ $_tries -gt 10 ] || nap 5
-  done
-}
-
-# Takes the lock of the open descriptor FD, for which it tries 10 s. (A busybox flock can't wait by itself.)
-hold() {
-  _end=1000
-  until flock -n "$1"; do
-    _end=$((_end - 1))
-    [ $_end -gt 0 ] || return 1
-    nap 10
   done
 }
 
@@ -285,7 +275,7 @@ fence() {
   printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
 }
 
-lock() { exec 7>>"$ROOT/lock" && hold 7; }
+lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
 unlock() { exec 7>&-; }
 
 # ROOT EPOCH REVISION: from here on, what was said before this is refused.
@@ -303,25 +293,18 @@ open() {
   unlock
   look
   # After the offset was taken and before it is followed, so that no change falls between.
-  case $(tail --version 2>/dev/null) in
-    *GNU*) tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay & ;;
-    *) tail -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay & ;;
-  esac
+  tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
   printf 'O\n'
 }
 
 # What one step has to say.
 tell() { printf 'E %s %s\n' "$id" "$1"; }
 
-# ARGV… of run, in a session of its own. setsid -f rather than &, see supervise; a busybox setsid has no -f.
+# ARGV… of run, in a session of its own. setsid -f rather than &, see supervise.
 spawn() {
   waiting="$waiting $id:$boot:$sup:$sups"
   # shellcheck disable=SC2016 # the new shell reads it
-  if [ -n "$FORK" ]; then
-    "$SETSID" -f /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&-
-  else
-    "$SETSID" /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&- &
-  fi
+  "$SETSID" -f /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&-
 }
 
 # One line of a batch, as words.
@@ -444,8 +427,11 @@ link() {
   [ -d "${HOME:-}" ] || { printf 'X unusable HOME is no directory\n'; exit 1; }
   export MAINSTAY SETSID
   SETSID=$(command -v setsid)
-  FORK=''
-  "$SETSID" -f true 2>/dev/null && FORK=1
+  # What a busybox lacks: without the first a service would ignore INT and QUIT, without the second a part of its tree
+  # could outlive it, without the third a change would be told late.
+  "$SETSID" -f true 2>/dev/null || { printf 'X unusable its setsid has no -f; install util-linux\n'; exit 1; }
+  printf 'a\0b' | grep -qF b || { printf 'X unusable its grep stops at a NUL; install GNU grep\n'; exit 1; }
+  tail --pid=$$ -n 0 /dev/null 2>/dev/null || { printf 'X unusable its tail has no --pid; install GNU tail\n'; exit 1; }
   printf 'MAINSTAY %s 1 %s\n' "$1" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
