@@ -1,5 +1,6 @@
 //! The command line: what was typed, to what is meant, to what runs. One file a command.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,7 +109,12 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
 fn in_runtime(log_level: &str, command: impl Future<Output = Outcome>) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log_level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 

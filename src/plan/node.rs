@@ -16,7 +16,7 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         && world.seen.bundle.as_ref() != Some(hash)
     {
         let action = Action::Bundle { hash: hash.clone(), text: text.clone() };
-        let step = Step { action, reason: Reason::LiveChanged };
+        let step = Step { action, reason: Reason::BundleOutdated };
         settle(&mut plan, world, "", Verdict::Do(step));
     }
     let bundle_waits = plan.holds.get("").cloned();

@@ -136,6 +136,8 @@ pub enum Reason {
     Changed,
     /// Options that take effect while it runs changed.
     LiveChanged,
+    /// The file that tells the services of their configuration is not as declared.
+    BundleOutdated,
     /// It should not run.
     NotWanted,
     /// Its object is being deleted.
@@ -153,6 +155,7 @@ impl fmt::Display for Reason {
             Reason::Unsupervised => "runs without a supervisor",
             Reason::Changed => "command, environment or options changed",
             Reason::LiveChanged => "live options changed",
+            Reason::BundleOutdated => "is not as declared",
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",
             Reason::Undeclared => "is not declared",
