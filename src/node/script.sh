@@ -145,9 +145,11 @@ launch() {
 
 supervise() {
   restarts=0 delay=0 exit=-
+  # Kept apart from what a record says: one that the process was killed in the middle of writing says nothing.
+  _sup=$sup _sups=$sups _restarts=0
   while :; do
     now
-    since=$UP
+    since=$UP _since=$UP
     [ "$restarts" = 0 ] || rotate
     # In the foreground: a shell makes what it starts with & ignore INT and QUIT for ever.
     (launch "$@")
@@ -157,8 +159,9 @@ supervise() {
     load
     sweep "$pid" "$pids"
     now
-    [ $((UP - since)) -lt 1000 ] || delay=0
-    restarts=$((restarts + 1)) phase=backoff pid=- pids=- exit=$_exit since=$UP
+    [ $((UP - _since)) -lt 1000 ] || delay=0
+    _restarts=$((_restarts + 1))
+    sup=$_sup sups=$_sups hash=$want restarts=$_restarts phase=backoff pid=- pids=- exit=$_exit since=$UP
     put
     [ $delay = 0 ] || nap $delay
     # At once, then 0.1 s, doubling to 30 s; a run of 10 s starts over.
@@ -229,6 +232,12 @@ show() {
     case $phase in stopped) ;; *) phase=lost ;; esac
     pid=- pids=-
   elif [ "$phase" != stopped ]; then
+    # It is recorded a moment before it becomes its program; that it leads a session is the sign that it has.
+    _tries=50
+    while alive "$pid" "$pids" && [ "$SID" != "$pid" ] && [ $_tries -gt 0 ]; do
+      _tries=$((_tries - 1))
+      nap 2
+    done
     if alive "$pid" "$pids"; then
       alive "$sup" "$sups" || phase=unsupervised
     elif alive "$sup" "$sups"; then
