@@ -11,7 +11,7 @@
 #   rec   one line: 1 PHASE BOOT SUP SUPSTART PID START RESTARTS HASH EXIT SINCE .   (the dot: completely written)
 #   live  hash of what the process was last told by a reload
 #   log   its stdout and stderr
-# In $ROOT: events (a line with the id after each change of a rec), fence (the newest EPOCH REVISION), lock, bundle.json.
+# In $ROOT: events (a line with the id after each change of a rec, and what a link is asked for), fence (the newest EPOCH REVISION), lock, bundle.json.
 #
 # A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session and
 # what carries its tag in the environment.
@@ -233,10 +233,11 @@ show() {
     pid=- pids=-
   elif [ "$phase" != stopped ]; then
     # It is recorded a moment before it becomes its program; that it leads a session is the sign that it has.
-    _tries=50
-    while alive "$pid" "$pids" && [ "$SID" != "$pid" ] && [ $_tries -gt 0 ]; do
-      _tries=$((_tries - 1))
+    _more=50
+    while alive "$pid" "$pids" && [ "$SID" != "$pid" ] && [ $_more -gt 0 ]; do
+      _more=$((_more - 1))
       nap 2
+      load
     done
     if alive "$pid" "$pids"; then
       alive "$sup" "$sups" || phase=unsupervised
@@ -268,9 +269,22 @@ show_bundle() {
   printf 'B %s\n' "$_sum"
 }
 
+# Says what the events are about. Once the link is open it is the only one that says how things are, so that no word of it
+# is overtaken by an older one: what the link is asked for goes through the events too, marked as its own.
 relay() {
-  while read -r _id; do
-    case $_id in '' | .* | *[!A-Za-z0-9._-]*) ;; *) show "$_id" ;; esac
+  while read -r _word _whose _what; do
+    case $_word in
+      '?'*)
+        [ "$_whose" = "$LINK" ] || continue
+        case $_word in
+          '?look') look; printf 'K %s\n' "$_what" ;;
+          '?bundle') show_bundle ;;
+          '?done') printf 'D %s done\n' "$_what" ;;
+        esac
+        ;;
+      '' | .* | *[!A-Za-z0-9._-]*) ;;
+      *) show "$_word" ;;
+    esac
   done
 }
 
@@ -413,15 +427,17 @@ batch() {
     settle
     unlock
     _n=0
-    while [ $_n -lt "$count" ]; do
-      _n=$((_n + 1))
-      eval "_line=\$L$_n"
-      case $_line in
-        "bundle "*) show_bundle ;;
-        *) _line=${_line#* }; show "${_line%% *}" ;;
-      esac
-    done
-    printf 'D %s done\n' "$revision"
+    {
+      while [ $_n -lt "$count" ]; do
+        _n=$((_n + 1))
+        eval "_line=\$L$_n"
+        case $_line in
+          "bundle "*) printf '?bundle %s\n' "$LINK" ;;
+          *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
+        esac
+      done
+      printf '?done %s %s\n' "$LINK" "$revision"
+    } >>"$ROOT/events"
   else
     unlock
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
@@ -441,13 +457,15 @@ link() {
   "$SETSID" -f true 2>/dev/null || { printf 'X unusable its setsid has no -f; install util-linux\n'; exit 1; }
   printf 'a\0b' | grep -qF b || { printf 'X unusable its grep stops at a NUL; install GNU grep\n'; exit 1; }
   tail --pid=$$ -n 0 /dev/null 2>/dev/null || { printf 'X unusable its tail has no --pid; install GNU tail\n'; exit 1; }
-  printf 'MAINSTAY %s 1 %s\n' "$1" "$BOOT"
+  LINK=$1 ROOT=''
+  printf 'MAINSTAY %s 1 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
+    [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" ;;
-      LOOK) look; printf 'K %s\n' "$2" ;;
+      LOOK) printf '?look %s %s\n' "$LINK" "$2" >>"$ROOT/events" ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;
     esac
   done
