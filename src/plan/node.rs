@@ -30,15 +30,7 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
     }
     for (id, seen) in &world.seen.processes {
         if !world.desired.processes.contains_key(id) {
-            let verdict = match seen.phase {
-                Phase::Stopping => Verdict::Hold(Hold::Stopping),
-                Phase::Running
-                | Phase::Backoff
-                | Phase::Stopped
-                | Phase::Unsupervised
-                | Phase::Lost
-                | Phase::Busy => remove(id, StopSpec::default(), Reason::Undeclared),
-            };
+            let verdict = remove(id, seen, StopSpec::default(), Reason::Undeclared);
             settle(&mut plan, world, id, verdict);
         }
     }
@@ -85,7 +77,10 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
     }
 }
 
-fn remove(id: &str, stop: StopSpec, reason: Reason) -> Verdict {
+fn remove(id: &str, seen: &ProcessSighting, stop: StopSpec, reason: Reason) -> Verdict {
+    if seen.phase == Phase::Stopping {
+        return Verdict::Hold(Hold::Stopping);
+    }
     Verdict::Do(Step { action: Action::Remove { id: id.to_owned(), stop }, reason })
 }
 
@@ -94,15 +89,7 @@ fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable:
     match (seen, process.deleting, process.running) {
         (None, true, _) | (None, false, false) => Verdict::Fine,
         (None, false, true) => start(process, Reason::Absent, schedulable),
-        (Some(seen), true, _) => match seen.phase {
-            Phase::Stopping => Verdict::Hold(Hold::Stopping),
-            Phase::Running
-            | Phase::Backoff
-            | Phase::Stopped
-            | Phase::Unsupervised
-            | Phase::Lost
-            | Phase::Busy => remove(id, process.stop.clone(), Reason::Deleted),
-        },
+        (Some(seen), true, _) => remove(id, seen, process.stop.clone(), Reason::Deleted),
         (Some(seen), false, false) => match seen.phase {
             Phase::Stopped | Phase::Lost => Verdict::Fine,
             Phase::Stopping => Verdict::Hold(Hold::Stopping),
