@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay::model::kinds::{Signal, StopSpec, Transport};
+use mainstay::model::kinds::{Signal, StopSpec};
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
 use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
@@ -16,7 +16,7 @@ use mainstay::plan::step::{Action, Reason, Start, Step};
 use mainstay::plan::world::Phase;
 
 mod support;
-use support::sshd::Sshd;
+use support::sshd::{Sshd, local_target};
 
 /// Longest that anything may take before a test fails; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -363,22 +363,6 @@ suite!(
     a_program_that_is_not_there_is_tried_again_and_says_why,
     a_bundle_is_written_whole_and_told_of,
 );
-
-fn local_target() -> Target {
-    Target {
-        name: "IN1/ND1".into(),
-        transport: Transport::Local,
-        host: "127.0.0.1".into(),
-        port: None,
-        username: String::new(),
-        password: None,
-        identity_file: None,
-        ssh_config: None,
-        host_key: None,
-        root: String::new(),
-        connect_timeout: Duration::from_secs(10),
-    }
-}
 
 #[tokio::test]
 async fn the_local_link_keeps_the_contract() {

@@ -205,10 +205,16 @@ impl Screen {
     }
 
     fn draw(&mut self, lines: Vec<String>) -> std::io::Result<()> {
-        if lines == self.drawn {
+        let (width, height) = terminal::size().unwrap_or((80, 24));
+        let room = usize::from(height.saturating_sub(1)).max(1);
+        let shown: Vec<String> = lines
+            .into_iter()
+            .take(room)
+            .map(|line| line.chars().take(usize::from(width)).collect())
+            .collect();
+        if shown == self.drawn {
             return Ok(());
         }
-        let (width, height) = terminal::size().unwrap_or((80, 24));
         let mut out = std::io::stdout();
         if !self.drawn.is_empty() {
             let up = u16::try_from(self.drawn.len().min(usize::from(height))).unwrap_or(height);
@@ -218,12 +224,6 @@ impl Screen {
                 terminal::Clear(terminal::ClearType::FromCursorDown)
             )?;
         }
-        let room = usize::from(height.saturating_sub(1)).max(1);
-        let shown: Vec<String> = lines
-            .into_iter()
-            .take(room)
-            .map(|line| line.chars().take(usize::from(width)).collect())
-            .collect();
         for line in &shown {
             writeln!(out, "{line}")?;
         }

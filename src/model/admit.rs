@@ -204,7 +204,12 @@ fn known_fields(schema: &Value, keyword: &str) -> Vec<String> {
             _ => at.get(step).unwrap_or(at),
         };
     }
-    at["properties"].as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+    property_names(at).into_iter().map(str::to_owned).collect()
+}
+
+/// The names that an object's schema declares.
+pub(super) fn property_names(schema: &Value) -> Vec<&str> {
+    schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect()
 }
 
 fn kind_of(report: &mut Report<'_>) -> Option<Kind> {
@@ -477,8 +482,7 @@ fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
     if let Err(error) = jsonschema::validator_for(&schema) {
         report.at("/spec/options-schema", format!("not a JSON Schema: {}", error.masked()));
     }
-    let known: Vec<&str> =
-        schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let known = property_names(&schema);
     for (at, option) in spec.live_options.iter().enumerate() {
         if !known.contains(&option.as_str()) {
             let fix = did_you_mean(option, known.iter().copied()).map(|m| format!("; did you mean `{m}`?"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
-use super::admit::Admitted;
+use super::admit::{Admitted, property_names};
 use super::document::{Document, Spec};
 use super::id::did_you_mean;
 use super::kinds::ServiceSpec;
@@ -162,12 +162,7 @@ impl<K: Known> World<'_, K> {
             problems.push(match error.kind() {
                 ValidationErrorKind::AdditionalProperties { unexpected } => {
                     let name = unexpected.first().map_or("", String::as_str);
-                    let known: Vec<&str> = schema["properties"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(name, _)| name.as_str())
-                        .collect();
+                    let known = property_names(&schema);
                     let fix = match did_you_mean(name, known.iter().copied()) {
                         Some(meant) => format!("did you mean `{meant}`?"),
                         None => format!("known: {}", known.join(", ")),

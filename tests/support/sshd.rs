@@ -57,19 +57,7 @@ impl Sshd {
 
     /// How to reach it, without credentials.
     pub fn target(&self) -> Target {
-        Target {
-            name: "IN1/ND1".into(),
-            transport: Transport::Ssh,
-            host: "127.0.0.1".into(),
-            port: Some(self.port),
-            username: user(),
-            password: None,
-            identity_file: None,
-            ssh_config: None,
-            host_key: None,
-            root: String::new(),
-            connect_timeout: Duration::from_secs(10),
-        }
+        Target { transport: Transport::Ssh, port: Some(self.port), username: user(), ..local_target() }
     }
 
     /// Its port.
@@ -118,6 +106,23 @@ fn keygen(path: &PathBuf) {
     let done =
         Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
     assert!(done.success());
+}
+
+/// A node on this machine that needs no login.
+pub fn local_target() -> Target {
+    Target {
+        name: "IN1/ND1".into(),
+        transport: Transport::Local,
+        host: "127.0.0.1".into(),
+        port: None,
+        username: String::new(),
+        password: None,
+        identity_file: None,
+        ssh_config: None,
+        host_key: None,
+        root: String::new(),
+        connect_timeout: Duration::from_secs(10),
+    }
 }
 
 /// The account that runs the test.
