@@ -216,6 +216,8 @@ mod tests {
                 restarts: 0,
                 exit: None,
                 hash,
+                care: String::new(),
+                health: None,
                 live,
                 since_ms: 0,
             };

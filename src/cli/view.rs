@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
-use crate::plan::world::{Phase, ProcessSighting};
+use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::source::folder::FolderStatus;
 use crate::store::Revision;
@@ -29,6 +29,8 @@ struct Row<'a> {
     hold: Option<String>,
     /// Whether its node tells us now.
     is_known: bool,
+    /// Whether it runs, as far as was seen.
+    is_up: bool,
 }
 
 impl Scene {
@@ -48,6 +50,7 @@ impl Scene {
                     seen: view.and_then(|view| view.sighting.processes.get(id)),
                     hold: view.and_then(|view| view.holds.get(id)).map(ToString::to_string),
                     is_known: view.is_some_and(|view| view.sighting.complete),
+                    is_up: view.is_some_and(|view| view.is_up(id)),
                 }
             })
             .collect();
@@ -132,9 +135,9 @@ pub(super) fn is_all_running(scene: &Scene) -> bool {
     let nodes = scene
         .nodes()
         .all(|(_, view)| view.settled && view.sighting.complete && view.sighting.planned >= scene.revision);
-    let processes = scene.nodes().all(|(key, _)| {
-        scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.seen.is_some_and(is_up))
-    });
+    let processes = scene
+        .nodes()
+        .all(|(key, _)| scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.is_up));
     // A placement makes its processes a moment after its service.
     let placed = scene.documents.of_kind(Kind::Service).all(|(key, _)| {
         let Some(service) = scene.documents.service(key) else { return true };
@@ -152,7 +155,7 @@ pub(super) fn summary(scene: &Scene) -> String {
     for (key, _) in scene.nodes() {
         for row in scene.rows(&key.namespace, &key.name) {
             processes += usize::from(row.wanted);
-            running += usize::from(row.is_known && row.seen.is_some_and(is_up));
+            running += usize::from(row.is_known && row.is_up);
             restarts += row.seen.map_or(0, |seen| seen.restarts);
         }
     }
@@ -178,10 +181,6 @@ pub(super) fn left_behind(instance: &str, node: &str, view: &NodeView) -> String
     }
 }
 
-fn is_up(seen: &ProcessSighting) -> bool {
-    seen.phase == Phase::Running
-}
-
 fn link(view: &NodeView, now_ms: u64) -> String {
     match &view.link {
         LinkState::Connecting => "connecting".to_owned(),
@@ -196,6 +195,7 @@ fn link(view: &NodeView, now_ms: u64) -> String {
 
 fn short(row: &Row<'_>) -> String {
     let mut text = match (row.seen, row.is_known) {
+        (Some(seen), true) if seen.phase == Phase::Running && !row.is_up => "starting".to_owned(),
         (Some(seen), true) => seen.phase.name().to_owned(),
         (Some(seen), false) => format!("unknown, last seen {}", seen.phase.name()),
         (None, true) => if row.wanted { "not started" } else { "stopped" }.to_owned(),
@@ -207,8 +207,16 @@ fn short(row: &Row<'_>) -> String {
             text.push_str(&format!(", last {}", ended(exit)));
         }
     }
-    // These two say it already.
-    let says_itself = row.seen.is_some_and(|seen| matches!(seen.phase, Phase::Stopping | Phase::Backoff));
+    match row.seen.and_then(|seen| seen.health.as_ref()).filter(|_| row.is_known) {
+        Some(Health::Healthy) => text.push_str(", healthy"),
+        Some(Health::Unhealthy { why }) => text.push_str(&format!(", unhealthy: {why}")),
+        Some(Health::Unchecked { why }) => text.push_str(&format!(", health unknown: {why}")),
+        None => {}
+    }
+    // These say it already.
+    let says_itself = row.seen.is_some_and(|seen| {
+        matches!(seen.phase, Phase::Stopping | Phase::Backoff) || seen.phase == Phase::Running && !row.is_up
+    });
     if let Some(hold) = row.hold.as_ref().filter(|_| row.is_known && !says_itself) {
         text.push_str(&format!(", {hold}"));
     }
@@ -282,6 +290,8 @@ mod tests {
                 restarts: 2,
                 exit: Some(137),
                 hash: "h".into(),
+                care: String::new(),
+                health: None,
                 live: "-".into(),
                 since_ms: 95_000,
             },

@@ -146,7 +146,7 @@ where
         let mut link =
             ShellLink { reader: BufReader::new(reader), writer: Some(writer), buffer: Vec::new(), carrier };
         let greeting = async {
-            link.send(protocol::SCRIPT).await?;
+            link.send(&protocol::SCRIPT).await?;
             loop {
                 match link.next().await? {
                     Line::Greeting { nonce: said, version, .. } if said == nonce => {

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::step::Start;
+use super::step::{Care, Check, Probe, Start};
 use super::world::{DesiredProcess, NodeDesired};
-use crate::model::kinds::{Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
+use crate::model::kinds::{HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::secret::hex;
 use crate::model::template::{Renderer, with_aliases};
@@ -31,12 +31,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
             services.entry(process.service.clone()).or_insert_with(|| resolved.bundled());
         }
         let id = document.metadata.name.clone();
-        let (stop, reload) = match &found {
-            Ok(found) => {
-                (found.service_type.stop.clone(), found.service_type.reload.as_ref().map(|r| r.signal))
-            }
-            Err(_) => Default::default(),
-        };
+        let service_type = found.as_ref().map(|found| found.service_type).ok();
         let service = documents.service(&Key::within(Kind::Service, &*node_key.namespace, &*process.service));
         desired.processes.insert(
             id.clone(),
@@ -45,8 +40,9 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 service: process.service.clone(),
                 running: wanted(process, service),
                 deleting: document.is_deleting(),
-                stop,
-                reload,
+                stop: service_type.map(|found| found.stop.clone()).unwrap_or_default(),
+                reload: service_type.and_then(|found| found.reload.as_ref()).map(|reload| reload.signal),
+                start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
                 start: found.and_then(|found| found.start(&renderer, surroundings)),
             },
         );
@@ -176,9 +172,56 @@ impl<'a> Resolved<'a> {
             Some(_) => hash(&[&json!([live, self.service.log_level, self.instance]).to_string()]),
             None => "-".into(),
         };
+        let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
+        let log = self.service_type.log;
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
         let hash = hash(&[&json!([command, env, fixed]).to_string()]);
-        Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone() })
+        Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
     }
+}
+
+/// A health check with its templates rendered, and what they gave read.
+fn check(
+    health: &HealthSpec,
+    render: impl Fn(&str, &str) -> Result<String, String>,
+) -> Result<Check, String> {
+    let probe = match health {
+        HealthSpec { tcp: Some(template), .. } => {
+            let address = render("health.tcp", template)?;
+            let found = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+            let Some((host, port)) = found else {
+                return Err(format!("health.tcp: {address:?} is not `host:port`"));
+            };
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            // Part of a path for one of the tools that the node may use.
+            if host.is_empty() || host.starts_with('-') || host.contains(['/', ' ']) {
+                return Err(format!("health.tcp: {host:?} is no host"));
+            }
+            Probe::Tcp { host, port }
+        }
+        HealthSpec { http: Some(template), .. } => {
+            let url = render("health.http", template)?;
+            let known = url.starts_with("http://") || url.starts_with("https://");
+            if !known || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(format!("health.http: {url:?} is no http:// or https:// address"));
+            }
+            Probe::Http { url }
+        }
+        HealthSpec { exec, .. } => {
+            let command = exec.iter().flatten().enumerate();
+            let command = command
+                .map(|(at, template)| render(&format!("health.exec[{at}]"), template))
+                .collect::<Result<Vec<_>, _>>()?;
+            Probe::Exec { command }
+        }
+    };
+    Ok(Check {
+        probe,
+        interval_seconds: health.interval_seconds,
+        timeout_seconds: health.timeout_seconds,
+        failure_threshold: health.failure_threshold,
+        success_threshold: health.success_threshold,
+    })
 }
 
 fn instance_value(documents: &Documents, id: &str) -> Value {

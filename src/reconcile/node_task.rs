@@ -498,6 +498,8 @@ impl Mind {
             restarts: process.restarts,
             exit: process.exit,
             hash: process.hash,
+            care: process.care,
+            health: process.health,
             live: process.live,
             since_ms: now_ms.saturating_sub(process.age_ms),
         };

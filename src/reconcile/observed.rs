@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::plan::step::Hold;
-use crate::plan::world::{NodeSighting, ProcessSighting};
+use crate::plan::world::{NodeSighting, Phase, ProcessSighting};
 
 /// How the link to a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +43,19 @@ pub struct NodeView {
     pub holds: BTreeMap<String, Hold>,
     /// True when the last plan had nothing to do and nothing to wait for.
     pub settled: bool,
+}
+
+impl NodeView {
+    /// Whether a process ran when it was last seen, for as long as its type wants before it counts.
+    pub fn is_up(&self, process: &str) -> bool {
+        let seen = self.sighting.processes.get(process);
+        seen.is_some_and(|seen| seen.phase == Phase::Running) && !self.is_starting(process)
+    }
+
+    /// Whether a process runs, but not yet for as long as its type wants.
+    pub fn is_starting(&self, process: &str) -> bool {
+        matches!(self.holds.get(process), Some(Hold::Starting { .. }))
+    }
 }
 
 /// All nodes, by (instance, node). Written by the nodes' tasks, one each; read by all.

@@ -33,6 +33,14 @@ impl Machine {
                     processes.insert(id.clone(), running(start));
                 }
             }
+            Action::Adopt { id, start } => {
+                let seen = processes.entry(id.clone()).or_insert_with(|| running(start));
+                if seen.phase.is_alive() {
+                    (seen.phase, seen.care) = (Phase::Running, start.care.hash.clone());
+                } else {
+                    *seen = running(start);
+                }
+            }
             Action::Restart { id, start } => {
                 processes.insert(id.clone(), running(start));
             }
@@ -68,7 +76,8 @@ impl Machine {
 }
 
 fn running(start: &Start) -> ProcessSighting {
-    sighting(Phase::Running, &start.hash, &start.live)
+    let seen = sighting(Phase::Running, &start.hash, &start.live);
+    ProcessSighting { care: start.care.hash.clone(), ..seen }
 }
 
 /// A process in a phase, with the hashes of what it was started with and told.
@@ -79,6 +88,8 @@ pub(crate) fn sighting(phase: Phase, hash: &str, live: &str) -> ProcessSighting 
         restarts: 0,
         exit: None,
         hash: hash.to_owned(),
+        care: String::new(),
+        health: None,
         live: live.to_owned(),
         since_ms: 0,
     }

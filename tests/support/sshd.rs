@@ -8,6 +8,17 @@ use mainstay::model::kinds::Transport;
 use mainstay::node::link::Target;
 use tempfile::TempDir;
 
+/// What the nodes' `/bin/sh` is, and which tools they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeShell {
+    /// The machine's own; dash on Debian.
+    Own,
+    /// GNU bash, and the machine's own tools.
+    Bash,
+    /// busybox for everything but flock, which Debian's lacks.
+    Busybox,
+}
+
 /// A running sshd; ends with the value.
 pub struct Sshd {
     directory: TempDir,
@@ -23,24 +34,44 @@ impl Sshd {
 
     /// Starts one with more lines in its configuration.
     pub fn start_with(more: &str) -> Sshd {
+        Sshd::start_as(NodeShell::Own, more)
+    }
+
+    /// Starts one whose nodes have another shell.
+    pub fn start_as(shell: NodeShell, more: &str) -> Sshd {
         let directory = tempfile::tempdir().unwrap();
+        // Another account than the test's may log in, and has its home here.
+        open_to_all(directory.path(), 0o755);
         let at = |name: &str| directory.path().join(name);
         keygen(&at("host"));
         keygen(&at("id"));
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
+        open_to_all(&at("home"), 0o777);
         // sshd as root wants it, and a machine where sshd never ran as a service has none.
         let _ = std::fs::create_dir_all("/run/sshd");
         let port = super::free_port();
+        let mut command = Command::new("env");
+        let mut path = String::new();
+        if shell != NodeShell::Own {
+            // Only what this sshd starts sees another program under that name.
+            let program = if shell == NodeShell::Bash { "/bin/bash" } else { "/bin/busybox" };
+            let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
+            command = Command::new("unshare");
+            command.args(["-m", "/bin/bash", "-c", script, program]);
+        }
+        if shell == NodeShell::Busybox {
+            path = format!(" PATH={}", busybox_tools(&at("tools")));
+        }
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home\n{more}",
+             StrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path}\n{more}UsePAM no\n",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
+        let child = command
+            .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
             .arg(at("config"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -93,6 +124,51 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A folder with nothing but busybox, and a flock; its path.
+fn busybox_tools(folder: &Path) -> String {
+    std::fs::create_dir(folder).unwrap();
+    let done = Command::new("busybox").args(["--install", "-s"]).arg(folder).status();
+    assert!(done.expect("busybox is installed; tests/run does that").success());
+    std::os::unix::fs::symlink("/usr/bin/flock", folder.join("flock")).unwrap();
+    folder.display().to_string()
+}
+
+fn open_to_all(folder: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// An account of this machine with a password, for as long as the value lives.
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl Account {
+    /// Makes one; as root only.
+    pub fn new() -> Account {
+        use std::io::Write;
+        let name = format!("mainstay-test-{}", super::free_port());
+        let password = format!("it's a \"test\" {}", super::free_port());
+        let made = Command::new("useradd").args(["-M", "-s", "/bin/sh", "-d", "/", &name]).status();
+        assert!(made.unwrap().success(), "an account is made as root; run the tests as root");
+        let account = Account { name, password };
+        let mut setting = Command::new("chpasswd").stdin(Stdio::piped()).spawn().unwrap();
+        let line = format!("{}:{}\n", account.name, account.password);
+        setting.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(setting.wait().unwrap().success());
+        account
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let _ = Command::new("userdel").args(["-f", &self.name]).stderr(Stdio::null()).status();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::kinds::StopSpec;
-use crate::plan::step::{Action, Reason, Start};
+use crate::plan::step::{Action, Care, Reason, Start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -80,6 +80,7 @@ fn start(id: &str) -> Step {
         hash: "h".into(),
         live: "-".into(),
         stop: StopSpec::default(),
+        care: Care::default(),
     };
     Step { action: Action::Start { id: id.into(), start }, reason: Reason::Absent }
 }
@@ -89,8 +90,8 @@ fn bundle(hash: &str) -> Step {
     Step { action, reason: Reason::LiveChanged }
 }
 
-const A: &str = "P a running 7 70 0 - h - 100";
-const B: &str = "P b running 8 80 0 - h - 100";
+const A: &str = "P a running 7 70 0 - h - 100 -";
+const B: &str = "P b running 8 80 0 - h - 100 -";
 
 #[test]
 fn nothing_is_planned_before_the_node_has_told_everything() {
@@ -289,9 +290,9 @@ fn the_same_state_told_twice_is_no_news() {
     let before = talk.mind.sighting.clone();
     talk.pass(Duration::from_millis(300));
     // 30 hundredths of a second later, and a rounding off.
-    talk.hear(&["P a running 7 70 0 - h - 131"]);
+    talk.hear(&["P a running 7 70 0 - h - 131 -"]);
     assert_eq!(talk.mind.sighting, before);
-    talk.hear(&["P a running 9 90 1 0 h - 0"]);
+    talk.hear(&["P a running 9 90 1 0 h - 0 -"]);
     assert_ne!(talk.mind.sighting, before);
 }
 
@@ -299,7 +300,7 @@ fn the_same_state_told_twice_is_no_news() {
 fn the_same_state_since_another_time_is_news() {
     let mut talk = Talk::opened(&[A]);
     talk.pass(SECOND);
-    talk.hear(&["P a running 7 70 0 - h - 0"]);
+    talk.hear(&["P a running 7 70 0 - h - 0 -"]);
     assert_eq!(talk.mind.sighting.processes["a"].since_ms, talk.now_ms);
 }
 
