@@ -212,7 +212,13 @@ run() {
     halt "$_pid" "$_pids"
   fi
   case $op in
-    start | restart) hash=$want; supervise "$@" ;;
+    start)
+      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
+      [ "$_pid" = - ] || sweep - -
+      hash=$want
+      supervise "$@"
+      ;;
+    restart) hash=$want; supervise "$@" ;;
     stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
     remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
   esac
