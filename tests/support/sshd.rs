@@ -39,20 +39,34 @@ impl Sshd {
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(at("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(at("log")).unwrap())
-            .spawn()
-            .expect("sshd is installed; tests/run does that");
-        let log = at("log");
+        let child = listen(directory.path());
         let sshd = Sshd { directory, port, child };
-        super::wait_for("sshd to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
-        });
+        sshd.wait_until_it_listens();
         sshd
+    }
+
+    /// kill -9 of the listener, and of it alone: those who are logged in stay.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Sshd::kill`], at the same address and with the same keys.
+    pub fn start_again(&mut self) {
+        self.child = listen(self.directory.path());
+        self.wait_until_it_listens();
+    }
+
+    fn wait_until_it_listens(&self) {
+        let log = self.directory.path().join("log");
+        super::wait_for("sshd to listen", || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() || panic_if_ended(&log)
+        });
+    }
+
+    /// Its folder. The path stands in the environment of all who are logged in, for their home is in it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// How to reach it, without credentials.
@@ -94,6 +108,17 @@ impl Drop for Sshd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn listen(directory: &Path) -> Child {
+    Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(directory.join("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(directory.join("log")).unwrap())
+        .spawn()
+        .expect("sshd is installed; tests/run does that")
 }
 
 fn panic_if_ended(log: &Path) -> bool {
