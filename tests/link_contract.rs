@@ -453,6 +453,24 @@ async fn after_a_reboot_what_ran_is_lost_and_can_be_started(mut case: Case) {
     case.end().await;
 }
 
+async fn what_a_process_that_ended_unseen_left_is_not_beside_the_next(mut case: Case) {
+    let script = "(setsid sleep 1001 &); echo up; exec sleep 1000";
+    case.batch(vec![start("a", sh(script))]).await;
+    let first = case.phase("a", Phase::Running).await.pid.unwrap();
+    case.wait_for_log("a", "up\n");
+    let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
+    support::wait_for("the tree", || support::carrying(&tag).len() == 2);
+    support::kill(support::parent(first));
+    support::kill(first);
+    support::wait_for("its end", || !support::is_alive(first));
+    case.look().await;
+    assert_eq!(case.processes["a"].phase, Phase::Lost);
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let second = case.phase("a", Phase::Running).await.pid.unwrap();
+    assert_eq!(support::carrying(&tag), [second]);
+    case.end().await;
+}
+
 async fn processes_outlive_the_connection_and_are_found_again(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"])), start("b", command(&["sleep", "1000"]))]).await;
     let first = case.phase("a", Phase::Running).await;
@@ -523,6 +541,7 @@ suite!(
     health_is_told_when_it_changes_and_is_that_of_the_present_process,
     a_port_and_an_address_are_checked_with_what_the_node_has,
     a_log_is_kept_to_its_size_while_the_process_writes,
+    what_a_process_that_ended_unseen_left_is_not_beside_the_next,
     processes_outlive_the_connection_and_are_found_again,
     a_program_that_is_not_there_is_tried_again_and_says_why,
     a_bundle_is_written_whole_and_told_of,

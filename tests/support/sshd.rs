@@ -24,6 +24,7 @@ pub struct Sshd {
     directory: TempDir,
     port: u16,
     child: Child,
+    shell: NodeShell,
 }
 
 impl Sshd {
@@ -52,15 +53,7 @@ impl Sshd {
         // sshd as root wants it, and a machine where sshd never ran as a service has none.
         let _ = std::fs::create_dir_all("/run/sshd");
         let port = super::free_port();
-        let mut command = Command::new("env");
         let mut path = String::new();
-        if shell != NodeShell::Own {
-            // Only what this sshd starts sees another program under that name.
-            let program = if shell == NodeShell::Bash { "/bin/bash" } else { "/bin/busybox" };
-            let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
-            command = Command::new("unshare");
-            command.args(["-m", "/bin/bash", "-c", script, program]);
-        }
         if shell == NodeShell::Busybox {
             path = format!(" PATH={}", busybox_tools(&at("tools")));
         }
@@ -70,20 +63,34 @@ impl Sshd {
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = command
-            .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
-            .arg(at("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(at("log")).unwrap())
-            .spawn()
-            .expect("sshd is installed; tests/run does that");
-        let log = at("log");
-        let sshd = Sshd { directory, port, child };
-        super::wait_for("sshd to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
-        });
+        let child = listen(directory.path(), shell);
+        let sshd = Sshd { directory, port, child, shell };
+        sshd.wait_until_it_listens();
         sshd
+    }
+
+    /// kill -9 of the listener, and of it alone: those who are logged in stay.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Sshd::kill`], at the same address and with the same keys.
+    pub fn start_again(&mut self) {
+        self.child = listen(self.directory.path(), self.shell);
+        self.wait_until_it_listens();
+    }
+
+    fn wait_until_it_listens(&self) {
+        let log = self.directory.path().join("log");
+        super::wait_for("sshd to listen", || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() || panic_if_ended(&log)
+        });
+    }
+
+    /// Its folder. The path stands in the environment of all who are logged in, for their home is in it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// How to reach it, without credentials.
@@ -170,6 +177,31 @@ impl Drop for Account {
     fn drop(&mut self) {
         let _ = Command::new("userdel").args(["-f", &self.name]).stderr(Stdio::null()).status();
     }
+}
+
+fn listen(directory: &Path, shell: NodeShell) -> Child {
+    let program = match shell {
+        NodeShell::Own => "",
+        NodeShell::Bash => "/bin/bash",
+        NodeShell::Busybox => "/bin/busybox",
+    };
+    let mut command = match program {
+        "" => Command::new("env"),
+        _ => Command::new("unshare"),
+    };
+    if !program.is_empty() {
+        // Only what this sshd starts sees another program under that name.
+        let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
+        command.args(["-m", "/bin/bash", "-c", script, program]);
+    }
+    command
+        .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
+        .arg(directory.join("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(directory.join("log")).unwrap())
+        .spawn()
+        .expect("sshd is installed; tests/run does that")
 }
 
 fn panic_if_ended(log: &Path) -> bool {
