@@ -291,6 +291,9 @@ mod tests {
                 since_ms: 0,
             };
             view.sighting.processes.insert((*id).into(), sighting);
+            if *phase == Phase::Running {
+                view.up.insert((*id).into());
+            }
         }
         [(("IN1".into(), "ND1".into()), view)].into()
     }

@@ -222,6 +222,9 @@ mod tests {
                 since_ms: 0,
             };
             view.sighting.processes.insert((*id).into(), sighting);
+            if *phase == Phase::Running {
+                view.up.insert((*id).into());
+            }
         }
         context.observed.set(&("IN1".into(), "ND1".into()), view);
     }

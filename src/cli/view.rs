@@ -282,6 +282,7 @@ mod tests {
             ..NodeView::default()
         };
         view.sighting.complete = true;
+        view.up = (phase == Phase::Running).then(|| "p1".to_owned()).into_iter().collect();
         view.sighting.processes.insert(
             "p1".into(),
             ProcessSighting {

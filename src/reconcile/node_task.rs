@@ -19,7 +19,7 @@ use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, ProcessSighting};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
 
@@ -287,8 +287,20 @@ impl NodeTask {
             tracing::info!(node = %self.key, "connected");
             self.view.link = LinkState::Connected { since_ms };
         }
+        self.view.up = self.up(self.shared.clock.now_ms());
         self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, self.view.clone());
+    }
+
+    /// Processes that count as running. What is not declared counts at once.
+    fn up(&self, now_ms: u64) -> BTreeSet<String> {
+        let declared = self.rendered.as_ref().map(|(_, _, desired)| &desired.processes);
+        let start_ms =
+            |id: &String| declared.and_then(|all| all.get(id)).map_or(0, |process| process.start_ms);
+        let seen = self.mind.sighting.processes.iter().filter(|(_, seen)| seen.phase == Phase::Running);
+        let is_up =
+            |(id, seen): &(&String, &ProcessSighting)| seen.since_ms.saturating_add(start_ms(id)) <= now_ms;
+        seen.filter(is_up).map(|(id, _)| id.clone()).collect()
     }
 
     fn show_down(&mut self, error: &LinkError, wait: Duration) {

@@ -1,6 +1,6 @@
 //! What was seen of all nodes, for everyone who shows it: `/1.0`, the live tree, the placement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ pub struct NodeView {
     pub link: LinkState,
     /// What was seen last; complete only while the link is open and all was told.
     pub sighting: NodeSighting,
+    /// Processes that run and have for as long as their types want before they count.
+    pub up: BTreeSet<String>,
     /// Why nothing is done, by process.
     pub holds: BTreeMap<String, Hold>,
     /// True when the last plan had nothing to do and nothing to wait for.
@@ -46,15 +48,15 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// Whether a process ran when it was last seen, for as long as its type wants before it counts.
+    /// Whether a process ran when it was last seen, and had for as long as its type wants before it counts.
     pub fn is_up(&self, process: &str) -> bool {
-        let seen = self.sighting.processes.get(process);
-        seen.is_some_and(|seen| seen.phase == Phase::Running) && !self.is_starting(process)
+        self.up.contains(process)
     }
 
     /// Whether a process runs, but not yet for as long as its type wants.
     pub fn is_starting(&self, process: &str) -> bool {
-        matches!(self.holds.get(process), Some(Hold::Starting { .. }))
+        let seen = self.sighting.processes.get(process);
+        seen.is_some_and(|seen| seen.phase == Phase::Running) && !self.is_up(process)
     }
 }
 
