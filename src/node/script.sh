@@ -365,8 +365,8 @@ step() {
       fi
       ;;
     bundle)
-      # HASH TEXT
-      if printf '%s' "$3" >"$ROOT/bundle.new" && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
+      # HASH TEXT. The account's alone: it may hold what users are authenticated by.
+      if (umask 077 && printf '%s' "$3" >"$ROOT/bundle.new") && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
         printf '%s\n' "$2" >"$ROOT/bundle.sum"
       else
         unbundled=1

@@ -14,7 +14,7 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Hash of all that needs a restart when it changes.
     pub hash: String,
-    /// Hash of all that needs a reload when it changes; `-` when nothing does, or when it is yet to be told.
+    /// Hash of all that it is told of by a reload when it changes; `-` when nothing does, or when it is yet to be told.
     pub live: String,
     /// How it is asked to end.
     pub stop: StopSpec,
@@ -134,7 +134,8 @@ pub enum Reason {
     Unsupervised,
     /// Its command, environment or options changed.
     Changed,
-    /// Options that take effect while it runs changed.
+    /// Something that takes effect while it runs changed: a live option, the log level, the instance, its tenants, their
+    /// integrations or users.
     LiveChanged,
     /// The file that tells the services of their configuration is not as declared.
     BundleOutdated,
@@ -154,7 +155,7 @@ impl fmt::Display for Reason {
             Reason::Lost => "should run and is gone with its supervisor",
             Reason::Unsupervised => "runs without a supervisor",
             Reason::Changed => "command, environment or options changed",
-            Reason::LiveChanged => "live options changed",
+            Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",

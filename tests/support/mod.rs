@@ -38,6 +38,21 @@ pub fn kill(pid: u32) {
     signal(pid, rustix::process::Signal::KILL);
 }
 
+/// kill -9 for every process that carries a text of the test's own, such as its folder, until none is left: a supervisor may start
+/// again what was killed before it.
+pub fn kill_all(text: &str) {
+    wait_for("all to be killed", || {
+        let left = carrying(text);
+        for pid in &left {
+            if let Some(pid) = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw) {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        left.is_empty()
+    });
+}
+
 /// Sends a signal to a process that the test started.
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
