@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::gate::Gate;
 use super::node_task::{self, Mode, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
@@ -20,9 +21,6 @@ use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
 use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
-
-/// How many connections are being opened at once.
-const CONNECTING_AT_ONCE: usize = 16;
 
 /// What a controller works with.
 pub struct Parts {
@@ -62,7 +60,7 @@ impl Controller {
             observed,
             ssh,
             local,
-            gate: Semaphore::new(CONNECTING_AT_ONCE),
+            gate: Gate::default(),
             metrics,
             clock,
             epoch,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::gate::Gate;
 use super::observed::{LinkState, NodeView, Observed};
 use super::target::Common;
 use crate::clock::Clock;
@@ -49,7 +50,7 @@ pub(super) struct Shared {
     pub(super) ssh: Arc<dyn Connector>,
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
-    pub(super) gate: Semaphore,
+    pub(super) gate: Gate,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) epoch: Epoch,
@@ -152,11 +153,8 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         let shared = Arc::clone(&self.shared);
         let target = shared.common.target(&self.key, spec).await?;
-        let opened = {
-            let _turn = shared.gate.acquire().await.map_err(|_| LinkError::Lost("we are ending".into()))?;
-            shared.connector(spec.transport).connect(&target).await
-        };
-        let mut link = match opened {
+        let connector = shared.connector(spec.transport);
+        let mut link = match shared.gate.pass(connector.connect(&target)).await {
             Ok(link) => link,
             Err(error) => {
                 shared.metrics.connect_failures.inc();
