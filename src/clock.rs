@@ -24,6 +24,12 @@ impl Clock {
     }
 }
 
+/// A time in milliseconds since 1970, as RFC 3339 in UTC with seconds. A time that has no such form is the first that has.
+pub fn rfc3339(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Now, as RFC 3339 in UTC with seconds, as documents say it.
 pub fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

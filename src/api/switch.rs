@@ -164,7 +164,7 @@ mod tests {
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::observed::{NodeView, Observed};
-    use crate::reconcile::ping::Pinger;
+    use crate::reconcile::ping::{Pinger, TrustError};
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 
@@ -173,6 +173,10 @@ mod tests {
     impl Pinger for Nobody {
         fn ping(&self, _: Key) -> BoxFuture<'_, Result<(), String>> {
             Box::pin(std::future::ready(Err("nobody is there".into())))
+        }
+
+        fn trust(&self, _: &Key) -> Result<(), TrustError> {
+            Ok(())
         }
     }
 

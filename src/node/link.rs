@@ -97,6 +97,12 @@ pub trait Link: Send {
 pub trait Connector: Send + Sync + 'static {
     /// Connects, and answers once the node's shell has greeted.
     fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Box<dyn Link>, LinkError>>;
+
+    /// Forgets the host key that was recorded for a node of this name, so that the next one is taken as on first use.
+    ///
+    /// # Errors
+    /// When the record can't be removed.
+    fn forget_host_key(&self, name: &str) -> std::io::Result<()>;
 }
 
 /// What keeps a conversation's carrier alive, and ends it.

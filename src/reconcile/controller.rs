@@ -61,6 +61,7 @@ impl Controller {
             ssh,
             local,
             gate: Gate::default(),
+            asked: watch::Sender::default(),
             metrics,
             clock,
             epoch,

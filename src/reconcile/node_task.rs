@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
     pub(super) gate: Gate,
+    /// How often people asked to connect to a node now, by node.
+    pub(super) asked: watch::Sender<BTreeMap<Key, u64>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) epoch: Epoch,
@@ -84,8 +86,10 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
     let view = NodeView::default();
     let mut task = NodeTask {
         snapshot: shared.state.changes(),
+        asked: shared.asked.subscribe(),
         mind: Mind::default(),
         down_since_ms: None,
+        times_asked: None,
         rendered: None,
         shared,
         key,
@@ -102,10 +106,12 @@ struct NodeTask {
     key: Key,
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
+    asked: watch::Receiver<BTreeMap<Key, u64>>,
     mode: watch::Receiver<Mode>,
     mind: Mind,
     view: NodeView,
     down_since_ms: Option<u64>,
+    times_asked: Option<u64>,
     /// What should be, of which snapshot and in which mode.
     rendered: Option<(Revision, Mode, NodeDesired)>,
 }
@@ -152,6 +158,8 @@ impl NodeTask {
         failures: &mut u32,
     ) -> Result<Ending, LinkError> {
         let shared = Arc::clone(&self.shared);
+        // What is asked from here on is not answered by this try.
+        self.times_asked = self.asked.borrow_and_update().get(&self.key).copied();
         let target = shared.common.target(&self.key, spec).await?;
         let connector = shared.connector(spec.transport);
         let mut link = match shared.gate.pass(connector.connect(&target)).await {
@@ -304,7 +312,7 @@ impl NodeTask {
         self.shared.observed.set(&self.place, self.view.clone());
     }
 
-    /// Waits, or until the node is to be reached another way (then true) or we are to end.
+    /// Waits, or until the node is to be reached another way, or people ask for it (then true), or we are to end.
     async fn wait_or_moved(&mut self, wait: Duration, spec: &NodeSpec) -> bool {
         let until = Instant::now() + wait;
         loop {
@@ -315,6 +323,10 @@ impl NodeTask {
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },
+                changed = self.asked.changed() => {
+                    let times = self.asked.borrow().get(&self.key).copied();
+                    if changed.is_err() || times != self.times_asked { return true; }
+                }
             }
         }
     }

@@ -32,6 +32,17 @@ pub enum LinkState {
     },
 }
 
+impl LinkState {
+    /// The state in one or two words.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            LinkState::Connecting => "connecting",
+            LinkState::Connected { .. } => "connected",
+            LinkState::Down { name, .. } => name,
+        }
+    }
+}
+
 /// All that is known of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeView {

@@ -27,6 +27,14 @@ pub fn parent(pid: u32) -> u32 {
     stat(pid).expect("the process is there")[1].parse().unwrap()
 }
 
+/// A process's children.
+pub fn children(parent: u32) -> Vec<u32> {
+    matching(|_, _| true)
+        .into_iter()
+        .filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string()))
+        .collect()
+}
+
 /// The fields of /proc/PID/stat after the name.
 pub fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -23,10 +23,15 @@ impl Sshd {
 
     /// Starts one with more lines in its configuration.
     pub fn start_with(more: &str) -> Sshd {
+        Sshd::start_in("", more)
+    }
+
+    /// Starts one whose sessions have a variable, `NAME=value`, and with more lines in its configuration.
+    pub fn start_in(variable: &str, more: &str) -> Sshd {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        keygen(&at("host"));
-        keygen(&at("id"));
+        keygen(&at("host"), "ed25519");
+        keygen(&at("id"), "ed25519");
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
@@ -35,24 +40,40 @@ impl Sshd {
         let port = super::free_port();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home\n{more}",
+             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home {variable}\n{more}",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(at("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(at("log")).unwrap())
-            .spawn()
-            .expect("sshd is installed; tests/run does that");
-        let log = at("log");
-        let sshd = Sshd { directory, port, child };
-        super::wait_for("sshd to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
-        });
-        sshd
+        let child = listen(directory.path(), port);
+        Sshd { directory, port, child }
+    }
+
+    /// Another machine is there now, at the same address: one with another host key. All connections are broken.
+    pub fn become_another(&mut self) {
+        self.become_another_of_type("ed25519");
+    }
+
+    /// The same, with a host key of this type.
+    pub fn become_another_of_type(&mut self, kind: &str) {
+        let sessions = super::children(self.child.id());
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        sessions.into_iter().for_each(super::kill);
+        for part in ["host", "host.pub"] {
+            std::fs::remove_file(self.directory.path().join(part)).unwrap();
+        }
+        keygen(&self.directory.path().join("host"), kind);
+        self.child = listen(self.directory.path(), self.port);
+    }
+
+    /// The fingerprint of its host key, as ssh shows it.
+    pub fn fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(self.directory.path().join("host.pub"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
     }
 
     /// How to reach it, without credentials.
@@ -73,7 +94,7 @@ impl Sshd {
     /// A key that it does not take.
     pub fn stranger_identity(&self) -> String {
         let path = self.directory.path().join("stranger");
-        keygen(&path);
+        keygen(&path, "ed25519");
         path.display().to_string()
     }
 
@@ -107,9 +128,26 @@ fn panic_if_ended(log: &Path) -> bool {
     false
 }
 
-fn keygen(path: &PathBuf) {
+/// An sshd with what is in this directory, that listens.
+fn listen(directory: &Path, port: u16) -> Child {
+    let log = directory.join("log");
+    let child = Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(directory.join("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .expect("sshd is installed; tests/run does that");
+    super::wait_for("sshd to listen", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
+    });
+    child
+}
+
+fn keygen(path: &Path, kind: &str) {
     let done =
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
+        Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(path).status().unwrap();
     assert!(done.success());
 }
 
