@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -43,6 +45,10 @@ impl Served {
         self.post("/instances/IN1/nodes", &node, 201);
     }
 
+    fn program(&self) -> &Program {
+        self.program.as_ref().unwrap()
+    }
+
     fn call(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (said, text) = call(method, &format!("{}/1.0{path}", self.api), &body).unwrap();
@@ -80,6 +86,13 @@ impl Served {
     fn wait_for_state(&self, node: &str, state: &str) -> Value {
         support::wait_for(&format!("{node} to be {state}"), || self.status(node)["state"] == state);
         self.status(node)
+    }
+
+    /// The events that say this of an object.
+    fn events(&self, regarding: &str, reason: &str) -> Vec<Value> {
+        let all = self.get("/events");
+        let is_it = |event: &&Value| event["regarding"] == regarding && event["reason"] == reason;
+        all.as_array().unwrap().iter().filter(is_it).cloned().collect()
     }
 }
 
@@ -127,6 +140,7 @@ fn a_changed_host_key_quarantines_the_node_until_a_person_trusts_it() {
     assert_eq!(answer["state"], "connected", "{answer}");
     eprintln!("connected {:.0?} after a person trusted the key", since.elapsed());
     support::wait_for("the stop to be carried out", || running(&process).is_empty());
+    assert_eq!(served.events("Node IN1/ND1", "HostKeyChanged").len(), 1, "said once, and counted");
 }
 
 #[test]
@@ -152,6 +166,158 @@ fn a_pinned_host_key_is_changed_in_the_document() {
     assert!(refused["error"].as_str().unwrap().contains("`host-key`"), "{refused}");
     served.call("PUT", node, &json!({"host-key": sshd.host_key()}), 200);
     served.wait_for_state("ND1", "connected");
+}
+
+#[test]
+fn a_clock_that_is_off_is_a_warning_and_no_failure() {
+    let tools = TempDir::new().unwrap();
+    let offset = tools.path().join("offset");
+    std::fs::write(&offset, "7200").unwrap();
+    let date = tools.path().join("date");
+    // Between the node's shell and its clock.
+    let script = format!("#!/bin/sh\necho $(($(/bin/date +%s) + $(cat {})))\n", offset.display());
+    std::fs::write(&date, script).unwrap();
+    std::fs::set_permissions(&date, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:/usr/local/bin:/usr/bin:/bin", tools.path().display());
+    let (sshd, data) = (Sshd::start_in(&path, ""), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    let status = served.wait_for_state("ND1", "connected");
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("clock is 7") && warning.contains(" s ahead of"), "{warning}");
+    let (_, process) = served.run(&["sleep", "1000"]);
+    assert_eq!(running(&process).len(), 1, "it is a warning");
+
+    std::fs::write(&offset, "0").unwrap();
+    // It is asked again every now and then; here at once, over a new connection.
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::wait_for("the warning to be over", || {
+        let status = served.status("ND1");
+        status["state"] == "connected" && status["warnings"] == json!([])
+    });
+}
+
+/// A small disk of its own in place of a directory.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Disk {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=512k,mode=0700", "mainstay-test"])
+            .arg(at)
+            .status();
+        assert!(mounted.unwrap().success(), "a disk that is full is mounted; run the tests as root");
+        Disk(at.to_owned())
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+        while file.write_all(&[0]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let disk = Disk::mount(&sshd.home());
+    let served = Served::with_node(data.path(), &sshd);
+    let (first, kept) = served.run(&["sleep", "1000"]);
+    let (other, also_kept) = served.run(&["sleep", "1000"]);
+    let (second, wanted) = served.declare(&["sleep", "1000"]);
+    let (kept_pids, other_pids) = (running(&kept), running(&also_kept));
+    disk.fill();
+
+    let start = format!("/instances/IN1/services/{second}/start?timeout=1");
+    served.post(&start, &Value::Null, 200);
+    let status = format!("/processes/{}/status", wanted.as_str().unwrap());
+    support::wait_for("the full disk to be named", || {
+        served.get(&status)["reason"].as_str().is_some_and(|reason| reason.contains("disk full"))
+    });
+    eprintln!("{}", served.get(&status)["reason"]);
+    assert_eq!((running(&kept), running(&also_kept)), (kept_pids.clone(), other_pids));
+    assert_eq!(running(&wanted), [0; 0]);
+    let regarding = format!("Process IN1/{}", wanted.as_str().unwrap());
+    let events = served.events(&regarding, "Absent");
+    assert!(events[0]["message"].as_str().unwrap().contains("disk full"), "{events:?}");
+    assert_eq!(served.status("ND1")["state"], "connected", "one can still speak with it");
+
+    // What one needs most on a full disk.
+    let stopped = served.post(&format!("/instances/IN1/services/{other}/stop"), &Value::Null, 200);
+    assert_eq!(stopped["running"], false, "{stopped}");
+
+    // A new connection to a node with a full disk takes up what is there.
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::wait_for("it to be connected again", || {
+        served.events("Node IN1/ND1", "Connected")[0]["count"] == 2
+    });
+    assert_eq!(running(&kept), kept_pids);
+
+    disk.free();
+    support::wait_for("the new one to be started", || running(&wanted).len() == 1);
+    let started = served.post(&format!("/instances/IN1/services/{first}/start"), &Value::Null, 200);
+    assert_eq!(started["running"], true, "{started}");
+    assert_eq!(running(&kept), kept_pids);
+}
+
+#[test]
+fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
+    let etcd = support::etcd::EtcdServer::start();
+    let (sshd, data, key) = (Sshd::start(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let key = key.path().join("key").display().to_string();
+    let endpoint = etcd.endpoint();
+    let arguments = ["--etcd", &endpoint, "--secret-key", &key];
+    let mut old = Served::start(&data.path().join("old"), &arguments);
+    old.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
+    old.add_node(&sshd);
+    let (service, process) = old.declare(&["sleep", "1000"]);
+    support::wait_for("the bundle, a batch of its own", || {
+        !old.events("Node IN1/ND1", "BundleOutdated").is_empty()
+    });
+
+    // The first one's batch gets stuck on its way to the node.
+    let links = support::children(old.program().pid());
+    assert_eq!(links.len(), 1);
+    let stop = |signal| links.iter().for_each(|pid| support::signal(*pid, signal));
+    stop(rustix::process::Signal::STOP);
+    let sent = counter(&old.api, "node_batches");
+    old.post(&format!("/instances/IN1/services/{service}/start?wait=false"), &Value::Null, 200);
+    support::wait_for("the first one's batch", || counter(&old.api, "node_batches") > sent);
+    assert_eq!(running(&process), [0; 0]);
+
+    // Meanwhile a second one takes over, and does it.
+    let new = Served::start(&data.path().join("new"), &arguments);
+    support::wait_for("the second one to have started it", || running(&process).len() == 1);
+    let pids = running(&process);
+
+    stop(rustix::process::Signal::CONT);
+    let process_name = format!("Process IN1/{}", process.as_str().unwrap());
+    support::wait_for("the first one to say so", || {
+        !old.events("Node IN1/ND1", "Fenced").is_empty() && !old.events(&process_name, "Absent").is_empty()
+    });
+    let refused = &old.events(&process_name, "Absent")[0];
+    assert_eq!((&refused["action"], &refused["count"]), (&json!("Start"), &json!(1)));
+    assert_eq!(
+        refused["message"], "failed: fenced: a newer controller (epoch 2) has taken this node over",
+        "{refused}"
+    );
+    assert_eq!(old.status("ND1")["state"], "fenced");
+    assert_eq!(running(&process), pids, "it was neither doubled nor replaced");
+    assert_eq!(new.events(&process_name, "Absent")[0]["message"], "done");
 }
 
 #[test]

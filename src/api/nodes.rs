@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<Shared> {
 #[serde(rename_all = "kebab-case")]
 struct Status {
     /// `connecting`, `connected`, or by what it is not: `auth failed`, `unreachable`, `host key changed` (then nothing is done there
-    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `connection lost`, `fenced`, `not configured`.
+    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`.
     state: &'static str,
     /// Since when it has been connected, or not; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +45,8 @@ struct Status {
     /// When it is tried again; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try: Option<String>,
+    /// What people should know besides, such as a clock that is off.
+    warnings: Vec<String>,
 }
 
 impl Status {
@@ -61,6 +63,7 @@ impl Status {
             since: since.map(rfc3339),
             message,
             next_try: next_try.map(rfc3339),
+            warnings: view.warnings.iter().map(ToString::to_string).collect(),
         }
     }
 }

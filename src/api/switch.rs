@@ -163,6 +163,7 @@ mod tests {
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
+    use crate::reconcile::events::Events;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
     use crate::state::{Commit, State};
@@ -205,7 +206,8 @@ mod tests {
         ];
         assert_eq!(state.commit(&edits, None).await.unwrap(), Commit::Done);
         let sealer = Sealer::new([1; KEY_BYTES]);
-        Context { state, observed: Observed::default(), sealer, metrics, pinger: Arc::new(Nobody) }
+        let (observed, events) = (Observed::default(), Events::default());
+        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody) }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

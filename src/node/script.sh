@@ -27,6 +27,30 @@ now() {
   UP=$((${_up%.*} * 100 + 1${_up#*.} - 100))
 }
 
+# The time of day in seconds, or - where nobody can say it.
+clock() {
+  CLOCK=$(date +%s 2>/dev/null)
+  case $CLOCK in '' | *[!0-9]*) CLOCK=- ;; esac
+}
+
+# True when there is no room where ROOT is: then a write that failed has failed for that.
+is_full() {
+  _df=$(df -Pk "$ROOT" 2>/dev/null 7>&- || df -Pk "$HOME" 2>/dev/null 7>&-) || return 1
+  # The last line, up to its capacity: … AVAILABLE CAPACITY
+  _df=${_df##*"$NL"} _df=${_df%%"% /"*}
+  # shellcheck disable=SC2086 # split into fields
+  set -- $_df
+  [ $# -ge 2 ] || return 1
+  shift $(($# - 2))
+  [ "$1" -lt 64 ] 2>/dev/null
+}
+
+# A line for whoever follows the events. They hold nothing that no record says, so where there is no room for one more, the
+# old ones make it.
+ring() {
+  printf '%s\n' "$1" >>"$ROOT/events" || { printf '' >"$ROOT/events" && printf '%s\n' "$1" >>"$ROOT/events"; }
+}
+
 # PID -> SS (start time), SID (session), ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
 # The name in the middle may hold anything, so what counts is after the last ") ".
 st() {
@@ -65,7 +89,9 @@ load() {
 # Writes $d/rec, then rings.
 put() {
   printf '1 %s %s %s %s %s %s %s %s %s %s .\n' "$phase" "$BOOT" "$sup" "$sups" "$pid" "$pids" \
-    "$restarts" "$hash" "$exit" "$since" >"$d/rec" && printf '%s\n' "$id" >>"$ROOT/events"
+    "$restarts" "$hash" "$exit" "$since" >"$d/rec" || return
+  # That nobody can be rung for is no reason to fail: it stands there.
+  ring "$id" || :
 }
 
 # ---- one process: start, restart, stop, remove -------------------------------------------------------------------
@@ -214,7 +240,7 @@ run() {
   case $op in
     start | restart) hash=$want; supervise "$@" ;;
     stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
-    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
+    remove) rm -rf "$d"; ring "$id" ;;
   esac
 }
 
@@ -249,6 +275,7 @@ show() {
   fi
   live=-
   { read -r live <"$d/live"; } 2>/dev/null
+  [ -n "$live" ] || live=-
   now
   printf 'P %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
     $((UP - since))
@@ -266,6 +293,7 @@ look() {
 show_bundle() {
   _sum=-
   { read -r _sum <"$ROOT/bundle.sum"; } 2>/dev/null
+  [ -n "$_sum" ] || _sum=-
   printf 'B %s\n' "$_sum"
 }
 
@@ -277,7 +305,7 @@ relay() {
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
-          '?look') look; printf 'K %s\n' "$_what" ;;
+          '?look') look; clock; printf 'K %s %s\n' "$_what" "$CLOCK" ;;
           '?bundle') show_bundle ;;
           '?done') printf 'D %s done\n' "$_what" ;;
         esac
@@ -288,40 +316,58 @@ relay() {
   done
 }
 
-# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. Under the node's lock.
+# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. 1: something newer has. 2: it can't be
+# written. Under the node's lock.
 fence() {
   _e=0 _r=0
   { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
   if [ "$1" -lt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -lt "${_r:-0}" ]; }; then
     return 1
   fi
-  printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
+  # In place and always as long: that needs no room, so that one can stop things on a full disk.
+  printf '%019d %019d\n' "$1" "$2" 1<>"$ROOT/fence" || return 2
 }
 
 lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
 unlock() { exec 7>&-; }
 
+# Says that the node can't be used because this could not be written.
+refuse() {
+  if is_full; then printf 'X full there is no room for %s\n' "$1"; else printf 'X unusable %s can not be written\n' "$1"; fi
+}
+
 # ROOT EPOCH REVISION: from here on, what was said before this is refused.
 open() {
   ROOT=$1
   case $ROOT in /*) ;; *) ROOT=$HOME/$ROOT ;; esac
-  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! { : >>"$ROOT/events"; }; then
-    printf 'X unusable no directory %s\n' "$ROOT"
+  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! printf '' >>"$ROOT/events"; then
+    refuse "$ROOT"
     return
   fi
   lock || { printf 'X unusable the lock of %s is taken\n' "$ROOT"; return; }
-  if ! fence "$2" "$3"; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
+  fence "$2" "$3"
+  case $? in
+    0) ;;
+    1) printf 'X fenced %s\n' "$_e"; unlock; return ;;
+    *) refuse "$ROOT/fence"; unlock; return ;;
+  esac
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
   look
   # After the offset was taken and before it is followed, so that no change falls between.
   tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
-  printf 'O\n'
+  clock
+  printf 'O %s\n' "$CLOCK"
 }
 
 # What one step has to say.
 tell() { printf 'E %s %s\n' "$id" "$1"; }
+
+# It failed because this could not be written.
+unwritten() {
+  if is_full; then tell "disk full: there is no room for $1"; else tell "can't write $1"; fi
+}
 
 # ARGV… of run, in a session of its own. setsid -f rather than &, see supervise.
 spawn() {
@@ -342,7 +388,7 @@ step() {
       _live=$4
       # Started without the bundle that it should be told of: to be told later.
       [ -z "$unbundled" ] || _live=-
-      if ! mkdir -p "$d" || ! printf '%s\n' "$_live" >"$d/live"; then tell "can't write $d"; return; fi
+      if ! mkdir -p "$d" || ! printf '%s\n' "$_live" >"$d/live"; then unwritten "$d"; return; fi
       _hash=$3 _sig=$5 _grace=$6
       export MAINSTAY_ENV="$7"
       shift 7
@@ -370,7 +416,8 @@ step() {
         printf '%s\n' "$2" >"$ROOT/bundle.sum"
       else
         unbundled=1
-        tell "can't write $ROOT/bundle.json"
+        unwritten "$ROOT/bundle.json"
+        rm -f "$ROOT/bundle.new" 7>&-
       fi
       ;;
     *) tell "unknown step $op" ;;
@@ -396,7 +443,7 @@ settle() {
     if [ -n "$waiting" ] && [ $UP -ge $_until ]; then
       for _was in $waiting; do
         id=${_was%%:*}
-        tell "its supervisor did not report within 5 s; is the disk full?"
+        if is_full; then tell "disk full: there is no room for its record"; else tell "its supervisor did not report within 5 s"; fi
       done
       return
     fi
@@ -418,30 +465,36 @@ batch() {
   done
   [ -n "$_whole" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
-  if fence "$epoch" "$revision"; then
-    waiting='' unbundled='' _n=0
-    while [ $_n -lt "$count" ]; do
-      _n=$((_n + 1))
-      eval "eval \"step \$L$_n\""
-    done
-    settle
-    unlock
-    _n=0
-    {
-      while [ $_n -lt "$count" ]; do
-        _n=$((_n + 1))
-        eval "_line=\$L$_n"
-        case $_line in
-          "bundle "*) printf '?bundle %s\n' "$LINK" ;;
-          *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
-        esac
-      done
-      printf '?done %s %s\n' "$LINK" "$revision"
-    } >>"$ROOT/events"
-  else
+  fence "$epoch" "$revision"
+  _fence=$?
+  if [ $_fence = 1 ]; then
     unlock
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
+    return
   fi
+  waiting='' unbundled='' _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    if [ $_fence = 0 ]; then
+      eval "eval \"step \$L$_n\""
+    else
+      eval "id=\$L$_n"
+      id=${id#* } id=${id%% *}
+      unwritten "$ROOT/fence"
+    fi
+  done
+  settle
+  unlock
+  _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    eval "_line=\$L$_n"
+    case $_line in
+      "bundle "*) ring "?bundle $LINK" ;;
+      *) _line=${_line#* }; ring "${_line%% *}" ;;
+    esac
+  done
+  ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
 }
 
 link() {
@@ -465,7 +518,7 @@ link() {
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" ;;
-      LOOK) printf '?look %s %s\n' "$LINK" "$2" >>"$ROOT/events" ;;
+      LOOK) ring "?look $LINK $2" || refuse "$ROOT/events" ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;
     esac
   done

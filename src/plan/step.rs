@@ -93,6 +93,18 @@ impl Action {
         }
     }
 
+    /// The action in one word, as events say it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Action::Bundle { .. } => "Bundle",
+            Action::Remove { .. } => "Remove",
+            Action::Stop { .. } => "Stop",
+            Action::Reload { .. } => "Reload",
+            Action::Restart { .. } => "Restart",
+            Action::Start { .. } => "Start",
+        }
+    }
+
     /// The action in one word.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -145,6 +157,24 @@ pub enum Reason {
     Deleted,
     /// There is no object for it (any more).
     Undeclared,
+}
+
+impl Reason {
+    /// The reason in one word, as events say it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Reason::Absent => "Absent",
+            Reason::Stopped => "Stopped",
+            Reason::Lost => "Lost",
+            Reason::Unsupervised => "Unsupervised",
+            Reason::Changed => "Changed",
+            Reason::LiveChanged => "LiveChanged",
+            Reason::BundleOutdated => "BundleOutdated",
+            Reason::NotWanted => "NotWanted",
+            Reason::Deleted => "Deleted",
+            Reason::Undeclared => "Undeclared",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::events::Events;
 use super::gate::Gate;
 use super::node_task::{self, Mode, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Where what is seen is shown.
     pub observed: Observed,
+    /// Where what is done is shown.
+    pub events: Events,
     /// The one clock.
     pub clock: Clock,
 }
@@ -54,13 +57,14 @@ pub struct Controller {
 impl Controller {
     /// Starts to reconcile.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, epoch, metrics, ssh, local, common, program, observed, clock } = parts;
+        let Parts { state, epoch, metrics, ssh, local, common, program, observed, events, clock } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
             ssh,
             local,
             gate: Gate::default(),
+            events,
             asked: watch::Sender::default(),
             metrics,
             clock,

@@ -6,6 +6,7 @@
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
 pub mod controller;
+pub mod events;
 mod gate;
 mod node_task;
 pub mod observed;

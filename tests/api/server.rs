@@ -10,6 +10,7 @@ use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
+use mainstay::reconcile::events::Events;
 use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::ping::{Pinger, TrustError};
 use mainstay::state::{self, Commit, Edit, State};
@@ -54,6 +55,7 @@ impl Api {
         let context = Context {
             state: Arc::clone(&state),
             observed: Observed::default(),
+            events: Events::default(),
             sealer: sealer(),
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
