@@ -44,7 +44,7 @@ impl Case {
     async fn open(&mut self, epoch: u64) {
         self.processes.clear();
         self.link.send(&protocol::open(&self.target.root, epoch, self.revision)).await.unwrap();
-        self.until("opened", |line, _| *line == Line::Opened).await;
+        self.until("opened", |line, _| matches!(line, Line::Opened { .. })).await;
     }
 
     async fn reconnect(&mut self) {
@@ -107,7 +107,7 @@ impl Case {
 
     async fn look(&mut self) {
         self.link.send(&protocol::look(7)).await.unwrap();
-        self.until("looked", |line, _| *line == Line::Looked(7)).await;
+        self.until("looked", |line, _| matches!(line, Line::Looked { token: 7, .. })).await;
     }
 
     fn log(&self, id: &str) -> String {
@@ -270,7 +270,7 @@ async fn a_deposed_controller_is_refused(mut case: Case) {
 async fn a_batch_of_an_older_conversation_is_refused(mut case: Case) {
     let mut other = case.connector.connect(&case.target).await.unwrap();
     other.send(&protocol::open(&case.target.root, 1, 5)).await.unwrap();
-    while other.next().await.unwrap() != Line::Opened {}
+    while !matches!(other.next().await.unwrap(), Line::Opened { .. }) {}
     let late = vec![start("a", command(&["sleep", "1000"]))];
     assert_eq!(case.batch_as(1, 4, late).await, Verdict::Fenced { epoch: 1, revision: 5 });
     other.close().await;

@@ -105,7 +105,7 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
         let place = format!("{}/{}", key.namespace, key.name);
         let how = match &view.link {
             LinkState::Connecting => "connecting".to_owned(),
-            LinkState::Connected { .. } => "connected".to_owned(),
+            LinkState::Connected { .. } => format!("connected{}", warnings(view)),
             LinkState::Down { message, .. } => message.clone(),
         };
         facts.insert(place.clone(), how);
@@ -184,13 +184,20 @@ pub(super) fn left_behind(instance: &str, node: &str, view: &NodeView) -> String
 fn link(view: &NodeView, now_ms: u64) -> String {
     match &view.link {
         LinkState::Connecting => "connecting".to_owned(),
-        LinkState::Connected { since_ms } => format!("connected {}", age(now_ms, *since_ms)),
+        LinkState::Connected { since_ms } => {
+            format!("connected {}{}", age(now_ms, *since_ms), warnings(view))
+        }
         LinkState::Down { message, since_ms, next_try_ms, .. } => format!(
             "{message} (for {}, next try in {})",
             age(now_ms, *since_ms),
             age(*next_try_ms, now_ms.min(*next_try_ms)),
         ),
     }
+}
+
+/// What people should know besides how the link is.
+fn warnings(view: &NodeView) -> String {
+    view.warnings.iter().map(|warning| format!(", but {warning}")).collect()
 }
 
 fn short(row: &Row<'_>) -> String {
@@ -251,6 +258,7 @@ mod tests {
     use super::*;
     use crate::model::kinds::{NodeSpec, ProcessSpec, ServiceSpec};
     use crate::model::{Document, Metadata, Spec};
+    use crate::reconcile::observed::Warning;
 
     fn document(name: &str, spec: Spec) -> Document {
         let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
@@ -311,6 +319,19 @@ mod tests {
                 "all running: 1 of 1 processes, 1 services, 1 nodes, 2 restarts",
             ]
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_shown_beside_the_link() {
+        let mut view = connected(Phase::Running);
+        view.warnings = vec![Warning::ClockOff { ahead_s: -3600 }];
+        let scene = scene(view);
+        assert_eq!(
+            tree(&scene)[0],
+            "IN1/ND1 Box  connected 1m2s, but its clock is 3600 s behind the controller's"
+        );
+        assert_eq!(facts(&scene)["IN1/ND1"], "connected, but its clock is 3600 s behind the controller's");
+        assert!(is_all_running(&scene), "a warning is no failure");
     }
 
     #[test]

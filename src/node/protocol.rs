@@ -17,11 +17,11 @@
 //!                                    healthy, unhealthy, unchecked, or - while there is no answer
 //! G id                               there is nothing of this process
 //! B sum                              the hash of the bundle that is there, or -
-//! O                                  opened: all that is there has been said
-//! K token                            looked
+//! O clock                            opened: all that is there has been said; the node's time of day in seconds, or -
+//! K token clock                      looked
 //! E id message                       a step that could not be done; the bundle's id is its hash
 //! D revision done|locked|fenced e r  the batch's trailer
-//! X unusable|fenced why              this node can't be used like this
+//! X unusable|full|fenced why         this node can't be used like this
 //! ```
 //!
 //! **Invariant:** parsing is total: any line is one of these or [`Line::Rubbish`], and no line makes us panic.
@@ -203,9 +203,17 @@ pub enum Line {
     /// The bundle's hash; none when there is no bundle.
     Bundle(Option<String>),
     /// All that is there has been said.
-    Opened,
+    Opened {
+        /// The node's time of day, in seconds since 1970.
+        clock_s: Option<u64>,
+    },
     /// All that is there has been said again.
-    Looked(u64),
+    Looked {
+        /// Which question this answers.
+        token: u64,
+        /// The node's time of day, in seconds since 1970.
+        clock_s: Option<u64>,
+    },
     /// A step that could not be done.
     StepFailed {
         /// The process's id, or the bundle's hash.
@@ -222,6 +230,8 @@ pub enum Line {
     },
     /// A newer controller has spoken to this node.
     Fenced(u64),
+    /// The node's disk has no room even for what it takes to speak with it.
+    Full(String),
     /// The node can't be used like this.
     Unusable(String),
     /// None of these.
@@ -278,8 +288,14 @@ fn known(line: &str) -> Option<Line> {
             let [sum] = words(rest)?;
             Line::Bundle((sum != "-").then(|| sum.to_owned()))
         }
-        "O" if rest.is_empty() => Line::Opened,
-        "K" => Line::Looked(rest.parse().ok()?),
+        "O" => {
+            let [clock] = words(rest)?;
+            Line::Opened { clock_s: optional(clock)? }
+        }
+        "K" => {
+            let [token, clock] = words(rest)?;
+            Line::Looked { token: token.parse().ok()?, clock_s: optional(clock)? }
+        }
         "E" => {
             let (id, message) = rest.split_once(' ')?;
             Line::StepFailed { id: id.into(), message: printable(message) }
@@ -299,6 +315,7 @@ fn known(line: &str) -> Option<Line> {
         }
         "X" => match rest.split_once(' ')? {
             ("fenced", epoch) => Line::Fenced(epoch.parse().ok()?),
+            ("full", why) => Line::Full(printable(why)),
             ("unusable", why) => Line::Unusable(printable(why)),
             _ => return None,
         },
@@ -379,7 +396,9 @@ mod tests {
             Line::Done { revision: 7, verdict: Verdict::Fenced { epoch: 9, revision: 3 } }
         );
         assert_eq!(parse("B -"), Line::Bundle(None));
-        assert_eq!(parse("O"), Line::Opened);
+        assert_eq!(parse("O 1767225600"), Line::Opened { clock_s: Some(1_767_225_600) });
+        assert_eq!(parse("K 7 -"), Line::Looked { token: 7, clock_s: None });
+        assert_eq!(parse("X full of it"), Line::Full("of it".into()));
         assert_eq!(parse("E x can't"), Line::StepFailed { id: "x".into(), message: "can't".into() });
     }
 
@@ -395,7 +414,9 @@ mod tests {
             "D x done",
             "P a running 1 1 1 1 h l 99999999999999999999 -",
             "P a running 1 1 1 1 h l 1 fine",
+            "O",
             "O O",
+            "K 7",
         ] {
             assert_eq!(parse(line), Line::Rubbish, "{line}");
         }

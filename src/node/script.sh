@@ -31,6 +31,30 @@ now() {
   UP=$((${_up%.*} * 100 + 1${_up#*.} - 100))
 }
 
+# The time of day in seconds, or - where nobody can say it.
+clock() {
+  CLOCK=$(date +%s 2>/dev/null)
+  case $CLOCK in '' | *[!0-9]*) CLOCK=- ;; esac
+}
+
+# True when there is no room where ROOT is: then a write that failed has failed for that.
+is_full() {
+  _df=$(df -Pk "$ROOT" 2>/dev/null 7>&- || df -Pk "$HOME" 2>/dev/null 7>&-) || return 1
+  # The last line, up to its capacity: … AVAILABLE CAPACITY
+  _df=${_df##*"$NL"} _df=${_df%%"% /"*}
+  # shellcheck disable=SC2086 # split into fields
+  set -- $_df
+  [ $# -ge 2 ] || return 1
+  shift $(($# - 2))
+  [ "$1" -lt 64 ] 2>/dev/null
+}
+
+# A line for whoever follows the events. They hold nothing that no record says, so where there is no room for one more, the
+# old ones make it.
+ring() {
+  printf '%s\n' "$1" >>"$ROOT/events" || { printf '' >"$ROOT/events" && printf '%s\n' "$1" >>"$ROOT/events"; }
+}
+
 # PID -> SS (start time), SID (session), ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
 # The name in the middle may hold anything, so what counts is after the last ") ".
 st() {
@@ -69,7 +93,9 @@ load() {
 # Writes $d/rec, then rings.
 put() {
   printf '1 %s %s %s %s %s %s %s %s %s %s .\n' "$phase" "$BOOT" "$sup" "$sups" "$pid" "$pids" \
-    "$restarts" "$hash" "$exit" "$since" >"$d/rec" && printf '%s\n' "$id" >>"$ROOT/events"
+    "$restarts" "$hash" "$exit" "$since" >"$d/rec" || return
+  # That nobody can be rung for is no reason to fail: it stands there.
+  ring "$id" || :
 }
 
 # ---- one process: start, restart, stop, remove -------------------------------------------------------------------
@@ -264,7 +290,7 @@ look_after() {
 found() {
   [ "$_state" != "$1" ] || return
   _state=$1
-  printf '%s %s %.200s\n' "$_of" "$1" "${2%%"$NL"*}" >"$d/health" && printf '%s\n' "$id" >>"$ROOT/events"
+  printf '%s %s %.200s\n' "$_of" "$1" "${2%%"$NL"*}" >"$d/health" && ring "$id"
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -462,7 +488,7 @@ run() {
       supervise "$@"
       ;;
     stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
-    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
+    remove) rm -rf "$d"; ring "$id" ;;
   esac
   keeper_rings
 }
@@ -506,6 +532,7 @@ show() {
   fi
   live=-
   { read -r live <"$d/live"; } 2>/dev/null
+  [ -n "$live" ] || live=-
   _hp='' _hs='' _health='' _why=''
   # Of this very process, and not of the one before.
   { [ "$pid" = - ] || read -r _hp _hs _health _why <"$d/health"; } 2>/dev/null
@@ -527,6 +554,7 @@ look() {
 show_bundle() {
   _sum=-
   { read -r _sum <"$ROOT/bundle.sum"; } 2>/dev/null
+  [ -n "$_sum" ] || _sum=-
   printf 'B %s\n' "$_sum"
 }
 
@@ -538,7 +566,7 @@ relay() {
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
-          '?look') look; printf 'K %s\n' "$_what" ;;
+          '?look') look; clock; printf 'K %s %s\n' "$_what" "$CLOCK" ;;
           '?bundle') show_bundle ;;
           '?done') printf 'D %s done\n' "$_what" ;;
         esac
@@ -549,29 +577,41 @@ relay() {
   done
 }
 
-# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. Under the node's lock.
+# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. 1: something newer has. 2: it can't be
+# written. Under the node's lock.
 fence() {
   _e=0 _r=0
   { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
   if [ "$1" -lt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -lt "${_r:-0}" ]; }; then
     return 1
   fi
-  printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
+  # In place and always as long: that needs no room, so that one can stop things on a full disk.
+  printf '%019d %019d\n' "$1" "$2" 1<>"$ROOT/fence" || return 2
 }
 
 lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
 unlock() { exec 7>&-; }
 
+# Says that the node can't be used because this could not be written.
+refuse() {
+  if is_full; then printf 'X full there is no room for %s\n' "$1"; else printf 'X unusable %s can not be written\n' "$1"; fi
+}
+
 # ROOT EPOCH REVISION: from here on, what was said before this is refused.
 open() {
   ROOT=$1
   case $ROOT in /*) ;; *) ROOT=$HOME/$ROOT ;; esac
-  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! { : >>"$ROOT/events"; }; then
-    printf 'X unusable no directory %s\n' "$ROOT"
+  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! printf '' >>"$ROOT/events"; then
+    refuse "$ROOT"
     return
   fi
   lock || { printf 'X unusable the lock of %s is taken\n' "$ROOT"; return; }
-  if ! fence "$2" "$3"; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
+  fence "$2" "$3"
+  case $? in
+    0) ;;
+    1) printf 'X fenced %s\n' "$_e"; unlock; return ;;
+    *) refuse "$ROOT/fence"; unlock; return ;;
+  esac
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
@@ -584,7 +624,8 @@ open() {
     poller=$!
   fi
   keeper_runs
-  printf 'O\n'
+  clock
+  printf 'O %s\n' "$CLOCK"
 }
 
 # The events from _AT on, where no tail can follow them and end with us: looked for once a second, and when the link rings.
@@ -602,11 +643,16 @@ poll() {
   done
 }
 
-# Rings the poller, if there is one.
-ring() { [ -z "$poller" ] || kill -USR1 "$poller"; }
+# Wakes the poller, if there is one.
+wake() { [ -z "$poller" ] || kill -USR1 "$poller"; }
 
 # What one step has to say.
 tell() { printf 'E %s %s\n' "$id" "$1"; }
+
+# It failed because this could not be written.
+unwritten() {
+  if is_full; then tell "disk full: there is no room for $1"; else tell "can't write $1"; fi
+}
 
 # ARGV… of run, in a session of its own.
 spawn() {
@@ -628,7 +674,7 @@ step() {
       [ -z "$unbundled" ] || _live=-
       if { [ ! -d "$d" ] && ! mkdir -p "$d"; } ||
         { [ "$op" != adopt ] && ! printf '%s\n' "$_live" >"$d/live"; }; then
-        tell "can't write $d"
+        unwritten "$d"
         return
       fi
       _hash=$3 _sig=$5 _grace=$6
@@ -654,12 +700,13 @@ step() {
       fi
       ;;
     bundle)
-      # HASH TEXT
-      if printf '%s' "$3" >"$ROOT/bundle.new" && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
+      # HASH TEXT. The account's alone: it may hold what users are authenticated by.
+      if (umask 077 && printf '%s' "$3" >"$ROOT/bundle.new") && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
         printf '%s\n' "$2" >"$ROOT/bundle.sum"
       else
         unbundled=1
-        tell "can't write $ROOT/bundle.json"
+        unwritten "$ROOT/bundle.json"
+        rm -f "$ROOT/bundle.new" 7>&-
       fi
       ;;
     *) tell "unknown step $op" ;;
@@ -685,7 +732,7 @@ settle() {
     if [ -n "$waiting" ] && [ $UP -ge $_until ]; then
       for _was in $waiting; do
         id=${_was%%:*}
-        tell "its supervisor did not report within 5 s; is the disk full?"
+        if is_full; then tell "disk full: there is no room for its record"; else tell "its supervisor did not report within 5 s"; fi
       done
       return
     fi
@@ -707,32 +754,38 @@ batch() {
   done
   [ -n "$_whole" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
-  if fence "$epoch" "$revision"; then
-    waiting='' unbundled='' started='' _n=0
-    while [ $_n -lt "$count" ]; do
-      _n=$((_n + 1))
-      eval "eval \"step \$L$_n\""
-    done
-    settle
-    unlock
-    _n=0
-    {
-      while [ $_n -lt "$count" ]; do
-        _n=$((_n + 1))
-        eval "_line=\$L$_n"
-        case $_line in
-          "bundle "*) printf '?bundle %s\n' "$LINK" ;;
-          *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
-        esac
-      done
-      printf '?done %s %s\n' "$LINK" "$revision"
-    } >>"$ROOT/events"
-    ring
-    [ -z "$started" ] || keeper_runs
-  else
+  fence "$epoch" "$revision"
+  _fence=$?
+  if [ $_fence = 1 ]; then
     unlock
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
+    return
   fi
+  waiting='' unbundled='' started='' _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    if [ $_fence = 0 ]; then
+      eval "eval \"step \$L$_n\""
+    else
+      eval "id=\$L$_n"
+      id=${id#* } id=${id%% *}
+      unwritten "$ROOT/fence"
+    fi
+  done
+  settle
+  unlock
+  _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    eval "_line=\$L$_n"
+    case $_line in
+      "bundle "*) ring "?bundle $LINK" ;;
+      *) _line=${_line#* }; ring "${_line%% *}" ;;
+    esac
+  done
+  ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
+  wake
+  [ -z "$started" ] || keeper_runs
 }
 
 link() {
@@ -760,7 +813,10 @@ link() {
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" ;;
-      LOOK) printf '?look %s %s\n' "$LINK" "$2" >>"$ROOT/events"; ring ;;
+      LOOK)
+        ring "?look $LINK $2" || refuse "$ROOT/events"
+        wake
+        ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;
     esac
   done

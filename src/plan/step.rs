@@ -14,7 +14,7 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Hash of all that needs a restart when it changes.
     pub hash: String,
-    /// Hash of all that needs a reload when it changes; `-` when nothing does, or when it is yet to be told.
+    /// Hash of all that it is told of by a reload when it changes; `-` when nothing does, or when it is yet to be told.
     pub live: String,
     /// How it is asked to end.
     pub stop: StopSpec,
@@ -152,6 +152,19 @@ impl Action {
         }
     }
 
+    /// The action in one word, as events say it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Action::Bundle { .. } => "Bundle",
+            Action::Remove { .. } => "Remove",
+            Action::Stop { .. } => "Stop",
+            Action::Reload { .. } => "Reload",
+            Action::Adopt { .. } => "Adopt",
+            Action::Restart { .. } => "Restart",
+            Action::Start { .. } => "Start",
+        }
+    }
+
     /// The action in one word.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -198,7 +211,8 @@ pub enum Reason {
     CareChanged,
     /// Its command, environment or options changed.
     Changed,
-    /// Options that take effect while it runs changed.
+    /// Something that takes effect while it runs changed: a live option, the log level, the instance, its tenants, their
+    /// integrations or users.
     LiveChanged,
     /// The file that tells the services of their configuration is not as declared.
     BundleOutdated,
@@ -210,6 +224,25 @@ pub enum Reason {
     Undeclared,
 }
 
+impl Reason {
+    /// The reason in one word, as events say it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Reason::Absent => "Absent",
+            Reason::Stopped => "Stopped",
+            Reason::Lost => "Lost",
+            Reason::Unsupervised => "Unsupervised",
+            Reason::CareChanged => "CareChanged",
+            Reason::Changed => "Changed",
+            Reason::LiveChanged => "LiveChanged",
+            Reason::BundleOutdated => "BundleOutdated",
+            Reason::NotWanted => "NotWanted",
+            Reason::Deleted => "Deleted",
+            Reason::Undeclared => "Undeclared",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -219,7 +252,7 @@ impl fmt::Display for Reason {
             Reason::Unsupervised => "runs without a supervisor",
             Reason::CareChanged => "health check or log changed",
             Reason::Changed => "command, environment or options changed",
-            Reason::LiveChanged => "live options changed",
+            Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",

@@ -35,17 +35,26 @@ impl Sshd {
 
     /// Starts one with more lines in its configuration.
     pub fn start_with(more: &str) -> Sshd {
-        Sshd::start_as(NodeShell::Own, more)
+        Sshd::start_any(NodeShell::Own, "", more)
     }
 
     /// Starts one whose nodes have another shell.
     pub fn start_as(shell: NodeShell, more: &str) -> Sshd {
+        Sshd::start_any(shell, "", more)
+    }
+
+    /// Starts one whose sessions have a variable, `NAME=value`, and with more lines in its configuration.
+    pub fn start_in(variable: &str, more: &str) -> Sshd {
+        Sshd::start_any(NodeShell::Own, variable, more)
+    }
+
+    fn start_any(shell: NodeShell, variable: &str, more: &str) -> Sshd {
         let directory = tempfile::tempdir().unwrap();
         // Another account than the test's may log in, and has its home here.
         open_to_all(directory.path(), 0o755);
         let at = |name: &str| directory.path().join(name);
-        keygen(&at("host"));
-        keygen(&at("id"));
+        keygen(&at("host"), "ed25519");
+        keygen(&at("id"), "ed25519");
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
@@ -59,14 +68,39 @@ impl Sshd {
         }
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             StrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path}\n{more}UsePAM no\n",
+             StrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path} {variable}\n{more}UsePAM no\n",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = listen(directory.path(), shell);
-        let sshd = Sshd { directory, port, child, shell };
-        sshd.wait_until_it_listens();
-        sshd
+        let child = listen(directory.path(), shell, port);
+        Sshd { directory, port, child, shell }
+    }
+
+    /// Another machine is there now, at the same address: one with another host key. All connections are broken.
+    pub fn become_another(&mut self) {
+        self.become_another_of_type("ed25519");
+    }
+
+    /// The same, with a host key of this type.
+    pub fn become_another_of_type(&mut self, kind: &str) {
+        let sessions = super::children(self.child.id());
+        self.kill();
+        sessions.into_iter().for_each(super::kill);
+        for part in ["host", "host.pub"] {
+            std::fs::remove_file(self.directory.path().join(part)).unwrap();
+        }
+        keygen(&self.directory.path().join("host"), kind);
+        self.start_again();
+    }
+
+    /// The fingerprint of its host key, as ssh shows it.
+    pub fn fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(self.directory.path().join("host.pub"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
     }
 
     /// kill -9 of the listener, and of it alone: those who are logged in stay.
@@ -77,15 +111,7 @@ impl Sshd {
 
     /// Starts it again after [`Sshd::kill`], at the same address and with the same keys.
     pub fn start_again(&mut self) {
-        self.child = listen(self.directory.path(), self.shell);
-        self.wait_until_it_listens();
-    }
-
-    fn wait_until_it_listens(&self) {
-        let log = self.directory.path().join("log");
-        super::wait_for("sshd to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() || panic_if_ended(&log)
-        });
+        self.child = listen(self.directory.path(), self.shell, self.port);
     }
 
     /// Its folder. The path stands in the environment of all who are logged in, for their home is in it.
@@ -111,7 +137,7 @@ impl Sshd {
     /// A key that it does not take.
     pub fn stranger_identity(&self) -> String {
         let path = self.directory.path().join("stranger");
-        keygen(&path);
+        keygen(&path, "ed25519");
         path.display().to_string()
     }
 
@@ -119,6 +145,11 @@ impl Sshd {
     pub fn host_key(&self) -> String {
         let line = std::fs::read_to_string(self.directory.path().join("host.pub")).unwrap();
         line.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The home of the account on the node.
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
     }
 
     /// The pid of the listening sshd.
@@ -179,7 +210,7 @@ impl Drop for Account {
     }
 }
 
-fn listen(directory: &Path, shell: NodeShell) -> Child {
+fn listen(directory: &Path, shell: NodeShell, port: u16) -> Child {
     let program = match shell {
         NodeShell::Own => "",
         NodeShell::Bash => "/bin/bash",
@@ -194,14 +225,19 @@ fn listen(directory: &Path, shell: NodeShell) -> Child {
         let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
         command.args(["-m", "/bin/bash", "-c", script, program]);
     }
-    command
+    let log = directory.join("log");
+    let child = command
         .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
         .arg(directory.join("config"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(directory.join("log")).unwrap())
+        .stderr(std::fs::File::create(&log).unwrap())
         .spawn()
-        .expect("sshd is installed; tests/run does that")
+        .expect("sshd is installed; tests/run does that");
+    super::wait_for("sshd to listen", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
+    });
+    child
 }
 
 fn panic_if_ended(log: &Path) -> bool {
@@ -210,9 +246,10 @@ fn panic_if_ended(log: &Path) -> bool {
     false
 }
 
-fn keygen(path: &PathBuf) {
+/// An sshd with what is in this directory, that listens.
+fn keygen(path: &Path, kind: &str) {
     let done =
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
+        Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(path).status().unwrap();
     assert!(done.success());
 }
 
