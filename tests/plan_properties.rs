@@ -136,8 +136,9 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
             continue;
         }
         let (truth, holds) = (&sim.machines[&place].truth, &last.plans[&place].holds);
-        if let Some((hash, _)) = &desired.bundle {
-            prop_assert_eq!(truth.bundle.as_ref(), Some(hash));
+        match &desired.bundle {
+            Some((hash, _)) => prop_assert_eq!(truth.bundle.as_ref(), Some(hash)),
+            None => prop_assert!(truth.bundle.is_none() || !truth.processes.is_empty()),
         }
         for (id, process) in &desired.processes {
             let seen = truth.processes.get(id);
@@ -299,7 +300,7 @@ proptest! {
                 match &step.action {
                     Action::Start { start, .. } | Action::Restart { start, .. } => prop_assert_eq!(&start.live, "-"),
                     Action::Stop { .. } | Action::Remove { .. } | Action::Adopt { .. } => {}
-                    Action::Reload { .. } | Action::Bundle { .. } => prop_assert!(false, "{:?}", step),
+                    Action::Reload { .. } | Action::Bundle { .. } | Action::Unbundle => prop_assert!(false, "{:?}", step),
                 }
             }
         }

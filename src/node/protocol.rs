@@ -99,6 +99,7 @@ fn encode(action: &Action) -> String {
         Action::Stop { id, stop } => format!("stop {id} {} {}", stop.signal.name(), stop.grace_seconds),
         Action::Remove { id, stop } => format!("remove {id} {} {}", stop.signal.name(), stop.grace_seconds),
         Action::Reload { id, signal, live } => format!("reload {id} {} {live}", signal.name()),
+        Action::Unbundle => "unbundle -".into(),
         Action::Bundle { hash, text } => format!("bundle {hash} {}", quote(text)),
     }
 }

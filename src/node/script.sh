@@ -709,6 +709,7 @@ step() {
         rm -f "$ROOT/bundle.new" 7>&-
       fi
       ;;
+    unbundle) rm -f "$ROOT/bundle.json" "$ROOT/bundle.sum" 7>&- || tell "can't remove $ROOT/bundle.json" ;;
     *) tell "unknown step $op" ;;
   esac
 }
@@ -779,7 +780,7 @@ batch() {
     _n=$((_n + 1))
     eval "_line=\$L$_n"
     case $_line in
-      "bundle "*) ring "?bundle $LINK" ;;
+      "bundle "* | "unbundle "*) ring "?bundle $LINK" ;;
       *) _line=${_line#* }; ring "${_line%% *}" ;;
     esac
   done

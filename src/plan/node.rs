@@ -19,6 +19,14 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         let step = Step { action, reason: Reason::BundleOutdated };
         settle(&mut plan, world, "", Verdict::Do(step));
     }
+    if world.desired.bundle.is_none() && world.seen.bundle.is_some() && world.seen.processes.is_empty() {
+        settle(
+            &mut plan,
+            world,
+            "",
+            Verdict::Do(Step { action: Action::Unbundle, reason: Reason::BundleUnused }),
+        );
+    }
     let bundle_waits = plan.holds.get("").cloned();
     for (id, process) in &world.desired.processes {
         let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable, world.now_ms);
@@ -74,6 +82,7 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
                 Action::Start { start, .. } | Action::Restart { start, .. } => start.live = "-".into(),
                 // What is adopted runs already, so it is told later if what it knows is old.
                 Action::Bundle { .. }
+                | Action::Unbundle
                 | Action::Remove { .. }
                 | Action::Stop { .. }
                 | Action::Adopt { .. } => {}
@@ -178,7 +187,7 @@ fn begin(
 
 const fn rank(action: &Action) -> u8 {
     match action {
-        Action::Bundle { .. } => 0,
+        Action::Bundle { .. } | Action::Unbundle => 0,
         Action::Remove { .. } => 1,
         Action::Stop { .. } => 2,
         Action::Reload { .. } => 3,

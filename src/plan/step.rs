@@ -80,6 +80,8 @@ pub enum Action {
         /// The file's text.
         text: String,
     },
+    /// Take that file away: nothing reads it any more, and it may hold what users are authenticated by.
+    Unbundle,
     /// Stop a process and forget all that the node knows of it.
     Remove {
         /// The process.
@@ -130,7 +132,7 @@ impl Action {
     /// The process that it is about; none for the bundle.
     pub fn process(&self) -> Option<&str> {
         match self {
-            Action::Bundle { .. } => None,
+            Action::Bundle { .. } | Action::Unbundle => None,
             Action::Remove { id, .. }
             | Action::Stop { id, .. }
             | Action::Reload { id, .. }
@@ -144,6 +146,7 @@ impl Action {
     pub fn aim(&self) -> Aim {
         match self {
             Action::Bundle { hash, .. } => Aim::Bundle(hash.clone()),
+            Action::Unbundle => Aim::Unbundled,
             Action::Remove { .. } => Aim::Gone,
             Action::Stop { .. } => Aim::Stopped,
             Action::Reload { live, .. } => Aim::Told(live.clone()),
@@ -156,6 +159,7 @@ impl Action {
     pub const fn word(&self) -> &'static str {
         match self {
             Action::Bundle { .. } => "Bundle",
+            Action::Unbundle => "Unbundle",
             Action::Remove { .. } => "Remove",
             Action::Stop { .. } => "Stop",
             Action::Reload { .. } => "Reload",
@@ -169,6 +173,7 @@ impl Action {
     pub const fn name(&self) -> &'static str {
         match self {
             Action::Bundle { .. } => "bundle",
+            Action::Unbundle => "unbundle",
             Action::Remove { .. } => "remove",
             Action::Stop { .. } => "stop",
             Action::Reload { .. } => "reload",
@@ -184,6 +189,8 @@ impl Action {
 pub enum Aim {
     /// The bundle with this hash is there.
     Bundle(String),
+    /// There is no bundle.
+    Unbundled,
     /// There is nothing of the process.
     Gone,
     /// The process is stopped.
@@ -216,6 +223,8 @@ pub enum Reason {
     LiveChanged,
     /// The file that tells the services of their configuration is not as declared.
     BundleOutdated,
+    /// Nothing on the node reads that file any more.
+    BundleUnused,
     /// It should not run.
     NotWanted,
     /// Its object is being deleted.
@@ -236,6 +245,7 @@ impl Reason {
             Reason::Changed => "Changed",
             Reason::LiveChanged => "LiveChanged",
             Reason::BundleOutdated => "BundleOutdated",
+            Reason::BundleUnused => "BundleUnused",
             Reason::NotWanted => "NotWanted",
             Reason::Deleted => "Deleted",
             Reason::Undeclared => "Undeclared",
@@ -254,6 +264,7 @@ impl fmt::Display for Reason {
             Reason::Changed => "command, environment or options changed",
             Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",
+            Reason::BundleUnused => "is read by nothing any more",
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",
             Reason::Undeclared => "is not declared",

@@ -600,8 +600,15 @@ impl Mind {
             Line::Looked { .. } => {}
             Line::StepFailed { id, message } => {
                 if let Some(batch) = &mut self.in_flight {
-                    // The node calls the bundle by its hash.
-                    let is_bundle = matches!(batch.aims.get(BUNDLE), Some(Aim::Bundle(hash)) if *hash == id);
+                    // The node calls the bundle by its hash, and one that is to go by none.
+                    let is_bundle = match batch.aims.get(BUNDLE) {
+                        Some(Aim::Bundle(hash)) => *hash == id,
+                        Some(Aim::Unbundled) => id == "-",
+                        Some(
+                            Aim::Gone | Aim::Stopped | Aim::Told(_) | Aim::Supervised(_) | Aim::Running(_),
+                        )
+                        | None => false,
+                    };
                     batch.failed.insert(if is_bundle { BUNDLE.into() } else { id }, message);
                 }
             }
@@ -686,7 +693,7 @@ impl Mind {
         }
         let bundle_is_there = match &desired.bundle {
             Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
-            None => true,
+            None => self.sighting.bundle.is_none(),
         };
         let seen = &self.sighting.processes;
         let matters = |id: &String| match id.as_str() {

@@ -24,6 +24,7 @@ impl Machine {
         let processes = &mut self.truth.processes;
         match action {
             Action::Bundle { hash, .. } => self.truth.bundle = Some(hash.clone()),
+            Action::Unbundle => self.truth.bundle = None,
             Action::Start { id, start } => {
                 let is_there = processes.get(id).is_some_and(|seen| match seen.phase {
                     Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised => true,
