@@ -474,6 +474,16 @@ async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
         }
         assert!(String::from_utf8(read).unwrap() == Writer::text(first, 20_025), "from line {first}");
     }
+    // What is written meanwhile is not waited for.
+    let mut reading = read_log(&case, "a", From::Last(2), false).await;
+    writer.write(100_000);
+    writer.rotate();
+    writer.write(1);
+    let mut read = Vec::new();
+    while let Some(piece) = reading.next().await.unwrap() {
+        read.extend(piece.bytes);
+    }
+    assert_eq!(String::from_utf8(read).unwrap(), Writer::text(20_024, 20_025));
     let mut nothing = read_log(&case, "never-started", From::Last(5), false).await;
     assert_eq!(nothing.next().await, Ok(None));
     drop(nothing);

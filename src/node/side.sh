@@ -107,6 +107,7 @@ send() {
   [ "$OLD" = "$KNOWN" ] || settle
   KNOWN=$OLD
   locate
+  [ "$GEN" != "$LAST" ] || [ "$SIZE" -le "$END" ] || SIZE=$END
   if [ "$OFF" -lt "$SIZE" ]; then
     _length=$((SIZE - OFF))
     [ $_length -le $CHUNK ] || _length=$CHUNK
@@ -140,6 +141,10 @@ relay() {
   of 1
   if [ "$SIZE" != 0 ] && [ "${LOG:-0}" -ge "$SIZE" ]; then settle; fi
   KNOWN=$OLD _was_there=''
+  # Where a reading without an end would have none: what is written meanwhile is not shown.
+  of 1
+  LAST=$TOKEN END=${LOG:-0}
+  [ "$FOLLOW" != follow ] || LAST=''
   case $1 in
     last) last "$2" ;;
     at) GEN=$2 OFF=$3 ;;
@@ -147,10 +152,11 @@ relay() {
   esac
   printf '@ %s %s\n' "$GEN" "$OFF"
   while :; do
+    [ "$GEN" != "$LAST" ] || [ "$OFF" -lt "$END" ] || break
     _off=$OFF
     send
     [ -z "$MORE" ] || continue
-    [ "$FOLLOW" = follow ] || break
+    [ -z "$LAST" ] || break
     if [ -d "$D" ]; then _was_there=1; elif [ -n "$_was_there" ]; then break; fi
     # Not for each line that a busy process writes.
     [ "$OFF" = "$_off" ] || sleep 0.2
