@@ -12,6 +12,7 @@ mod error;
 mod flat;
 mod health;
 mod instances;
+mod logs;
 mod nodes;
 mod processes;
 mod resource;
@@ -27,6 +28,7 @@ use axum::middleware::map_response;
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
+use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::state::State;
@@ -45,6 +47,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
     pub pinger: Arc<dyn Pinger>,
+    /// Reads processes' logs.
+    pub logs: Logs,
 }
 
 /// How the handlers share the context.
@@ -57,6 +61,7 @@ pub fn router(context: Context) -> Router {
         .merge(nodes::routes())
         .merge(services::routes())
         .merge(processes::routes())
+        .merge(logs::routes())
         .merge(health::routes())
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))

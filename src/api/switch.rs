@@ -163,6 +163,8 @@ mod tests {
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
+    use crate::reconcile::connected::Connected;
+    use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::Pinger;
     use crate::state::{Commit, State};
@@ -201,7 +203,9 @@ mod tests {
         ];
         assert_eq!(state.commit(&edits, None).await.unwrap(), Commit::Done);
         let sealer = Sealer::new([1; KEY_BYTES]);
-        Context { state, observed: Observed::default(), sealer, metrics, pinger: Arc::new(Nobody) }
+        let observed = Observed::default();
+        let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
+        Context { state, observed, sealer, metrics, pinger: Arc::new(Nobody), logs }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

@@ -5,7 +5,9 @@
 //!
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
+pub mod connected;
 pub mod controller;
+pub mod logs;
 mod node_task;
 pub mod observed;
 pub mod ping;
