@@ -11,10 +11,13 @@ use mainstay::model::kinds::{LogSpec, Signal, StopSpec};
 use mainstay::model::secret::Clear;
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
+use mainstay::node::log::{Reading, Start as From};
 use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
+use mainstay::node::side::Side;
 use mainstay::node::ssh::Ssh;
 use mainstay::plan::step::{Action, Care, Check, Probe, Reason, Start, Step};
 use mainstay::plan::world::{Health, Phase};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod support;
 use support::sshd::{Account, NodeShell, Sshd, local_target, user};
@@ -33,7 +36,7 @@ struct Case {
 
 impl Case {
     async fn new(connector: Arc<dyn Connector>, mut target: Target, directory: &Path) -> Case {
-        let root = directory.join("node");
+        let root = directory.join("no'de $(reboot)");
         target.root = root.display().to_string();
         let link = connector.connect(&target).await.unwrap();
         let mut case = Case { connector, target, link, root, revision: 0, processes: BTreeMap::new() };
@@ -509,6 +512,222 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
     case.end().await;
 }
 
+/// Opens a side channel that sends back what comes.
+async fn echo(case: &Case) -> Side {
+    case.link.sides().open(&["echo"]).await.unwrap()
+}
+
+/// Gives a channel bytes until it takes no more, though nobody reads: what is between here and there is full then.
+async fn fill(side: &mut Side) -> usize {
+    let chunk = [b'x'; 16 * 1024];
+    let mut taken = 0;
+    let writer = side.writer.as_mut().unwrap();
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), writer.write(&chunk)).await {
+        taken += written.unwrap();
+    }
+    taken
+}
+
+async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
+    let sent: Vec<u8> = (0..3_000_017_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut side = echo(&case).await;
+    let (reader, mut writer) = (&mut side.reader, side.writer.take().unwrap());
+    let mut heard = Vec::new();
+    let send = async {
+        writer.write_all(&sent).await.unwrap();
+        // The end of the node's input, which is the end of what it has to say.
+        drop(writer);
+    };
+    let hear =
+        async { tokio::time::timeout(PATIENCE, reader.read_to_end(&mut heard)).await.unwrap().unwrap() };
+    tokio::join!(send, hear);
+    assert!(heard == sent, "{} bytes came back of {}", heard.len(), sent.len());
+    case.end().await;
+}
+
+async fn a_side_channel_that_is_stuck_delays_no_step(mut case: Case) {
+    let mut side = echo(&case).await;
+    let taken = fill(&mut side).await;
+    assert!(taken < 64 * 1024 * 1024, "nothing holds back who sends: {taken} bytes were taken");
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    case.phase("a", Phase::Running).await;
+    let mut other = echo(&case).await;
+    other.writer.as_mut().unwrap().write_all(b"beside it\n").await.unwrap();
+    assert_eq!(other.line().await.unwrap(), "beside it");
+    case.end().await;
+}
+
+async fn a_side_channel_ends_with_its_link(mut case: Case) {
+    let mut side = echo(&case).await;
+    let sides = case.link.sides();
+    case.reconnect().await;
+    if case.target.port.is_some() {
+        assert!(tokio::time::timeout(PATIENCE, side.line()).await.unwrap().is_err());
+        assert_eq!(sides.open(&["echo"]).await.unwrap_err().name(), "connection lost");
+    }
+    case.end().await;
+}
+
+async fn a_word_that_the_node_does_not_know_is_said_to_be_none(case: Case) {
+    let nasty = "a'b $(reboot) `reboot` ; & | * ? ~ # \\";
+    let mut side = case.link.sides().open(&[nasty]).await.unwrap();
+    assert_eq!(side.line().await.unwrap(), format!("X {nasty} is no word of this script"));
+    assert!(side.line().await.is_err(), "the node ends it");
+    case.end().await;
+}
+
+/// A log of numbered lines, written and rotated as a supervisor does it while its process runs: copied, then truncated.
+struct Writer {
+    folder: PathBuf,
+    file: std::fs::File,
+    lines: u64,
+}
+
+impl Writer {
+    fn new(case: &Case, id: &str) -> Writer {
+        let folder = case.root.join("p").join(id);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = std::fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
+        Writer { folder, file, lines: 0 }
+    }
+
+    fn write(&mut self, lines: u64) {
+        use std::io::Write as _;
+        for _ in 0..lines {
+            self.lines += 1;
+            writeln!(self.file, "line {}", self.lines).unwrap();
+        }
+    }
+
+    /// The file is named log at first, then log.1, log.2; the one after is dropped.
+    fn rotate(&mut self) {
+        let at = |name: &str| self.folder.join(name);
+        if at("log.1").exists() {
+            std::fs::rename(at("log.1"), at("log.2")).unwrap();
+        }
+        std::fs::copy(at("log"), at("log.1")).unwrap();
+        self.file.set_len(0).unwrap();
+    }
+
+    /// What the lines up to a number are.
+    fn text(from: u64, to: u64) -> String {
+        (from..=to).map(|number| format!("line {number}\n")).collect()
+    }
+}
+
+async fn read_log(case: &Case, id: &str, from: From, follow: bool) -> Reading {
+    Reading::open(&*case.link.sides(), &case.target.root, id, &from, follow).await.unwrap()
+}
+
+/// The next bytes of a log that is followed.
+async fn more(reading: &mut Reading) -> Vec<u8> {
+    tokio::time::timeout(PATIENCE, reading.next()).await.unwrap().unwrap().expect("it has no end").bytes
+}
+
+async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(20);
+    writer.rotate();
+    writer.write(20_000);
+    writer.rotate();
+    writer.write(5);
+    for (from, first) in [
+        (From::All, 1),
+        (From::Last(0), 20_026),
+        (From::Last(3), 20_023),
+        (From::Last(5), 20_021),
+        (From::Last(7), 20_019),
+        (From::Last(20_007), 19),
+        (From::Last(99_999), 1),
+    ] {
+        let mut reading = read_log(&case, "a", from, false).await;
+        let mut read = Vec::new();
+        while let Some(piece) = reading.next().await.unwrap() {
+            read.extend(piece.bytes);
+        }
+        assert!(String::from_utf8(read).unwrap() == Writer::text(first, 20_025), "from line {first}");
+    }
+    // What is written meanwhile is not waited for.
+    let mut reading = read_log(&case, "a", From::Last(2), false).await;
+    writer.write(100_000);
+    writer.rotate();
+    writer.write(1);
+    let mut read = Vec::new();
+    while let Some(piece) = reading.next().await.unwrap() {
+        read.extend(piece.bytes);
+    }
+    assert_eq!(String::from_utf8(read).unwrap(), Writer::text(20_024, 20_025));
+    let mut nothing = read_log(&case, "never-started", From::Last(5), false).await;
+    assert_eq!(nothing.next().await, Ok(None));
+    drop(nothing);
+    case.end().await;
+}
+
+async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(10);
+    let mut reading = read_log(&case, "a", From::All, true).await;
+    let mut read = Vec::new();
+    for round in 0..12_u64 {
+        // Read to the end, to somewhere, or not at all before the next thing happens.
+        let wanted = Writer::text(1, writer.lines).len();
+        while round % 3 == 0 && read.len() < wanted {
+            read.extend(more(&mut reading).await);
+        }
+        if round % 3 == 1 {
+            read.extend(more(&mut reading).await);
+        }
+        if round % 2 == 0 {
+            writer.rotate();
+        }
+        if round % 4 == 3 {
+            let at = reading.at().clone();
+            drop(reading);
+            writer.write(100 * round);
+            writer.rotate();
+            writer.write(100 * round);
+            reading = read_log(&case, "a", From::At(at), true).await;
+        }
+        writer.write(1 + 50 * round);
+    }
+    let wanted = Writer::text(1, writer.lines);
+    while read.len() < wanted.len() {
+        read.extend(more(&mut reading).await);
+    }
+    assert!(String::from_utf8(read).unwrap() == wanted, "lines were lost, repeated or changed");
+    drop(reading);
+    case.end().await;
+}
+
+async fn a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning(case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(10);
+    let mut reading = read_log(&case, "a", From::All, true).await;
+    assert_eq!(more(&mut reading).await, Writer::text(1, 10).into_bytes());
+    writer.file.set_len(0).unwrap();
+    writer.write(1);
+    assert_eq!(more(&mut reading).await, b"line 11\n");
+    drop(reading);
+    case.end().await;
+}
+
+async fn what_follows_a_log_ends_with_its_channel_and_with_its_process(mut case: Case) {
+    let folder = Writer::new(&case, "a").folder;
+    let reading = read_log(&case, "a", From::All, true).await;
+    support::wait_for("the tail and its shell", || support::working_in(&folder).len() >= 2);
+    drop(reading);
+    support::wait_for("nothing of it to be left", || support::working_in(&folder).is_empty());
+
+    case.batch(vec![start("b", sh("echo last words; exec sleep 1000"))]).await;
+    case.wait_for_log("b", "last words\n");
+    let mut reading = read_log(&case, "b", From::All, true).await;
+    assert_eq!(more(&mut reading).await, b"last words\n");
+    case.batch(vec![remove("b")]).await;
+    assert_eq!(tokio::time::timeout(PATIENCE, reading.next()).await.unwrap(), Ok(None));
+    drop(reading);
+    case.end().await;
+}
+
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
         async fn run(connector: Arc<dyn Connector>, target: Target) {
@@ -545,6 +764,14 @@ suite!(
     processes_outlive_the_connection_and_are_found_again,
     a_program_that_is_not_there_is_tried_again_and_says_why,
     a_bundle_is_written_whole_and_told_of,
+    a_side_channel_carries_bytes_both_ways_as_they_are,
+    a_side_channel_that_is_stuck_delays_no_step,
+    a_side_channel_ends_with_its_link,
+    a_word_that_the_node_does_not_know_is_said_to_be_none,
+    a_log_is_read_from_its_beginning_or_its_last_lines,
+    a_followed_log_is_read_exactly_once_over_rotations_and_breaks,
+    a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning,
+    what_follows_a_log_ends_with_its_channel_and_with_its_process,
 );
 
 #[tokio::test]
@@ -654,4 +881,41 @@ async fn failures_to_connect_have_their_names() {
     assert_eq!(refusal(state.path(), &pinned).await, "host key changed");
     let pinned = Target { host_key: Some(sshd.host_key()), ..good };
     assert_eq!(refusal(state.path(), &pinned).await, "connected");
+}
+
+#[tokio::test]
+async fn a_node_that_grants_no_more_channels_is_busy_until_one_ends() {
+    let sshd = Sshd::start_with("PasswordAuthentication no\nMaxSessions 3\n");
+    let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let mut case = Case::new(ssh(state.path()), target, directory.path()).await;
+    let (first, _second) = (echo(&case).await, echo(&case).await);
+    let refused = case.link.sides().open(&["echo"]).await.unwrap_err();
+    assert_eq!(refused.name(), "busy");
+    assert!(refused.to_string().contains("MaxSessions"), "{refused}");
+    // The conversation and what is open go on.
+    case.look().await;
+    drop(first);
+    let deadline = Instant::now() + PATIENCE;
+    while case.link.sides().open(&["echo"]).await.is_err() {
+        assert!(Instant::now() < deadline, "an ended channel keeps its place");
+    }
+    case.end().await;
+}
+
+#[tokio::test]
+async fn what_a_login_shell_says_first_is_survived() {
+    let sshd = Sshd::start();
+    // bash reads it for what sshd runs; other shells have no such file.
+    let rc =
+        "echo MAINSTAY hello; echo Welcome\ncase $BASH_EXECUTION_STRING in *side*) printf 'no end';; esac\n";
+    std::fs::write(sshd.home().join(".bashrc"), rc).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let connector = ssh(state.path());
+    let link = connector.connect(&target).await.unwrap();
+    let mut side = link.sides().open(&["echo"]).await.unwrap();
+    side.writer.as_mut().unwrap().write_all(b"heard\n").await.unwrap();
+    assert_eq!(side.line().await.unwrap(), "heard");
+    link.close().await;
 }

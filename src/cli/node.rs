@@ -1,0 +1,22 @@
+//! `mainstay node`: what is done to a node by hand.
+
+use std::process::ExitCode;
+
+use super::client::{Client, printable};
+use super::{Outcome, ServerArguments};
+use crate::model::id::check_id;
+
+pub(super) fn trust(server: &ServerArguments, node: &str) -> Outcome {
+    let (instance, name) = node
+        .split_once('/')
+        .filter(|(instance, name)| check_id(instance).is_ok() && check_id(name).is_ok())
+        .ok_or_else(|| format!("{node:?} names no node; write INSTANCE/NODE, such as IN1/ND1"))?;
+    let client = Client::new(&server.server)?;
+    let answer = client.post(&format!("/1.0/instances/{instance}/nodes/{name}/trust"), None)?;
+    if answer["result"] == true {
+        println!("{node}: trusted");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let why = answer["reason"].as_str().map_or_else(|| answer.to_string(), printable);
+    Err(format!("{node} is not trusted: {why}").into())
+}
