@@ -320,7 +320,7 @@ async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: 
     // From here on it is supervised as any other, also when it is stopped.
     support::kill(pid);
     case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
-    assert_eq!(case.log("a"), "up\nup\n");
+    case.wait_for_log("a", "up\nup\n");
     // One that has its supervisor gets another, and the old one's helpers are gone.
     let pid = case.processes["a"].pid.unwrap();
     let supervisor = support::parent(pid);
@@ -513,7 +513,7 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
 }
 
 /// Opens a side channel that sends back what comes.
-async fn echo(case: &Case) -> Side {
+async fn echo(case: &mut Case) -> Side {
     case.link.sides().open(&["echo"]).await.unwrap()
 }
 
@@ -528,9 +528,9 @@ async fn fill(side: &mut Side) -> usize {
     taken
 }
 
-async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
+async fn a_side_channel_carries_bytes_both_ways_as_they_are(mut case: Case) {
     let sent: Vec<u8> = (0..3_000_017_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let (reader, mut writer) = (&mut side.reader, side.writer.take().unwrap());
     let mut heard = Vec::new();
     let send = async {
@@ -546,19 +546,19 @@ async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
 }
 
 async fn a_side_channel_that_is_stuck_delays_no_step(mut case: Case) {
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let taken = fill(&mut side).await;
     assert!(taken < 64 * 1024 * 1024, "nothing holds back who sends: {taken} bytes were taken");
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
     case.phase("a", Phase::Running).await;
-    let mut other = echo(&case).await;
+    let mut other = echo(&mut case).await;
     other.writer.as_mut().unwrap().write_all(b"beside it\n").await.unwrap();
     assert_eq!(other.line().await.unwrap(), "beside it");
     case.end().await;
 }
 
 async fn a_side_channel_ends_with_its_link(mut case: Case) {
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let sides = case.link.sides();
     case.reconnect().await;
     if case.target.port.is_some() {
@@ -615,7 +615,7 @@ impl Writer {
     }
 }
 
-async fn read_log(case: &Case, id: &str, from: From, follow: bool) -> Reading {
+async fn read_log(case: &mut Case, id: &str, from: From, follow: bool) -> Reading {
     Reading::open(&*case.link.sides(), &case.target.root, id, &from, follow).await.unwrap()
 }
 
@@ -624,7 +624,7 @@ async fn more(reading: &mut Reading) -> Vec<u8> {
     tokio::time::timeout(PATIENCE, reading.next()).await.unwrap().unwrap().expect("it has no end").bytes
 }
 
-async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
+async fn a_log_is_read_from_its_beginning_or_its_last_lines(mut case: Case) {
     let mut writer = Writer::new(&case, "a");
     writer.write(20);
     writer.rotate();
@@ -640,7 +640,7 @@ async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
         (From::Last(20_007), 19),
         (From::Last(99_999), 1),
     ] {
-        let mut reading = read_log(&case, "a", from, false).await;
+        let mut reading = read_log(&mut case, "a", from, false).await;
         let mut read = Vec::new();
         while let Some(piece) = reading.next().await.unwrap() {
             read.extend(piece.bytes);
@@ -648,7 +648,7 @@ async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
         assert!(String::from_utf8(read).unwrap() == Writer::text(first, 20_025), "from line {first}");
     }
     // What is written meanwhile is not waited for.
-    let mut reading = read_log(&case, "a", From::Last(2), false).await;
+    let mut reading = read_log(&mut case, "a", From::Last(2), false).await;
     writer.write(100_000);
     writer.rotate();
     writer.write(1);
@@ -657,16 +657,16 @@ async fn a_log_is_read_from_its_beginning_or_its_last_lines(case: Case) {
         read.extend(piece.bytes);
     }
     assert_eq!(String::from_utf8(read).unwrap(), Writer::text(20_024, 20_025));
-    let mut nothing = read_log(&case, "never-started", From::Last(5), false).await;
+    let mut nothing = read_log(&mut case, "never-started", From::Last(5), false).await;
     assert_eq!(nothing.next().await, Ok(None));
     drop(nothing);
     case.end().await;
 }
 
-async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(case: Case) {
+async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(mut case: Case) {
     let mut writer = Writer::new(&case, "a");
     writer.write(10);
-    let mut reading = read_log(&case, "a", From::All, true).await;
+    let mut reading = read_log(&mut case, "a", From::All, true).await;
     let mut read = Vec::new();
     for round in 0..12_u64 {
         // Read to the end, to somewhere, or not at all before the next thing happens.
@@ -686,7 +686,7 @@ async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(case: Cas
             writer.write(100 * round);
             writer.rotate();
             writer.write(100 * round);
-            reading = read_log(&case, "a", From::At(at), true).await;
+            reading = read_log(&mut case, "a", From::At(at), true).await;
         }
         writer.write(1 + 50 * round);
     }
@@ -699,10 +699,10 @@ async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(case: Cas
     case.end().await;
 }
 
-async fn a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning(case: Case) {
+async fn a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning(mut case: Case) {
     let mut writer = Writer::new(&case, "a");
     writer.write(10);
-    let mut reading = read_log(&case, "a", From::All, true).await;
+    let mut reading = read_log(&mut case, "a", From::All, true).await;
     assert_eq!(more(&mut reading).await, Writer::text(1, 10).into_bytes());
     writer.file.set_len(0).unwrap();
     writer.write(1);
@@ -713,14 +713,14 @@ async fn a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning(case: Case
 
 async fn what_follows_a_log_ends_with_its_channel_and_with_its_process(mut case: Case) {
     let folder = Writer::new(&case, "a").folder;
-    let reading = read_log(&case, "a", From::All, true).await;
+    let reading = read_log(&mut case, "a", From::All, true).await;
     support::wait_for("the tail and its shell", || support::working_in(&folder).len() >= 2);
     drop(reading);
     support::wait_for("nothing of it to be left", || support::working_in(&folder).is_empty());
 
     case.batch(vec![start("b", sh("echo last words; exec sleep 1000"))]).await;
     case.wait_for_log("b", "last words\n");
-    let mut reading = read_log(&case, "b", From::All, true).await;
+    let mut reading = read_log(&mut case, "b", From::All, true).await;
     assert_eq!(more(&mut reading).await, b"last words\n");
     case.batch(vec![remove("b")]).await;
     assert_eq!(tokio::time::timeout(PATIENCE, reading.next()).await.unwrap(), Ok(None));
@@ -728,17 +728,29 @@ async fn what_follows_a_log_ends_with_its_channel_and_with_its_process(mut case:
     case.end().await;
 }
 
+/// How many cases of a suite run at once: most of them wait.
+const AT_ONCE: usize = 4;
+
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
         async fn run(connector: Arc<dyn Connector>, target: Target) {
+            let turns = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+            let mut running = tokio::task::JoinSet::new();
             $(
-                eprintln!("{}", stringify!($case));
-                let directory = tempfile::tempdir().unwrap();
-                // The account that is logged in to need not be ours.
-                let to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-                std::fs::set_permissions(directory.path(), to_all).unwrap();
-                $case(Case::new(Arc::clone(&connector), target.clone(), directory.path()).await).await;
+                let (turn, to, node) = (Arc::clone(&turns).acquire_owned(), Arc::clone(&connector), target.clone());
+                running.spawn(async move {
+                    let _turn = turn.await.unwrap();
+                    let directory = tempfile::tempdir().unwrap();
+                    // The account that is logged in to need not be ours.
+                    let to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+                    std::fs::set_permissions(directory.path(), to_all).unwrap();
+                    $case(Case::new(to, node, directory.path()).await).await;
+                    eprintln!("{}", stringify!($case));
+                });
             )*
+            while let Some(done) = running.join_next().await {
+                done.unwrap();
+            }
         }
     };
 }
@@ -774,7 +786,7 @@ suite!(
     what_follows_a_log_ends_with_its_channel_and_with_its_process,
 );
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_local_link_keeps_the_contract() {
     run(Arc::new(Local), local_target()).await;
 }
@@ -783,7 +795,7 @@ fn ssh(state: &Path) -> Arc<dyn Connector> {
     Arc::new(Ssh::new(env!("CARGO_BIN_EXE_mainstay").into(), state).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_key() {
     let sshd = Sshd::start();
     let state = tempfile::tempdir().unwrap();
@@ -791,7 +803,7 @@ async fn the_ssh_link_keeps_the_contract_by_key() {
     run(ssh(state.path()), target).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_password_where_sh_is_bash() {
     let account = Account::new();
     let sshd = Sshd::start_as(NodeShell::Bash, "PubkeyAuthentication no\nUsePAM yes\n");
@@ -799,7 +811,7 @@ async fn the_ssh_link_keeps_the_contract_by_password_where_sh_is_bash() {
     run(ssh(state.path()), with_password(&sshd, &account)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_keyboard_interactive_where_all_is_busybox() {
     let account = Account::new();
     // What PAM asks, word for word, is the server's: there is no password method to fall back to.
@@ -810,7 +822,7 @@ async fn the_ssh_link_keeps_the_contract_by_keyboard_interactive_where_all_is_bu
     run(ssh(state.path()), with_password(&sshd, &account)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_through_a_jump_host_of_an_ssh_config() {
     let (jump, sshd) = (Sshd::start(), Sshd::start());
     let state = tempfile::tempdir().unwrap();
@@ -889,7 +901,7 @@ async fn a_node_that_grants_no_more_channels_is_busy_until_one_ends() {
     let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
     let mut case = Case::new(ssh(state.path()), target, directory.path()).await;
-    let (first, _second) = (echo(&case).await, echo(&case).await);
+    let (first, _second) = (echo(&mut case).await, echo(&mut case).await);
     let refused = case.link.sides().open(&["echo"]).await.unwrap_err();
     assert_eq!(refused.name(), "busy");
     assert!(refused.to_string().contains("MaxSessions"), "{refused}");
