@@ -207,7 +207,8 @@ impl Fleet {
             let desired = desired(&self.documents, &key, &surroundings);
             let seen = seen.get(&place).cloned().unwrap_or_default();
             let attempts = BTreeMap::new();
-            let plan = plan(&NodeWorld { now_ms: 0, desired: &desired, seen: &seen, attempts: &attempts });
+            let plan =
+                plan(&NodeWorld { now_ms: 60_000, desired: &desired, seen: &seen, attempts: &attempts });
             said.push_str(&self.spoken(&place, &plan));
             self.plans.insert(place, plan);
         }

@@ -164,9 +164,10 @@ mod tests {
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::connected::Connected;
+    use crate::reconcile::events::Events;
     use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
-    use crate::reconcile::ping::Pinger;
+    use crate::reconcile::ping::{Pinger, TrustError};
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 
@@ -175,6 +176,10 @@ mod tests {
     impl Pinger for Nobody {
         fn ping(&self, _: Key) -> BoxFuture<'_, Result<(), String>> {
             Box::pin(std::future::ready(Err("nobody is there".into())))
+        }
+
+        fn trust(&self, _: &Key) -> Result<(), TrustError> {
+            Ok(())
         }
     }
 
@@ -203,9 +208,9 @@ mod tests {
         ];
         assert_eq!(state.commit(&edits, None).await.unwrap(), Commit::Done);
         let sealer = Sealer::new([1; KEY_BYTES]);
-        let observed = Observed::default();
+        let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
-        Context { state, observed, sealer, metrics, pinger: Arc::new(Nobody), logs }
+        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody), logs }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {
@@ -220,10 +225,15 @@ mod tests {
                 restarts: 0,
                 exit: None,
                 hash,
+                care: String::new(),
+                health: None,
                 live,
                 since_ms: 0,
             };
             view.sighting.processes.insert((*id).into(), sighting);
+            if *phase == Phase::Running {
+                view.up.insert((*id).into());
+            }
         }
         context.observed.set(&("IN1".into(), "ND1".into()), view);
     }

@@ -4,7 +4,7 @@ use super::step::{Action, Hold, NodePlan, Reason, Start, Step};
 use super::world::{DesiredProcess, NodeWorld, Phase, ProcessSighting};
 use crate::model::kinds::StopSpec;
 
-/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, restart, start: configuration
+/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, adopt, restart, start: configuration
 /// before what reads it, and what frees a port before what wants one.
 pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
     let mut plan = NodePlan::default();
@@ -19,9 +19,17 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         let step = Step { action, reason: Reason::BundleOutdated };
         settle(&mut plan, world, "", Verdict::Do(step));
     }
+    if world.desired.bundle.is_none() && world.seen.bundle.is_some() && world.seen.processes.is_empty() {
+        settle(
+            &mut plan,
+            world,
+            "",
+            Verdict::Do(Step { action: Action::Unbundle, reason: Reason::BundleUnused }),
+        );
+    }
     let bundle_waits = plan.holds.get("").cloned();
     for (id, process) in &world.desired.processes {
-        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable);
+        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable, world.now_ms);
         let verdict = match &bundle_waits {
             Some(hold) => before_bundle(verdict, hold),
             None => verdict,
@@ -49,13 +57,16 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
     match verdict {
         Verdict::Fine => plan.converged.push(id.to_owned()),
         Verdict::Hold(hold) => {
+            if let Hold::Starting { until_ms } = hold {
+                plan.wake_at(until_ms);
+            }
             plan.holds.insert(id.to_owned(), hold);
         }
         Verdict::Do(step) => match world.attempts.get(id) {
             Some(attempt) if attempt.not_before_ms > world.now_ms && attempt.aim == step.action.aim() => {
                 let until_ms = attempt.not_before_ms;
                 plan.holds.insert(id.to_owned(), Hold::BackingOff { until_ms, why: attempt.why.clone() });
-                plan.wake_at_ms = Some(plan.wake_at_ms.map_or(until_ms, |at| at.min(until_ms)));
+                plan.wake_at(until_ms);
             }
             Some(_) | None => plan.steps.push(step),
         },
@@ -69,7 +80,12 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
             match &mut step.action {
                 Action::Reload { .. } => return Verdict::Hold(hold.clone()),
                 Action::Start { start, .. } | Action::Restart { start, .. } => start.live = "-".into(),
-                Action::Bundle { .. } | Action::Remove { .. } | Action::Stop { .. } => {}
+                // What is adopted runs already, so it is told later if what it knows is old.
+                Action::Bundle { .. }
+                | Action::Unbundle
+                | Action::Remove { .. }
+                | Action::Stop { .. }
+                | Action::Adopt { .. } => {}
             }
             Verdict::Do(step)
         }
@@ -84,7 +100,12 @@ fn remove(id: &str, seen: &ProcessSighting, stop: StopSpec, reason: Reason) -> V
     Verdict::Do(Step { action: Action::Remove { id: id.to_owned(), stop }, reason })
 }
 
-fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable: bool) -> Verdict {
+fn decide(
+    process: &DesiredProcess,
+    seen: Option<&ProcessSighting>,
+    schedulable: bool,
+    now_ms: u64,
+) -> Verdict {
     let id = &process.id;
     match (seen, process.deleting, process.running) {
         (None, true, _) | (None, false, false) => Verdict::Fine,
@@ -104,14 +125,13 @@ fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable:
             Phase::Busy => Verdict::Hold(Hold::Busy),
             Phase::Stopped => start(process, Reason::Stopped, schedulable),
             Phase::Lost => start(process, Reason::Lost, schedulable),
-            Phase::Unsupervised => restart(process, Reason::Unsupervised, schedulable),
-            Phase::Running | Phase::Backoff => keep(process, seen, schedulable),
+            Phase::Unsupervised | Phase::Running | Phase::Backoff => keep(process, seen, schedulable, now_ms),
         },
     }
 }
 
 /// It is there and should be: is it what should be there?
-fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> Verdict {
+fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool, now_ms: u64) -> Verdict {
     let start = match &process.start {
         Ok(start) => start,
         Err(why) => return Verdict::Hold(Hold::Invalid(why.clone())),
@@ -119,15 +139,28 @@ fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> 
     if start.hash != seen.hash {
         return restart(process, Reason::Changed, schedulable);
     }
-    if seen.phase != Phase::Running {
-        return Verdict::Hold(Hold::Restarting);
+    let adopt = |reason| {
+        let action = Action::Adopt { id: process.id.clone(), start: start.clone() };
+        Verdict::Do(Step { action, reason })
+    };
+    match seen.phase {
+        // Starts nothing, so it is done on a cordoned node too.
+        Phase::Unsupervised => return adopt(Reason::Unsupervised),
+        Phase::Backoff => return Verdict::Hold(Hold::Restarting),
+        Phase::Running | Phase::Stopping | Phase::Stopped | Phase::Lost | Phase::Busy => {}
+    }
+    if start.care.hash != seen.care {
+        return adopt(Reason::CareChanged);
     }
     match process.reload {
         Some(signal) if start.live != seen.live => Verdict::Do(Step {
             action: Action::Reload { id: process.id.clone(), signal, live: start.live.clone() },
             reason: Reason::LiveChanged,
         }),
-        Some(_) | None => Verdict::Fine,
+        Some(_) | None => match seen.since_ms.saturating_add(process.start_ms) {
+            until_ms if until_ms > now_ms => Verdict::Hold(Hold::Starting { until_ms }),
+            _ => Verdict::Fine,
+        },
     }
 }
 
@@ -154,11 +187,12 @@ fn begin(
 
 const fn rank(action: &Action) -> u8 {
     match action {
-        Action::Bundle { .. } => 0,
+        Action::Bundle { .. } | Action::Unbundle => 0,
         Action::Remove { .. } => 1,
         Action::Stop { .. } => 2,
         Action::Reload { .. } => 3,
-        Action::Restart { .. } => 4,
-        Action::Start { .. } => 5,
+        Action::Adopt { .. } => 4,
+        Action::Restart { .. } => 5,
+        Action::Start { .. } => 6,
     }
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connected::Connected;
+use super::events::Events;
+use super::gate::Gate;
 use super::logs::Logs;
 use super::node_task::{self, Mode, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
@@ -22,9 +24,6 @@ use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
 use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
-
-/// How many connections are being opened at once.
-const CONNECTING_AT_ONCE: usize = 16;
 
 /// What a controller works with.
 pub struct Parts {
@@ -44,6 +43,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Where what is seen is shown.
     pub observed: Observed,
+    /// Where what is done is shown.
+    pub events: Events,
     /// The one clock.
     pub clock: Clock,
 }
@@ -58,14 +59,16 @@ pub struct Controller {
 impl Controller {
     /// Starts to reconcile.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, epoch, metrics, ssh, local, common, program, observed, clock } = parts;
+        let Parts { state, epoch, metrics, ssh, local, common, program, observed, events, clock } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
             connected: Connected::default(),
             ssh,
             local,
-            gate: Semaphore::new(CONNECTING_AT_ONCE),
+            gate: Gate::default(),
+            events,
+            asked: watch::Sender::default(),
             metrics,
             clock,
             epoch,

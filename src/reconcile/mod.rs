@@ -7,6 +7,8 @@
 
 pub mod connected;
 pub mod controller;
+pub mod events;
+mod gate;
 pub mod logs;
 mod node_task;
 pub mod observed;

@@ -28,6 +28,14 @@ pub fn parent(pid: u32) -> u32 {
     stat(pid).expect("the process is there")[1].parse().unwrap()
 }
 
+/// A process's children.
+pub fn children(parent: u32) -> Vec<u32> {
+    matching(|_, _| true)
+        .into_iter()
+        .filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string()))
+        .collect()
+}
+
 /// The fields of /proc/PID/stat after the name.
 pub fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -37,6 +45,21 @@ pub fn stat(pid: u32) -> Option<Vec<String>> {
 /// kill -9.
 pub fn kill(pid: u32) {
     signal(pid, rustix::process::Signal::KILL);
+}
+
+/// kill -9 for every process that carries a text of the test's own, such as its folder, until none is left: a supervisor may start
+/// again what was killed before it.
+pub fn kill_all(text: &str) {
+    wait_for("all to be killed", || {
+        let left = carrying(text);
+        for pid in &left {
+            if let Some(pid) = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw) {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        left.is_empty()
+    });
 }
 
 /// Sends a signal to a process that the test started.
