@@ -605,7 +605,8 @@ impl Writer {
         if at("log.1").exists() {
             std::fs::rename(at("log.1"), at("log.2")).unwrap();
         }
-        std::fs::copy(at("log"), at("log.1")).unwrap();
+        std::fs::copy(at("log"), at("log.new")).unwrap();
+        std::fs::rename(at("log.new"), at("log.1")).unwrap();
         self.file.set_len(0).unwrap();
     }
 

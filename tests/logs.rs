@@ -161,10 +161,8 @@ fn a_log_is_shown_whole_or_its_last_lines() {
 
 /// Pids of the masters that a server has started.
 fn masters(program: &Program) -> Vec<u32> {
-    support::carrying("ControlPersist=no")
-        .into_iter()
-        .filter(|pid| support::parent(*pid) == program.pid())
-        .collect()
+    let masters = support::carrying("ControlPersist=no");
+    support::children(program.pid()).into_iter().filter(|pid| masters.contains(pid)).collect()
 }
 
 #[test]

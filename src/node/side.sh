@@ -59,16 +59,16 @@ $OLD
 OLD
 }
 
-# Looks until no rotation is under way: what is seen stays the same, and log is shorter than its copy, for then it has been
-# truncated. Where that does not show, after a while; 2 s at most.
+# Looks until no rotation is under way: log.1 has not moved on without another in its place, what is seen stays the same, and log
+# is shorter than its copy, for then it has been truncated. Where that does not show, after a while; 2 s at most.
 settle() {
   _same=0 _tries=20
   while [ $_same -lt 3 ] && [ $_tries -gt 0 ]; do
     _tries=$((_tries - 1)) _same=$((_same + 1)) _before=$OLD
     sleep 0.1
     look
-    [ "$OLD" = "$_before" ] || _same=0
     of 1
+    if [ "$OLD" != "$_before" ] || { [ "$TOKEN" = - ] && [ -n "$OLD" ]; }; then _same=0; fi
     if [ $_same != 0 ] && [ "${LOG:-0}" -lt "$SIZE" ]; then return; fi
   done
 }
@@ -139,7 +139,7 @@ send() {
 relay() {
   look
   of 1
-  if [ "$SIZE" != 0 ] && [ "${LOG:-0}" -ge "$SIZE" ]; then settle; fi
+  if [ -n "$OLD" ] && [ "${LOG:-0}" -ge "$SIZE" ]; then settle; fi
   KNOWN=$OLD _was_there=''
   # Where a reading without an end would have none: what is written meanwhile is not shown.
   of 1
