@@ -12,9 +12,12 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
+use super::artifact;
 use super::document::{Document, Spec, schema};
 use super::id::{check_email, check_id, did_you_mean};
-use super::kinds::{NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport, UserSpec};
+use super::kinds::{
+    ArtifactSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport, UserSpec,
+};
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata};
 use super::problem::Problem;
@@ -478,6 +481,9 @@ fn check_service(service: &mut ServiceSpec, report: &mut Report<'_>) {
 fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
     check_command(&spec.command, "/spec/command", report);
     check_env(&spec.env, report);
+    if let Some(artifact) = &mut spec.artifact {
+        check_artifact(artifact, report);
+    }
     let schema = Value::Object(spec.options_schema.clone());
     if let Err(error) = jsonschema::validator_for(&schema) {
         report.at("/spec/options-schema", format!("not a JSON Schema: {}", error.masked()));
@@ -490,6 +496,17 @@ fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
                 &format!("/spec/live-options/{at}"),
                 format!("`{option}` is no option of `options-schema`{}", fix.unwrap_or_default()),
             );
+        }
+    }
+}
+
+fn check_artifact(spec: &mut ArtifactSpec, report: &mut Report<'_>) {
+    resolve(&mut spec.path, "/spec/artifact/path", report);
+    report.check("/spec/artifact/path", artifact::name_of(&spec.path).map(drop));
+    for (value, name) in [(&mut spec.sha256, "sha256"), (&mut spec.address, "address")] {
+        if let Some(digest) = value {
+            digest.make_ascii_lowercase();
+            report.check(&format!("/spec/artifact/{name}"), artifact::check_digest(digest));
         }
     }
 }
