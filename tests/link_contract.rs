@@ -11,9 +11,11 @@ use mainstay::model::kinds::{Signal, StopSpec};
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
 use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
+use mainstay::node::side::Side;
 use mainstay::node::ssh::Ssh;
 use mainstay::plan::step::{Action, Reason, Start, Step};
 use mainstay::plan::world::Phase;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod support;
 use support::sshd::{Sshd, local_target};
@@ -336,6 +338,70 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
     case.end().await;
 }
 
+/// Opens a side channel that sends back what comes.
+async fn echo(case: &Case) -> Side {
+    case.link.sides().open(&["echo"]).await.unwrap()
+}
+
+/// Gives a channel bytes until it takes no more, though nobody reads: what is between here and there is full then.
+async fn fill(side: &mut Side) -> usize {
+    let chunk = [b'x'; 16 * 1024];
+    let mut taken = 0;
+    let writer = side.writer.as_mut().unwrap();
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), writer.write(&chunk)).await {
+        taken += written.unwrap();
+    }
+    taken
+}
+
+async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
+    let sent: Vec<u8> = (0..3_000_017_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut side = echo(&case).await;
+    let (reader, mut writer) = (&mut side.reader, side.writer.take().unwrap());
+    let mut heard = Vec::new();
+    let send = async {
+        writer.write_all(&sent).await.unwrap();
+        // The end of the node's input, which is the end of what it has to say.
+        drop(writer);
+    };
+    let hear =
+        async { tokio::time::timeout(PATIENCE, reader.read_to_end(&mut heard)).await.unwrap().unwrap() };
+    tokio::join!(send, hear);
+    assert!(heard == sent, "{} bytes came back of {}", heard.len(), sent.len());
+    case.end().await;
+}
+
+async fn a_side_channel_that_is_stuck_delays_no_step(mut case: Case) {
+    let mut side = echo(&case).await;
+    let taken = fill(&mut side).await;
+    assert!(taken < 64 * 1024 * 1024, "nothing holds back who sends: {taken} bytes were taken");
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    case.phase("a", Phase::Running).await;
+    let mut other = echo(&case).await;
+    other.writer.as_mut().unwrap().write_all(b"beside it\n").await.unwrap();
+    assert_eq!(other.line().await.unwrap(), "beside it");
+    case.end().await;
+}
+
+async fn a_side_channel_ends_with_its_link(mut case: Case) {
+    let mut side = echo(&case).await;
+    let sides = case.link.sides();
+    case.reconnect().await;
+    if case.target.port.is_some() {
+        assert!(tokio::time::timeout(PATIENCE, side.line()).await.unwrap().is_err());
+        assert_eq!(sides.open(&["echo"]).await.unwrap_err().name(), "connection lost");
+    }
+    case.end().await;
+}
+
+async fn a_word_that_the_node_does_not_know_is_said_to_be_none(case: Case) {
+    let nasty = "a'b $(reboot) `reboot` ; & | * ? ~ # \\";
+    let mut side = case.link.sides().open(&[nasty]).await.unwrap();
+    assert_eq!(side.line().await.unwrap(), format!("X {nasty} is no word of this script"));
+    assert!(side.line().await.is_err(), "the node ends it");
+    case.end().await;
+}
+
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
         async fn run(connector: Arc<dyn Connector>, target: Target) {
@@ -362,6 +428,10 @@ suite!(
     processes_outlive_the_connection_and_are_found_again,
     a_program_that_is_not_there_is_tried_again_and_says_why,
     a_bundle_is_written_whole_and_told_of,
+    a_side_channel_carries_bytes_both_ways_as_they_are,
+    a_side_channel_that_is_stuck_delays_no_step,
+    a_side_channel_ends_with_its_link,
+    a_word_that_the_node_does_not_know_is_said_to_be_none,
 );
 
 #[tokio::test]
@@ -418,4 +488,41 @@ async fn failures_to_connect_have_their_names() {
     assert_eq!(refusal(state.path(), &pinned).await, "host key changed");
     let pinned = Target { host_key: Some(sshd.host_key()), ..good };
     assert_eq!(refusal(state.path(), &pinned).await, "connected");
+}
+
+#[tokio::test]
+async fn a_node_that_grants_no_more_channels_is_busy_until_one_ends() {
+    let sshd = Sshd::start_with("PasswordAuthentication no\nMaxSessions 3\n");
+    let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let mut case = Case::new(ssh(state.path()), target, directory.path()).await;
+    let (first, _second) = (echo(&case).await, echo(&case).await);
+    let refused = case.link.sides().open(&["echo"]).await.unwrap_err();
+    assert_eq!(refused.name(), "busy");
+    assert!(refused.to_string().contains("MaxSessions"), "{refused}");
+    // The conversation and what is open go on.
+    case.look().await;
+    drop(first);
+    let deadline = Instant::now() + PATIENCE;
+    while case.link.sides().open(&["echo"]).await.is_err() {
+        assert!(Instant::now() < deadline, "an ended channel keeps its place");
+    }
+    case.end().await;
+}
+
+#[tokio::test]
+async fn what_a_login_shell_says_first_is_survived() {
+    let sshd = Sshd::start();
+    // bash reads it for what sshd runs; other shells have no such file.
+    let rc =
+        "echo MAINSTAY hello; echo Welcome\ncase $BASH_EXECUTION_STRING in *side*) printf 'no end';; esac\n";
+    std::fs::write(sshd.home().join(".bashrc"), rc).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let connector = ssh(state.path());
+    let link = connector.connect(&target).await.unwrap();
+    let mut side = link.sides().open(&["echo"]).await.unwrap();
+    side.writer.as_mut().unwrap().write_all(b"heard\n").await.unwrap();
+    assert_eq!(side.line().await.unwrap(), "heard");
+    link.close().await;
 }

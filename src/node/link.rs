@@ -1,6 +1,7 @@
 //! The link: one open conversation with the shell on a node, whatever carries it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -8,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::time::timeout;
 
 use super::protocol::{self, Line};
+use super::side::Sides;
 use crate::model::kinds::Transport;
 use crate::model::secret::Clear;
 
@@ -59,6 +61,9 @@ pub enum LinkError {
     /// The conversation broke off; what was under way may have happened.
     #[error("connection lost: {0}")]
     Lost(String),
+    /// The node's server grants no more channels on this connection.
+    #[error("busy: {0}")]
+    Busy(String),
     /// A newer controller has spoken to the node.
     #[error("fenced: a newer controller (epoch {0}) has taken this node over")]
     Fenced(u64),
@@ -77,6 +82,7 @@ impl LinkError {
             LinkError::TimedOut(_) => "timed out",
             LinkError::ShellUnusable(_) => "shell unusable",
             LinkError::Lost(_) => "connection lost",
+            LinkError::Busy(_) => "busy",
             LinkError::Fenced(_) => "fenced",
             LinkError::Misconfigured(_) => "not configured",
         }
@@ -89,6 +95,8 @@ pub trait Link: Send {
     fn send<'a>(&'a mut self, text: &'a str) -> BoxFuture<'a, Result<(), LinkError>>;
     /// The next line that the node says. Cancel safe.
     fn next(&mut self) -> BoxFuture<'_, Result<Line, LinkError>>;
+    /// What opens side channels on the same connection.
+    fn sides(&self) -> Arc<dyn Sides>;
     /// Ends the conversation in good order: the node's side sees the end of its input and leaves nothing behind.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
@@ -101,6 +109,8 @@ pub trait Connector: Send + Sync + 'static {
 
 /// What keeps a conversation's carrier alive, and ends it.
 pub(crate) trait Carrier: Send + 'static {
+    /// What opens side channels on it.
+    fn sides(&self) -> Arc<dyn Sides>;
     /// Ends the carrier; why it ended, as far as it can tell.
     fn end(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
@@ -119,15 +129,15 @@ impl<R, W> fmt::Debug for ShellLink<R, W> {
     }
 }
 
-/// The command that a login shell is asked to run: read exactly our script from the input, then be it. One line, no
-/// characters that csh or fish read otherwise, and nothing of the script in any argv.
-pub(crate) fn bootstrap(nonce: &str) -> String {
-    format!("exec /bin/sh -c '{}' mainstay link {nonce}", bootstrap_words())
+/// The command that a login shell is asked to run: read exactly this script from the input, then be this part of it. One line,
+/// no characters that csh or fish read otherwise, and nothing of the script in any argv.
+pub(crate) fn bootstrap(script: &str, part: &str, nonce: &str) -> String {
+    format!("exec /bin/sh -c '{}' mainstay {part} {nonce}", bootstrap_words(script))
 }
 
 /// The same for a caller that needs no login shell.
-pub(crate) fn bootstrap_words() -> String {
-    format!("MAINSTAY=$(head -c {}); eval \"$MAINSTAY\"", protocol::SCRIPT.len())
+pub(crate) fn bootstrap_words(script: &str) -> String {
+    format!("MAINSTAY=$(head -c {}); eval \"$MAINSTAY\"", script.len())
 }
 
 impl<R, W> ShellLink<R, W>
@@ -183,29 +193,37 @@ where
     }
 
     async fn read_line(&mut self) -> Result<Line, LinkError> {
-        let lost = |error: &dyn fmt::Display| LinkError::Lost(error.to_string());
-        loop {
-            // A line that came in parts stays in the buffer when this call is dropped.
-            let room = protocol::MAX_LINE_BYTES - self.buffer.len();
-            let available = self.reader.fill_buf().await.map_err(|error| lost(&error))?;
-            if available.is_empty() {
-                return Err(lost(&"the node closed it"));
+        let line = read_line(&mut self.reader, &mut self.buffer).await?;
+        Ok(protocol::parse(&line))
+    }
+}
+
+/// Reads a line, without its end. Cancel safe: a line that came in parts stays in the buffer when this call is dropped.
+pub(crate) async fn read_line(
+    reader: &mut BufReader<impl AsyncRead + Unpin>,
+    buffer: &mut Vec<u8>,
+) -> Result<String, LinkError> {
+    let lost = |error: &dyn fmt::Display| LinkError::Lost(error.to_string());
+    loop {
+        let room = protocol::MAX_LINE_BYTES - buffer.len();
+        let available = reader.fill_buf().await.map_err(|error| lost(&error))?;
+        if available.is_empty() {
+            return Err(lost(&"the node closed it"));
+        }
+        match available.iter().position(|&b| b == b'\n') {
+            Some(end) if end <= room => {
+                buffer.extend_from_slice(&available[..end]);
+                reader.consume(end + 1);
+                let line = String::from_utf8_lossy(buffer).into_owned();
+                buffer.clear();
+                return Ok(line);
             }
-            match available.iter().position(|&b| b == b'\n') {
-                Some(end) if end <= room => {
-                    self.buffer.extend_from_slice(&available[..end]);
-                    self.reader.consume(end + 1);
-                    let line = protocol::parse(&String::from_utf8_lossy(&self.buffer));
-                    self.buffer.clear();
-                    return Ok(line);
-                }
-                None if available.len() <= room => {
-                    let length = available.len();
-                    self.buffer.extend_from_slice(available);
-                    self.reader.consume(length);
-                }
-                Some(_) | None => return Err(lost(&"a line from the node was too long")),
+            None if available.len() <= room => {
+                let length = available.len();
+                buffer.extend_from_slice(available);
+                reader.consume(length);
             }
+            Some(_) | None => return Err(lost(&"a line from the node was too long")),
         }
     }
 }
@@ -228,6 +246,10 @@ where
 
     fn next(&mut self) -> BoxFuture<'_, Result<Line, LinkError>> {
         Box::pin(self.read_line())
+    }
+
+    fn sides(&self) -> Arc<dyn Sides> {
+        self.carrier.sides()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

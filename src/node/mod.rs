@@ -6,4 +6,5 @@ pub mod helper;
 pub mod link;
 pub mod local;
 pub mod protocol;
+pub mod side;
 pub mod ssh;

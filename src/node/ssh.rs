@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 use super::helper;
 use super::link::{Carrier, Connector, Link, LinkError, ShellLink, Target, bootstrap};
+use super::protocol;
+use super::side::{self, Side, Sides};
 use crate::home;
 
 /// Most that is kept of what ssh says; a server's banner is in it, and is the server's to write.
@@ -72,18 +74,11 @@ impl Ssh {
         let socket = master.socket.clone();
         let session = Arc::new(Session::resume_mux(socket.into_boxed_path(), None));
         let nonce = Uuid::new_v4().simple().to_string();
-        let unusable = |error: openssh::Error| LinkError::ShellUnusable(format!("no channel: {error}"));
-        let mut command = Arc::clone(&session).arc_raw_command(bootstrap(&nonce));
-        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::null());
-        let mut channel = timeout(target.connect_timeout, command.spawn())
-            .await
-            .map_err(|_| LinkError::TimedOut("no channel".into()))?
-            .map_err(unusable)?;
-        let (Some(input), Some(output)) = (channel.stdin().take(), channel.stdout().take()) else {
-            return Err(LinkError::ShellUnusable("the channel has no pipes".into()));
-        };
-        let carrier = Box::new(Channel { _channel: channel, master });
-        let link = ShellLink::greet(output, input, carrier, &nonce, target.connect_timeout).await?;
+        let patience = target.connect_timeout;
+        let (channel, input, output) =
+            channel(&session, bootstrap(protocol::SCRIPT, "link", &nonce), patience).await?;
+        let carrier = Box::new(Channel { _channel: channel, master, session, patience });
+        let link = ShellLink::greet(output, input, carrier, &nonce, patience).await?;
         Ok(Box::new(link))
     }
 
@@ -246,18 +241,77 @@ impl Master {
     }
 }
 
+/// A channel on a connection, kept by its value: the master ends a channel whose client is gone.
+type Mux = openssh::Child<Arc<Session>>;
+
+/// Opens a channel that runs a command.
+async fn channel(
+    session: &Arc<Session>,
+    command: String,
+    patience: Duration,
+) -> Result<(Mux, openssh::ChildStdin, openssh::ChildStdout), LinkError> {
+    let mut command = Arc::clone(session).arc_raw_command(command);
+    command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::null());
+    let mut channel = timeout(patience, command.spawn())
+        .await
+        .map_err(|_| LinkError::TimedOut("no channel".into()))?
+        .map_err(|error| no_channel(&error))?;
+    match (channel.stdin().take(), channel.stdout().take()) {
+        (Some(input), Some(output)) => Ok((channel, input, output)),
+        _ => Err(LinkError::ShellUnusable("the channel has no pipes".into())),
+    }
+}
+
+fn no_channel(error: &openssh::Error) -> LinkError {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    if cause.contains("Session open refused") {
+        return LinkError::Busy(
+            "the node's SSH server grants no more channels on this connection; end another log or transfer there, or raise its \
+             MaxSessions"
+                .into(),
+        );
+    }
+    if matches!(error, openssh::Error::Disconnected) {
+        return LinkError::Lost(format!("no channel: {error}"));
+    }
+    LinkError::ShellUnusable(format!("no channel: {error}"))
+}
+
 /// The channel that the node's shell runs on, and the master that carries it.
 struct Channel {
-    /// Held, for the master ends a channel whose client is gone.
-    _channel: openssh::Child<Arc<Session>>,
+    _channel: Mux,
     master: Master,
+    session: Arc<Session>,
+    patience: Duration,
 }
 
 impl Carrier for Channel {
+    fn sides(&self) -> Arc<dyn Sides> {
+        Arc::new(Channels { session: Arc::clone(&self.session), patience: self.patience })
+    }
+
     fn end(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let _ = self.master.child.kill().await;
             let _ = std::fs::remove_file(&self.master.socket);
+        })
+    }
+}
+
+/// Side channels on a connection. The connection is not theirs: it ends with the link.
+struct Channels {
+    session: Arc<Session>,
+    patience: Duration,
+}
+
+impl Sides for Channels {
+    fn open(&self, words: &[&str]) -> BoxFuture<'static, Result<Side, LinkError>> {
+        let (session, words, patience) = (Arc::clone(&self.session), side::line_of(words), self.patience);
+        Box::pin(async move {
+            let nonce = Uuid::new_v4().simple().to_string();
+            let command = bootstrap(side::SCRIPT, "side", &nonce);
+            let (channel, input, output) = channel(&session, command, patience).await?;
+            Side::greet(output, input, Box::new(channel), &nonce, &words, patience).await
         })
     }
 }

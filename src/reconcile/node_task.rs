@@ -346,7 +346,8 @@ fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
         LinkError::Unreachable(_)
         | LinkError::TimedOut(_)
         | LinkError::ShellUnusable(_)
-        | LinkError::Lost(_) => RECONNECT,
+        | LinkError::Lost(_)
+        | LinkError::Busy(_) => RECONNECT,
     };
     let full = backoff(range, failures);
     let spread =

@@ -83,6 +83,11 @@ impl Sshd {
         line.split(' ').take(2).collect::<Vec<_>>().join(" ")
     }
 
+    /// The account's home on the node.
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
     /// The pid of the listening sshd.
     pub fn pid(&self) -> u32 {
         self.child.id()
