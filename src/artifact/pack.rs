@@ -88,15 +88,14 @@ pub(super) fn write(root: &Path, name: &str, entries: &[Entry], out: impl Write)
 fn open(path: &Path, entry: &Entry) -> Result<File, PackError> {
     // What was a file may be a link or a pipe by now; neither is followed or waited for.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file =
-        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    PackError::Refused(format!("{} can't be read: {error}", path.display()))
-                }
-                _ => PackError::Changed(path.to_owned()),
-            },
-        )?;
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = opened.map_err(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            PackError::Refused(format!("{} can't be read: {error}", path.display()))
+        } else {
+            PackError::Changed(path.to_owned())
+        }
+    })?;
     unchanged(&file, path, entry)?;
     Ok(file)
 }

@@ -139,9 +139,10 @@ fn visit(
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
-        _ => format!("{} can't be read: {error}", path.display()),
+    if error.kind() == io::ErrorKind::NotFound {
+        format!("{} does not exist", path.display())
+    } else {
+        format!("{} can't be read: {error}", path.display())
     }
 }
 

@@ -173,6 +173,8 @@ where
                     | Line::Process(_)
                     | Line::Gone(_)
                     | Line::Bundle(_)
+                    | Line::Root(_)
+                    | Line::Artifact { .. }
                     | Line::Opened
                     | Line::Looked(_)
                     | Line::StepFailed { .. }

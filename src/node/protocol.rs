@@ -15,6 +15,8 @@
 //! P id phase pid start restarts exit hash live age     how one process is; age in hundredths of a second
 //! G id                               there is nothing of this process
 //! B sum                              the hash of the bundle that is there, or -
+//! R path                             our directory there, in full
+//! A address here|gone                whether this artifact is there, complete
 //! O                                  opened: all that is there has been said
 //! K token                            looked
 //! E id message                       a step that could not be done; the bundle's id is its hash
@@ -25,6 +27,7 @@
 //! **Invariant:** parsing is total: any line is one of these or [`Line::Rubbish`], and no line makes us panic.
 //! **Invariant:** an id that a node says keeps the grammar of ids, for it may come back to the node in a batch.
 
+use crate::model::artifact::check_digest;
 use crate::model::id::check_id;
 use crate::plan::step::{Action, Start, Step};
 use crate::plan::world::Phase;
@@ -91,6 +94,7 @@ fn encode(action: &Action) -> String {
         Action::Remove { id, stop } => format!("remove {id} {} {}", stop.signal.name(), stop.grace_seconds),
         Action::Reload { id, signal, live } => format!("reload {id} {} {live}", signal.name()),
         Action::Bundle { hash, text } => format!("bundle {hash} {}", quote(text)),
+        Action::Discard { address } => format!("discard {address}"),
     }
 }
 
@@ -167,13 +171,22 @@ pub enum Line {
     Gone(String),
     /// The bundle's hash; none when there is no bundle.
     Bundle(Option<String>),
+    /// Our directory there, in full.
+    Root(String),
+    /// Whether an artifact is there, complete and verified.
+    Artifact {
+        /// Its address.
+        address: String,
+        /// Whether it is.
+        is_there: bool,
+    },
     /// All that is there has been said.
     Opened,
     /// All that is there has been said again.
     Looked(u64),
     /// A step that could not be done.
     StepFailed {
-        /// The process's id, or the bundle's hash.
+        /// The process's id, the bundle's hash, or the artifact's address.
         id: String,
         /// Why, for people.
         message: String,
@@ -228,6 +241,20 @@ fn known(line: &str) -> Option<Line> {
         "B" => {
             let [sum] = words(rest)?;
             Line::Bundle((sum != "-").then(|| sum.to_owned()))
+        }
+        "R" => {
+            let is_path = rest.starts_with('/') && rest.len() <= 1024 && !rest.contains(char::is_control);
+            is_path.then(|| Line::Root(rest.to_owned()))?
+        }
+        "A" => {
+            let [address, what] = words(rest)?;
+            check_digest(address).ok()?;
+            let is_there = match what {
+                "here" => true,
+                "gone" => false,
+                _ => return None,
+            };
+            Line::Artifact { address: address.into(), is_there }
         }
         "O" if rest.is_empty() => Line::Opened,
         "K" => Line::Looked(rest.parse().ok()?),
@@ -325,6 +352,12 @@ mod tests {
         );
         assert_eq!(parse("B -"), Line::Bundle(None));
         assert_eq!(parse("O"), Line::Opened);
+        assert_eq!(parse("R /home/a b/x"), Line::Root("/home/a b/x".into()));
+        let address = "0a".repeat(32);
+        for (what, is_there) in [("here", true), ("gone", false)] {
+            let line = Line::Artifact { address: address.clone(), is_there };
+            assert_eq!(parse(&format!("A {address} {what}")), line);
+        }
         assert_eq!(parse("E x can't"), Line::StepFailed { id: "x".into(), message: "can't".into() });
     }
 
@@ -340,6 +373,11 @@ mod tests {
             "D x done",
             "P a running 1 1 1 1 h l 99999999999999999999",
             "O O",
+            "R relative",
+            "R /a\u{1b}[2J",
+            "A 0a here",
+            "A $(reboot) here",
+            "A 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a where",
         ] {
             assert_eq!(parse(line), Line::Rubbish, "{line}");
         }
@@ -347,7 +385,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_makes_the_parser_panic(line in "[PGBOKEDX]?[ ]?.{0,80}") {
+        fn no_line_makes_the_parser_panic(line in "[PGBRAOKEDX]?[ ]?.{0,80}") {
             let _ = parse(&line);
         }
     }

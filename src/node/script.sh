@@ -11,6 +11,7 @@
 #   rec   one line: 1 PHASE BOOT SUP SUPSTART PID START RESTARTS HASH EXIT SINCE .   (the dot: completely written)
 #   live  hash of what the process was last told by a reload
 #   log   its stdout and stderr
+# $ROOT/a/SUM/ holds an artifact, by the SHA-256 of the tar that it came as (side.sh puts it there whole).
 # In $ROOT: events (a line with the id after each change of a rec, and what a link is asked for), fence (the newest EPOCH REVISION), lock, bundle.json.
 #
 # A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session and
@@ -259,8 +260,15 @@ look() {
   for _dir in "$ROOT"/p/*; do
     [ -d "$_dir" ] && show "${_dir##*/}"
   done
+  for _dir in "$ROOT"/a/*; do
+    [ -d "$_dir" ] && show_artifact "${_dir##*/}"
+  done
   set -f
   show_bundle
+}
+
+show_artifact() {
+  if [ -d "$ROOT/a/$1" ]; then printf 'A %s here\n' "$1"; else printf 'A %s gone\n' "$1"; fi
 }
 
 show_bundle() {
@@ -274,6 +282,7 @@ show_bundle() {
 relay() {
   while read -r _word _whose _what; do
     case $_word in
+      '?artifact') show_artifact "$_whose" ;;
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
@@ -314,6 +323,7 @@ open() {
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
+  printf 'R %s\n' "$ROOT"
   look
   # After the offset was taken and before it is followed, so that no change falls between.
   tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
@@ -371,6 +381,23 @@ step() {
       else
         unbundled=1
         tell "can't write $ROOT/bundle.json"
+      fi
+      ;;
+    discard)
+      # ADDRESS. What runs from it says so in its environment, and so does its supervisor.
+      set +f
+      _used=$(grep -lF "/a/$2/" /proc/[0-9]*/environ 2>/dev/null 7>&-)
+      set -f
+      if [ -n "$_used" ]; then
+        tell "something still runs from it"
+      elif [ -d "$ROOT/a/$2" ]; then
+        # Out of sight at once; what is large takes its time to go, and holds up nobody.
+        now
+        if mv -f "$ROOT/a/$2" "$ROOT/a/.old-$$-$UP"; then
+          rm -rf "$ROOT/a/.old-$$-$UP" >/dev/null 2>&1 7>&- &
+        else
+          tell "can't move $ROOT/a/$2"
+        fi
       fi
       ;;
     *) tell "unknown step $op" ;;
@@ -433,6 +460,7 @@ batch() {
         eval "_line=\$L$_n"
         case $_line in
           "bundle "*) printf '?bundle %s\n' "$LINK" ;;
+          "discard "*) printf '?artifact %s\n' "${_line#* }" ;;
           *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
         esac
       done

@@ -24,6 +24,9 @@ use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, delet
 /// How many connections are being opened at once.
 const CONNECTING_AT_ONCE: usize = 16;
 
+/// How many artifacts are being sent at once, to all nodes together.
+const SENDING_AT_ONCE: usize = 32;
+
 /// What a controller works with.
 pub struct Parts {
     /// The documents.
@@ -63,10 +66,11 @@ impl Controller {
             ssh,
             local,
             gate: Semaphore::new(CONNECTING_AT_ONCE),
+            sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,
             epoch,
-            surroundings: Surroundings { mainstay: program.display().to_string() },
+            surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);

@@ -10,3 +10,4 @@ mod node_task;
 pub mod observed;
 pub mod ping;
 pub mod target;
+mod transfer;

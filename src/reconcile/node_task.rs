@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::observed::{LinkState, NodeView, Observed};
 use super::target::Common;
+use super::transfer::{Delivered, Transfer};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::kinds::{NodeSpec, Transport};
@@ -18,8 +19,8 @@ use crate::node::link::{Connector, Link, LinkError};
 use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
-use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, ProcessSighting};
+use crate::plan::step::{Aim, Delivery, NodePlan, Step};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, ProcessSighting, Stock};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
 
@@ -39,6 +40,12 @@ const RECONNECT: (u64, u64) = (250, 30_000);
 /// The same where trying again won't help by itself and may lock an account.
 const RECONNECT_REFUSED: (u64, u64) = (5_000, 300_000);
 
+/// Most artifacts that are taken from one node's word.
+const MAX_ARTIFACTS: usize = 10_000;
+
+/// How often people are told how far a transfer is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
 /// First and longest wait before a step that did not help is tried again.
 const RETRY: (u64, u64) = (1_000, 60_000);
 
@@ -50,6 +57,8 @@ pub(super) struct Shared {
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
     pub(super) gate: Semaphore,
+    /// Bounds how many artifacts are being sent at once.
+    pub(super) sending: Semaphore,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) epoch: Epoch,
@@ -86,6 +95,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
         mind: Mind::default(),
         down_since_ms: None,
         rendered: None,
+        transfer: None,
         shared,
         key,
         place,
@@ -105,8 +115,10 @@ struct NodeTask {
     mind: Mind,
     view: NodeView,
     down_since_ms: Option<u64>,
-    /// What should be, of which snapshot and in which mode.
-    rendered: Option<(Revision, Mode, NodeDesired)>,
+    /// What should be, of which snapshot and in which mode, in which directory there.
+    rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
+    /// The artifact that is being sent.
+    transfer: Option<Transfer>,
 }
 
 /// Why a conversation ended.
@@ -169,6 +181,7 @@ impl NodeTask {
         shared.metrics.nodes_connected.dec();
         // What was seen stays as the last that is known; nothing is concluded from it any more.
         self.mind.sighting.complete = false;
+        self.transfer = None;
         link.close().await;
         result
     }
@@ -197,6 +210,7 @@ impl NodeTask {
                 self.down_since_ms = None;
                 let plan = self.plan();
                 wake_at_ms = plan.wake_at_ms;
+                self.keep_transfer(link, plan.deliveries);
                 if !plan.steps.is_empty() {
                     self.send_batch(link, plan.steps).await?;
                 }
@@ -208,6 +222,7 @@ impl NodeTask {
                 Some(at) => now + Duration::from_millis(at.saturating_sub(self.shared.clock.now_ms())),
                 None => now + LOOK_EVERY,
             });
+            let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
             tokio::select! {
                 line = link.next() => {
                     let (now, now_ms) = (Instant::now(), self.shared.clock.now_ms());
@@ -216,6 +231,10 @@ impl NodeTask {
                     while let Some(line) = link.next().now_or_never() {
                         self.mind.hear(line?, now, now_ms)?;
                     }
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
                 }
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
@@ -235,32 +254,74 @@ impl NodeTask {
     fn plan(&mut self) -> NodePlan {
         let mode = *self.mode.borrow();
         let snapshot = self.snapshot.borrow_and_update().clone();
-        let is_current = matches!(&self.rendered, Some((revision, then, _)) if *revision == snapshot.revision && *then == mode);
+        let root = &self.mind.sighting.root;
+        let is_current = matches!(
+            &self.rendered,
+            Some((revision, then, there, _)) if *revision == snapshot.revision && *then == mode && there == root
+        );
         if !is_current {
-            let mut desired = desired(&snapshot.documents, &self.key, &self.shared.surroundings);
+            let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
+            let mut desired = desired(&snapshot.documents, &self.key, &surroundings);
             if mode == Mode::Halt {
                 desired.bundle = None;
                 for process in desired.processes.values_mut() {
                     process.running = false;
                 }
             }
-            self.rendered = Some((snapshot.revision, mode, desired));
+            self.rendered = Some((snapshot.revision, mode, root.clone(), desired));
         }
         let empty = NodeDesired::default();
-        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, desired)| desired);
+        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, _, desired)| desired);
+        self.mind.stock.sending =
+            self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
+        let now_ms = self.shared.clock.now_ms();
         let world = NodeWorld {
-            now_ms: self.shared.clock.now_ms(),
+            now_ms,
             desired,
             seen: &self.mind.sighting,
             attempts: &self.mind.attempts,
+            stock: &self.mind.stock,
         };
         let plan = plan(&world);
         self.shared.metrics.node_passes.inc();
-        self.mind.settle(&plan, desired);
+        self.mind.settle(&plan, desired, now_ms);
         self.view.holds = plan.holds.clone();
         self.mind.sighting.planned = snapshot.revision;
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
+    }
+
+    /// Sends what is to be sent, one after the other, and breaks off what no longer is.
+    fn keep_transfer(&mut self, link: &dyn Link, deliveries: Vec<Delivery>) {
+        let there = &self.mind.sighting.artifacts;
+        // What has arrived is about to end by itself.
+        let goes_on = |address: &str| {
+            there.contains(address) || deliveries.iter().any(|delivery| delivery.address == address)
+        };
+        self.transfer.take_if(|transfer| !goes_on(transfer.address()));
+        if let (None, Some(delivery), Some(root)) =
+            (&self.transfer, deliveries.into_iter().next(), self.mind.sighting.root.clone())
+        {
+            let Delivery { address, source } = &delivery;
+            tracing::info!(node = %self.key, path = source.path, bytes = source.size, address, "send artifact");
+            self.transfer = Some(Transfer::start(&self.shared, link.sides(), root, delivery));
+        }
+    }
+
+    fn delivered(&mut self, address: String, result: Result<Delivered, String>) {
+        let metrics = &self.shared.metrics;
+        match &result {
+            Ok(Delivered::Sent) => {
+                metrics.artifacts_sent.inc();
+                tracing::info!(node = %self.key, address, "artifact sent");
+            }
+            Ok(Delivered::WasThere) => {}
+            Err(why) => {
+                metrics.artifact_failures.inc();
+                tracing::warn!(node = %self.key, address, why, "artifact not sent");
+            }
+        }
+        self.mind.tried(address, Aim::Delivered, result.err(), self.shared.clock.now_ms());
     }
 
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
@@ -322,6 +383,17 @@ impl NodeTask {
     }
 }
 
+/// Waits for the end of a transfer; for ever when there is none.
+async fn ended(transfer: &mut Option<Transfer>) -> (String, Result<Delivered, String>) {
+    match transfer {
+        Some(transfer) => {
+            let result = transfer.ended().await;
+            (transfer.address().to_owned(), result)
+        }
+        None => std::future::pending().await,
+    }
+}
+
 async fn send(link: &mut dyn Link, text: &str) -> Result<(), LinkError> {
     match timeout(ANSWER_WITHIN, link.send(text)).await {
         Ok(sent) => sent,
@@ -367,7 +439,8 @@ struct Mind {
     counts: BTreeMap<String, u32>,
     revision: u64,
     in_flight: Option<InFlight>,
-    /// Processes heard of since everything was asked for.
+    stock: Stock,
+    /// Processes, and artifacts by their addresses, heard of since everything was asked for.
     listing: Option<BTreeSet<String>>,
     looks: u64,
     look_at: Option<Instant>,
@@ -414,7 +487,7 @@ impl Mind {
     }
 
     fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
-        let aim = |step: &Step| (step.action.process().unwrap_or(BUNDLE).to_owned(), step.action.aim());
+        let aim = |step: &Step| (step.action.about().to_owned(), step.action.aim());
         let aims = steps.iter().map(aim).collect();
         self.in_flight = Some(InFlight { revision, aims, failed: BTreeMap::new() });
         self.answer_by = Some(now + ANSWER_WITHIN);
@@ -455,6 +528,21 @@ impl Mind {
                 self.sighting.processes.remove(&id);
             }
             Line::Bundle(hash) => self.sighting.bundle = hash,
+            Line::Root(root) => self.sighting.root = Some(root),
+            Line::Artifact { address, is_there: false } => {
+                self.sighting.artifacts.remove(&address);
+            }
+            Line::Artifact { address, is_there: true } => {
+                if let Some(heard) = &mut self.listing {
+                    heard.insert(address.clone());
+                }
+                self.sighting.artifacts.insert(address);
+                if self.sighting.artifacts.len() > MAX_ARTIFACTS {
+                    return Err(LinkError::ShellUnusable(format!(
+                        "it tells of more than {MAX_ARTIFACTS} artifacts"
+                    )));
+                }
+            }
             Line::Opened => {
                 self.heard_all();
                 self.sighting.complete = true;
@@ -486,6 +574,7 @@ impl Mind {
     fn heard_all(&mut self) {
         if let Some(heard) = self.listing.take() {
             self.sighting.processes.retain(|id, _| heard.contains(id));
+            self.sighting.artifacts.retain(|address| heard.contains(address));
         }
     }
 
@@ -521,21 +610,31 @@ impl Mind {
             Verdict::Fenced { epoch, .. } => return Err(LinkError::Fenced(epoch)),
         };
         for (id, aim) in batch.aims {
-            let is_repeated = self.attempts.get(&id).is_some_and(|before| before.aim == aim);
-            let count = self.counts.entry(id.clone()).or_default();
-            if !is_repeated {
-                *count = 0;
-            }
-            let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
-            *count += 1;
             let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
-            self.attempts.insert(id, Attempt { aim, not_before_ms, why });
+            self.tried(id, aim, why, now_ms);
         }
         Ok(())
     }
 
-    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more.
-    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired) {
+    /// Something was tried; whether it has helped is for the node to say.
+    fn tried(&mut self, about: String, aim: Aim, why: Option<String>, now_ms: u64) {
+        let is_repeated = self.attempts.get(&about).is_some_and(|before| before.aim == aim);
+        let count = self.counts.entry(about.clone()).or_default();
+        if !is_repeated {
+            *count = 0;
+        }
+        let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
+        *count += 1;
+        self.attempts.insert(about, Attempt { aim, not_before_ms, why });
+    }
+
+    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more; remembers since when artifacts
+    /// are unused.
+    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired, now_ms: u64) {
+        self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
+        for address in &plan.unused {
+            self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
+        }
         for id in &plan.converged {
             self.attempts.remove(id);
             self.counts.remove(id);
@@ -544,10 +643,15 @@ impl Mind {
             Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
             None => true,
         };
-        let seen = &self.sighting.processes;
+        let seen = &self.sighting;
         let matters = |id: &String| match id.as_str() {
             BUNDLE => !bundle_is_there,
-            id => desired.processes.contains_key(id) || seen.contains_key(id),
+            id => {
+                desired.processes.contains_key(id)
+                    || seen.processes.contains_key(id)
+                    // One that is to come, or one that is to go.
+                    || desired.artifacts.contains_key(id) != seen.artifacts.contains(id)
+            }
         };
         self.attempts.retain(|id, _| matters(id));
         self.counts.retain(|id, _| matters(id));
