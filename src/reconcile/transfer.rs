@@ -118,24 +118,36 @@ async fn deliver(
         )
     };
     let sending = async {
+        let mut write = async |chunk: &[u8]| match timeout(STALL, writer.write_all(chunk)).await {
+            Ok(Ok(())) => {
+                sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Broken::Pipe(format!("the connection broke: {error}"))),
+            Err(_) => Err(Broken::Here(format!("the node took nothing in for {} s", STALL.as_secs()))),
+        };
+        let mut left = source.size;
+        // The last chunk stays here until all are known to be what they should be: of anything else, the node never gets all.
+        let mut last: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             digest.update(&chunk);
-            match timeout(STALL, writer.write_all(&chunk)).await {
-                Ok(Ok(())) => sent.fetch_add(chunk.len() as u64, Ordering::Relaxed),
-                Ok(Err(error)) => return Err(format!("the connection broke: {error}")),
-                Err(_) => return Err(format!("the node took nothing in for {} s", STALL.as_secs())),
-            };
+            left = left.checked_sub(chunk.len() as u64).ok_or_else(|| Broken::Here(changed()))?;
+            write(&last).await?;
+            last = chunk;
         }
         match packing.await {
             Ok(Ok(())) if hex(&digest.finalize()) == *address => {}
-            Ok(Ok(()) | Err(PackError::Changed(_))) => return Err(changed()),
-            Ok(Err(error)) => return Err(format!("{} can't be sent: {error}", source.path)),
-            Err(error) => return Err(format!("the transfer broke: {error}")),
+            Ok(Ok(()) | Err(PackError::Changed(_))) => return Err(Broken::Here(changed())),
+            Ok(Err(error)) => {
+                return Err(Broken::Here(format!("{} can't be sent: {error}", source.path)));
+            }
+            Err(error) => return Err(Broken::Here(format!("the transfer broke: {error}"))),
         }
+        write(&last).await?;
         match timeout(STALL, writer.flush()).await {
             // Open until the node has said how it went: the end of its input is also how it learns that we are gone.
             Ok(Ok(())) => Ok(writer),
-            Ok(Err(_)) | Err(_) => Err("the connection broke".into()),
+            Ok(Err(_)) | Err(_) => Err(Broken::Pipe("the connection broke".into())),
         }
     };
     let mut early = std::pin::pin!(side.line());
@@ -144,8 +156,9 @@ async fn deliver(
         line = &mut early => return Err(refusal(line.map_err(|error| error.to_string()))),
         writer = sending => match writer {
             Ok(writer) => writer,
+            Err(Broken::Here(why)) => return Err(why),
             // A broken pipe has a reason, and the node may have said it.
-            Err(why) => match timeout(Duration::from_secs(1), early).await {
+            Err(Broken::Pipe(why)) => match timeout(Duration::from_secs(1), early).await {
                 Ok(Ok(line)) if line.starts_with("failed ") => return Err(refusal(Ok(line))),
                 Ok(_) | Err(_) => return Err(why),
             },
@@ -161,6 +174,14 @@ async fn deliver(
         Ok("done") => Ok(Delivered::Sent),
         Ok(_) | Err(_) => Err(refusal(line)),
     }
+}
+
+/// Why not everything could be handed to the node.
+enum Broken {
+    /// The node takes no more.
+    Pipe(String),
+    /// Something of ours.
+    Here(String),
 }
 
 /// What a node may say when all is well.
@@ -221,3 +242,6 @@ impl Write for Chunks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
