@@ -1,7 +1,7 @@
 //! Stands in for the programs that Mainstay runs, so that the examples need nothing but Mainstay itself.
 //!
-//! It serves what it was told, so that one can look: `GET /health` says that it is up, `GET /config` says who it is and
-//! which options it has from its bundle. It reads the bundle at start and again on SIGHUP, and ends on SIGTERM or SIGINT
+//! It serves what it was told, so that one can look: `GET /health` says that it is up, `GET /config` says who it is, and
+//! which options and tenants it has from its bundle. It reads the bundle at start and again on SIGHUP, and ends on SIGTERM or SIGINT
 //! once open requests are answered. Each event and each request is one line on stdout.
 //!
 //! ```text
@@ -29,7 +29,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -124,6 +124,11 @@ struct Loaded {
 /// What the bundle says of one service. An id is data here, so no JSON pointer is made of it.
 fn own_part<'a>(bundle: &'a Value, service: Option<&str>) -> Option<&'a Value> {
     bundle.get("services")?.get(service?)
+}
+
+/// The ids of the tenants that the bundle names.
+fn tenants(bundle: &Value) -> Vec<&String> {
+    bundle.get("tenants").and_then(Value::as_object).into_iter().flat_map(Map::keys).collect()
 }
 
 async fn serve(flags: Flags) -> Result<(), Failure> {
@@ -254,6 +259,7 @@ fn answer(method: &Method, path: &str, identity: &Identity, loaded: &Loaded) -> 
                 "node": identity.node,
                 "options": part("options").unwrap_or_else(|| json!({})),
                 "log-level": part("log-level"),
+                "tenants": tenants(&loaded.bundle),
                 "reloads": loaded.reloads,
                 "pid": std::process::id(),
             });

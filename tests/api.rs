@@ -67,6 +67,20 @@ fn the_seeds_nodes() {
 }
 
 #[test]
+fn what_is_added_to_the_seed_says_how_a_node_is_and_what_was_done() {
+    let api = Api::with_the_seeds_objects();
+    let node = "/1.0/instances/IN1/nodes/ND1";
+    let unseen = json!({"state": "connecting", "warnings": []});
+    assert_eq!(api.get(&format!("{node}/status")), (200, unseen));
+    let refused = api.refused("POST", &format!("{node}/trust"), None, 409);
+    assert_eq!(refused, "Node IN1/ND1: its host key has not changed");
+    for (method, path) in [("GET", "status"), ("POST", "trust")] {
+        api.refused(method, &format!("/1.0/instances/IN1/nodes/ND9/{path}"), None, 404);
+    }
+    assert_eq!(api.get("/1.0/events"), (200, json!([])));
+}
+
+#[test]
 fn the_seeds_services() {
     let api = Api::start();
     api.create("/1.0/instances", root_instance());

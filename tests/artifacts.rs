@@ -137,18 +137,6 @@ fn artifact_of(pid: u32) -> PathBuf {
     PathBuf::from(String::from_utf8(given.unwrap_or_default().to_vec()).unwrap())
 }
 
-/// Breaks every connection to an sshd: ends the processes that serve them.
-fn break_connections(sshd: &Sshd) {
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        if support::stat(pid).is_some_and(|fields| fields[1] == sshd.pid().to_string()) {
-            support::kill(pid);
-        }
-    }
-}
-
 /// What lies in the node's folder of artifacts.
 fn stored(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
@@ -214,7 +202,8 @@ fn a_connection_that_breaks_in_the_middle_of_a_transfer_leaves_what_ran_running(
     fleet.write("app/version", "2", 0o644);
     let is_part = |name: &String| name.starts_with(".part-");
     support::wait_for("a transfer", || stored(folder).iter().any(is_part));
-    break_connections(&fleet.sshd);
+    // The processes that serve connections.
+    support::children(fleet.sshd.pid()).into_iter().for_each(support::kill);
     program.wait_for("connection lost");
     assert_eq!(counter(&api, "artifacts_sent"), 1, "the transfer was over already");
     assert_eq!(fleet.running(), before);
@@ -234,7 +223,7 @@ fn a_full_disk_leaves_what_ran_running_and_is_named() {
     let before = fleet.running();
     fleet.grow(20_000_000);
     fleet.write("app/version", "2", 0o644);
-    program.wait_for("no room on the node: ");
+    program.wait_for("disk full: ");
     assert_eq!(fleet.running(), before);
     assert!(counter(&api, "artifact_failures") >= 1);
     // Smaller, it fits.

@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay::model::kinds::{Signal, StopSpec};
+use mainstay::model::kinds::{LogSpec, Signal, StopSpec};
+use mainstay::model::secret::Clear;
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
 use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
 use mainstay::node::side::Side;
 use mainstay::node::ssh::Ssh;
-use mainstay::plan::step::{Action, Reason, Start, Step};
-use mainstay::plan::world::Phase;
+use mainstay::plan::step::{Action, Care, Check, Probe, Reason, Start, Step};
+use mainstay::plan::world::{Health, Phase};
 use sha2::Digest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod support;
-use support::sshd::{Sshd, local_target};
+use support::sshd::{Account, NodeShell, Sshd, local_target, user};
 
 /// Longest that anything may take before a test fails; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +48,7 @@ impl Case {
     async fn open(&mut self, epoch: u64) {
         self.processes.clear();
         self.link.send(&protocol::open(&self.target.root, epoch, self.revision)).await.unwrap();
-        self.until("opened", |line, _| *line == Line::Opened).await;
+        self.until("opened", |line, _| matches!(line, Line::Opened { .. })).await;
     }
 
     async fn reconnect(&mut self) {
@@ -110,7 +111,7 @@ impl Case {
 
     async fn look(&mut self) {
         self.link.send(&protocol::look(7)).await.unwrap();
-        self.until("looked", |line, _| *line == Line::Looked(7)).await;
+        self.until("looked", |line, _| matches!(line, Line::Looked { token: 7, .. })).await;
     }
 
     fn log(&self, id: &str) -> String {
@@ -149,6 +150,7 @@ fn command(words: &[&str]) -> Start {
         hash: "h1".into(),
         live: "-".into(),
         stop: StopSpec { signal: Signal::Term, grace_seconds: 10 },
+        care: Care { hash: "c1".into(), ..Care::default() },
     }
 }
 
@@ -272,7 +274,7 @@ async fn a_deposed_controller_is_refused(mut case: Case) {
 async fn a_batch_of_an_older_conversation_is_refused(mut case: Case) {
     let mut other = case.connector.connect(&case.target).await.unwrap();
     other.send(&protocol::open(&case.target.root, 1, 5)).await.unwrap();
-    while other.next().await.unwrap() != Line::Opened {}
+    while !matches!(other.next().await.unwrap(), Line::Opened { .. }) {}
     let late = vec![start("a", command(&["sleep", "1000"]))];
     assert_eq!(case.batch_as(1, 4, late).await, Verdict::Fenced { epoch: 1, revision: 5 });
     other.close().await;
@@ -291,7 +293,7 @@ async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut cas
     support::wait_for("its end", || !support::is_alive(supervisor));
     case.look().await;
     assert_eq!(case.processes["a"].phase, Phase::Unsupervised);
-    // A plain start leaves it alone; a restart takes it over.
+    // A plain start leaves it alone; a restart takes its place.
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     assert_eq!(case.log("a"), "up\n");
     let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000") };
@@ -299,6 +301,177 @@ async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut cas
     let second = case.phase("a", Phase::Running).await;
     assert_ne!(second.pid, first.pid);
     assert!(!support::is_alive(first.pid.unwrap()));
+    case.end().await;
+}
+
+async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: Case) {
+    case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
+    let first = case.phase("a", Phase::Running).await;
+    let pid = first.pid.unwrap();
+    case.wait_for_log("a", "up\n");
+    let supervisor = support::parent(pid);
+    support::kill(supervisor);
+    support::wait_for("its end", || !support::is_alive(supervisor));
+    let mut with_other_care = sh("echo up; exec sleep 1000");
+    with_other_care.care.hash = "c2".into();
+    case.batch(vec![Action::Adopt { id: "a".into(), start: with_other_care }]).await;
+    let seen = case.phase("a", Phase::Running).await;
+    assert_eq!((seen.pid, seen.hash.as_str(), seen.care.as_str()), (Some(pid), "h1", "c2"));
+    assert!(support::is_alive(pid));
+    // From here on it is supervised as any other, also when it is stopped.
+    support::kill(pid);
+    case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
+    assert_eq!(case.log("a"), "up\nup\n");
+    // One that has its supervisor gets another, and the old one's helpers are gone.
+    let pid = case.processes["a"].pid.unwrap();
+    let supervisor = support::parent(pid);
+    case.batch(vec![Action::Adopt { id: "a".into(), start: sh("echo up; exec sleep 1000") }]).await;
+    case.until_or_now("other care", |all| all["a"].care == "c1").await;
+    assert_eq!(case.processes["a"].pid, Some(pid));
+    support::wait_for("the old supervisor's end", || !support::is_alive(supervisor));
+    case.end().await;
+}
+
+async fn what_ended_before_it_was_adopted_is_started(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let pid = case.phase("a", Phase::Running).await.pid.unwrap();
+    let supervisor = support::parent(pid);
+    support::kill(supervisor);
+    support::kill(pid);
+    support::wait_for("their end", || !support::is_alive(supervisor) && !support::is_alive(pid));
+    case.batch(vec![Action::Adopt { id: "a".into(), start: command(&["sleep", "1000"]) }]).await;
+    let seen = case.phase("a", Phase::Running).await;
+    assert_ne!(seen.pid, Some(pid));
+    case.end().await;
+}
+
+/// A program that is healthy while a file is there.
+fn healthy_while(file: &Path) -> Start {
+    let command = vec!["test".into(), "-e".into(), file.display().to_string()];
+    checked(Probe::Exec { command })
+}
+
+fn checked(probe: Probe) -> Start {
+    let check =
+        Check { probe, interval_seconds: 1, timeout_seconds: 5, failure_threshold: 2, success_threshold: 1 };
+    let care = Care { health: Some(check), hash: "c1".into(), ..Care::default() };
+    Start { care, ..command(&["sleep", "1000"]) }
+}
+
+async fn health_is_told_when_it_changes_and_is_that_of_the_present_process(mut case: Case) {
+    let file = case.root.join("it's healthy");
+    case.batch(vec![start("a", healthy_while(&file))]).await;
+    case.until_or_now("unhealthy", |all| matches!(all["a"].health, Some(Health::Unhealthy { .. }))).await;
+    assert_eq!(case.processes["a"].health, Some(Health::Unhealthy { why: "exit status 1".into() }));
+    std::fs::write(&file, "").unwrap();
+    case.until("healthy", |_, all| all["a"].health == Some(Health::Healthy)).await;
+    // Another process has to show it anew.
+    support::kill(case.processes["a"].pid.unwrap());
+    case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
+    case.until_or_now("healthy again", |all| all["a"].health == Some(Health::Healthy)).await;
+    case.end().await;
+}
+
+async fn a_port_and_an_address_are_checked_with_what_the_node_has(mut case: Case) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        // Answers well until it is asked for the end.
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 1024];
+            let length = stream.read(&mut asked).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+            let status = if asked.starts_with("GET /fine ") { "200 OK" } else { "503 Unavailable" };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+            if asked.starts_with("END") {
+                return;
+            }
+        }
+    });
+    let url = |path: &str| Probe::Http { url: format!("http://127.0.0.1:{port}/{path}") };
+    let nobody = support::free_port();
+    case.batch(vec![
+        start("tcp", checked(Probe::Tcp { host: "127.0.0.1".into(), port })),
+        start("tcp-nobody", checked(Probe::Tcp { host: "127.0.0.1".into(), port: nobody })),
+        start("http", checked(url("fine"))),
+        start("http-503", checked(url("broken"))),
+    ])
+    .await;
+    let is = |all: &BTreeMap<String, ProcessLine>, id: &str, healthy: bool| match &all[id].health {
+        Some(Health::Healthy) => healthy,
+        Some(Health::Unhealthy { .. }) => !healthy,
+        Some(Health::Unchecked { why }) => panic!("{id}: {why}"),
+        None => false,
+    };
+    case.until_or_now("all four", |all| {
+        is(all, "tcp", true)
+            && is(all, "tcp-nobody", false)
+            && is(all, "http", true)
+            && is(all, "http-503", false)
+    })
+    .await;
+    case.end().await;
+    use std::io::Write;
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(b"END").unwrap();
+    answering.join().unwrap();
+}
+
+async fn a_log_is_kept_to_its_size_while_the_process_writes(mut case: Case) {
+    let mut talker = sh("n=0; while :; do n=$((n + 1)); echo \"line $n\"; sleep 0.001; done");
+    talker.care.log = LogSpec { max_size: 4096, keep: 2 };
+    case.batch(vec![start("a", talker)]).await;
+    let pid = case.phase("a", Phase::Running).await.pid;
+    let log = case.root.join("p/a/log");
+    let oldest = case.root.join("p/a/log.2");
+    support::wait_for("the second rotation", || oldest.exists());
+    case.look().await;
+    assert_eq!(case.processes["a"].pid, pid, "it was restarted");
+    // The process goes on writing where the log is now.
+    let size = std::fs::metadata(&log).unwrap().len();
+    support::wait_for("more of the log", || std::fs::metadata(&log).unwrap().len() != size);
+    support::wait_for("the third rotation", || {
+        std::fs::read_to_string(&oldest).is_ok_and(|text| !text.starts_with("line 1\n"))
+    });
+    assert!(!case.root.join("p/a/log.3").exists());
+    case.end().await;
+}
+
+async fn after_a_reboot_what_ran_is_lost_and_can_be_started(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let pid = case.phase("a", Phase::Running).await.pid.unwrap();
+    let supervisor = support::parent(pid);
+    support::kill(supervisor);
+    support::kill(pid);
+    // A machine can't be rebooted here; its records can be those of another boot, with pids that are others' by now.
+    let record = case.root.join("p/a/rec");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+    std::fs::write(&record, text.replace(&pid.to_string(), &std::process::id().to_string())).unwrap();
+    case.reconnect().await;
+    assert_eq!((case.processes["a"].phase, case.processes["a"].pid), (Phase::Lost, None));
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    case.phase("a", Phase::Running).await;
+    case.end().await;
+}
+
+async fn what_a_process_that_ended_unseen_left_is_not_beside_the_next(mut case: Case) {
+    let script = "(setsid sleep 1001 &); echo up; exec sleep 1000";
+    case.batch(vec![start("a", sh(script))]).await;
+    let first = case.phase("a", Phase::Running).await.pid.unwrap();
+    case.wait_for_log("a", "up\n");
+    let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
+    support::wait_for("the tree", || support::carrying(&tag).len() == 2);
+    support::kill(support::parent(first));
+    support::kill(first);
+    support::wait_for("its end", || !support::is_alive(first));
+    case.look().await;
+    assert_eq!(case.processes["a"].phase, Phase::Lost);
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    let second = case.phase("a", Phase::Running).await.pid.unwrap();
+    assert_eq!(support::carrying(&tag), [second]);
     case.end().await;
 }
 
@@ -478,7 +651,7 @@ async fn an_artifact_arrives_whole_is_told_of_and_runs(mut case: Case) {
     let root = Line::Root(case.root.display().to_string());
     case.until("the directory", move |line, _| *line == root).await;
     case.until("news of it again", is_there(&address, true)).await;
-    case.until("opened", |line, _| *line == Line::Opened).await;
+    case.until("opened", |line, _| matches!(line, Line::Opened { .. })).await;
     case.end().await;
 }
 
@@ -549,7 +722,7 @@ async fn a_deposed_controller_sends_nothing(mut case: Case) {
     case.link.close().await;
 }
 
-async fn a_full_disk_is_named_and_leaves_nothing(case: Case) {
+async fn a_full_disk_ends_a_transfer_by_its_name(case: Case) {
     assert!(rustix::process::getuid().is_root(), "a small disk is mounted; run the tests as root");
     let (tar, address) = artifact(2_000_000);
     let disk = case.root.join("a");
@@ -557,7 +730,7 @@ async fn a_full_disk_is_named_and_leaves_nothing(case: Case) {
     let disk = support::SmallDisk::mount(&disk, "1m");
     // It is seen before anything is sent.
     let said = put(&case, &address, &tar).await;
-    assert!(said.starts_with("failed no room on the node: ") && said.contains(" kB are needed"), "{said}");
+    assert!(said.starts_with("failed disk full: ") && said.contains(" kB are needed"), "{said}");
     // And while it is sent, when somebody else takes the room meanwhile.
     let (small, address) = artifact(600_000);
     let (mut side, said_first) = offer(&case, 1, &address, small.len()).await;
@@ -566,7 +739,7 @@ async fn a_full_disk_is_named_and_leaves_nothing(case: Case) {
     let _ = side.writer.as_mut().unwrap().write_all(&small).await;
     let _ = side.writer.as_mut().unwrap().flush().await;
     let why = self::said(&mut side).await;
-    assert!(why.starts_with("failed no room on the node: "), "{why}");
+    assert!(why.starts_with("failed disk full: "), "{why}");
     disk.free();
     assert_eq!(stored(&case), [""; 0]);
     assert_eq!(put(&case, &address, &small).await, "done");
@@ -580,6 +753,9 @@ macro_rules! suite {
             $(
                 eprintln!("{}", stringify!($case));
                 let directory = tempfile::tempdir().unwrap();
+                // The account that is logged in to need not be ours.
+                let to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+                std::fs::set_permissions(directory.path(), to_all).unwrap();
                 $case(Case::new(Arc::clone(&connector), target.clone(), directory.path()).await).await;
             )*
         }
@@ -597,6 +773,13 @@ suite!(
     a_deposed_controller_is_refused,
     a_batch_of_an_older_conversation_is_refused,
     a_process_whose_supervisor_was_killed_is_seen_and_never_doubled,
+    a_process_whose_supervisor_was_killed_is_adopted_and_runs_on,
+    what_ended_before_it_was_adopted_is_started,
+    after_a_reboot_what_ran_is_lost_and_can_be_started,
+    health_is_told_when_it_changes_and_is_that_of_the_present_process,
+    a_port_and_an_address_are_checked_with_what_the_node_has,
+    a_log_is_kept_to_its_size_while_the_process_writes,
+    what_a_process_that_ended_unseen_left_is_not_beside_the_next,
     processes_outlive_the_connection_and_are_found_again,
     a_program_that_is_not_there_is_tried_again_and_says_why,
     a_bundle_is_written_whole_and_told_of,
@@ -605,7 +788,6 @@ suite!(
     what_arrives_damaged_is_refused_and_leaves_nothing,
     a_transfer_that_breaks_off_leaves_nothing_and_the_next_one_goes_through,
     a_deposed_controller_sends_nothing,
-    a_full_disk_is_named_and_leaves_nothing,
     a_side_channel_carries_bytes_both_ways_as_they_are,
     a_side_channel_that_is_stuck_delays_no_step,
     a_side_channel_ends_with_its_link,
@@ -622,11 +804,64 @@ fn ssh(state: &Path) -> Arc<dyn Connector> {
 }
 
 #[tokio::test]
-async fn the_ssh_link_keeps_the_contract() {
+async fn the_ssh_link_keeps_the_contract_by_key() {
     let sshd = Sshd::start();
     let state = tempfile::tempdir().unwrap();
     let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
     run(ssh(state.path()), target).await;
+}
+
+#[tokio::test]
+async fn the_ssh_link_keeps_the_contract_by_password_where_sh_is_bash() {
+    let account = Account::new();
+    let sshd = Sshd::start_as(NodeShell::Bash, "PubkeyAuthentication no\nUsePAM yes\n");
+    let state = tempfile::tempdir().unwrap();
+    run(ssh(state.path()), with_password(&sshd, &account)).await;
+}
+
+#[tokio::test]
+async fn the_ssh_link_keeps_the_contract_by_keyboard_interactive_where_all_is_busybox() {
+    let account = Account::new();
+    // What PAM asks, word for word, is the server's: there is no password method to fall back to.
+    let only_pam =
+        "PubkeyAuthentication no\nPasswordAuthentication no\nKbdInteractiveAuthentication yes\nUsePAM yes\n";
+    let sshd = Sshd::start_as(NodeShell::Busybox, only_pam);
+    let state = tempfile::tempdir().unwrap();
+    run(ssh(state.path()), with_password(&sshd, &account)).await;
+}
+
+#[tokio::test]
+async fn the_ssh_link_keeps_the_contract_through_a_jump_host_of_an_ssh_config() {
+    let (jump, sshd) = (Sshd::start(), Sshd::start());
+    let state = tempfile::tempdir().unwrap();
+    let config = state.path().join("config");
+    let hosts = [("behind", &sshd, "ProxyJump jump\n"), ("jump", &jump, "")].map(|(name, sshd, more)| {
+        format!(
+            "Host {name}\nHostName 127.0.0.1\nPort {}\nUser {}\nIdentityFile {}\nIdentitiesOnly yes\n\
+             StrictHostKeyChecking accept-new\nUserKnownHostsFile {}/jump_hosts\n{more}",
+            sshd.port(),
+            user(),
+            sshd.identity_file(),
+            state.path().display(),
+        )
+    });
+    std::fs::write(&config, hosts.concat()).unwrap();
+    let target = Target {
+        host: "behind".into(),
+        port: None,
+        username: String::new(),
+        ssh_config: Some(config.display().to_string()),
+        ..sshd.target()
+    };
+    run(ssh(state.path()), target).await;
+}
+
+fn with_password(sshd: &Sshd, account: &Account) -> Target {
+    Target {
+        username: account.name.clone(),
+        password: Some(Clear::new(account.password.clone())),
+        ..sshd.target()
+    }
 }
 
 async fn refusal(state: &Path, target: &Target) -> &'static str {
@@ -686,6 +921,19 @@ async fn a_node_that_grants_no_more_channels_is_busy_until_one_ends() {
         assert!(Instant::now() < deadline, "an ended channel keeps its place");
     }
     case.end().await;
+}
+
+/// Not for every link, for not every node sees what is mounted here.
+#[tokio::test]
+async fn a_full_disk_is_named_and_leaves_nothing() {
+    let (sshd, state) = (Sshd::start(), tempfile::tempdir().unwrap());
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let links: [(Arc<dyn Connector>, Target); 2] =
+        [(Arc::new(Local), local_target()), (ssh(state.path()), target)];
+    for (connector, target) in links {
+        let directory = tempfile::tempdir().unwrap();
+        a_full_disk_ends_a_transfer_by_its_name(Case::new(connector, target, directory.path()).await).await;
+    }
 }
 
 #[tokio::test]

@@ -45,8 +45,11 @@ fn plan_at(
     plan(&NodeWorld { now_ms, desired, seen, attempts, stock: &Stock::default() })
 }
 
+/// Long after everything that is seen began.
+const NOW_MS: u64 = 10_000;
+
 fn plan_first(desired: &NodeDesired, seen: &NodeSighting) -> NodePlan {
-    plan_at(0, desired, seen, &BTreeMap::new())
+    plan_at(NOW_MS, desired, seen, &BTreeMap::new())
 }
 
 fn faults() -> impl Strategy<Value = Vec<Fault>> {
@@ -134,8 +137,9 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
             continue;
         }
         let (truth, holds) = (&sim.machines[&place].truth, &last.plans[&place].holds);
-        if let Some((hash, _)) = &desired.bundle {
-            prop_assert_eq!(truth.bundle.as_ref(), Some(hash));
+        match &desired.bundle {
+            Some((hash, _)) => prop_assert_eq!(truth.bundle.as_ref(), Some(hash)),
+            None => prop_assert!(truth.bundle.is_none() || !truth.processes.is_empty()),
         }
         for (id, process) in &desired.processes {
             let seen = truth.processes.get(id);
@@ -151,6 +155,7 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
                     let seen = seen.expect("what should run is there");
                     prop_assert_eq!(seen.phase, Phase::Running);
                     prop_assert_eq!(&seen.hash, &start.hash);
+                    prop_assert_eq!(&seen.care, &start.care.hash);
                     prop_assert!(process.reload.is_none() || seen.live == start.live, "{id} was not told");
                 }
             }
@@ -204,10 +209,10 @@ proptest! {
     #[test]
     fn every_desired_process_has_exactly_one_of_a_step_a_hold_and_being_as_it_should(
         fleet in fleet(),
-        attempts in btree_map("own-[0-2]", (0..2_000_u64).prop_map(|at| Attempt { aim: Aim::Stopped, not_before_ms: at, why: None }), 0..3),
+        attempts in btree_map("own-[0-2]", (0..2 * NOW_MS).prop_map(|at| Attempt { aim: Aim::Stopped, not_before_ms: at, why: None }), 0..3),
     ) {
         for (_, desired, seen) in nodes(&fleet) {
-            let plan = plan_at(1_000, &desired, &seen, &attempts);
+            let plan = plan_at(NOW_MS, &desired, &seen, &attempts);
             for id in desired.processes.keys().chain(seen.processes.keys().filter(|_| seen.complete)) {
                 let steps = plan.steps.iter().filter(|step| step.action.process() == Some(id)).count();
                 let fine = plan.converged.iter().filter(|fine| *fine == id).count();
@@ -246,7 +251,7 @@ proptest! {
 
     #[test]
     fn a_step_that_is_too_early_waits_and_says_until_when(fleet in fleet(), early in vec((1..100_u64, any::<bool>()), 24)) {
-        let now_ms = 1_000;
+        let now_ms = NOW_MS;
         for (_, desired, mut seen) in nodes(&fleet) {
             // What is unused waits too, and longer.
             seen.artifacts.retain(|address| desired.artifacts.contains_key(address));
@@ -281,12 +286,12 @@ proptest! {
 
     #[test]
     fn what_was_tried_does_not_delay_something_else(fleet in fleet()) {
-        let other = Attempt { aim: Aim::Running("before".into()), not_before_ms: 2, why: None };
+        let other = Attempt { aim: Aim::Running("before".into()), not_before_ms: NOW_MS + 1, why: None };
         for (_, desired, seen) in nodes(&fleet) {
-            let free = plan_at(1, &desired, &seen, &BTreeMap::new());
+            let free = plan_first(&desired, &seen);
             let ids = free.steps.iter().map(|step| step.action.about().to_owned());
             let attempts = ids.map(|id| (id, other.clone())).collect();
-            prop_assert_eq!(plan_at(1, &desired, &seen, &attempts), free);
+            prop_assert_eq!(plan_at(NOW_MS, &desired, &seen, &attempts), free);
         }
     }
 
@@ -294,15 +299,15 @@ proptest! {
     fn a_process_is_told_of_a_bundle_only_when_that_is_there(fleet in fleet()) {
         for (_, desired, mut seen) in nodes(&fleet) {
             let Some((hash, _)) = &desired.bundle else { continue };
-            let early = Attempt { aim: Aim::Bundle(hash.clone()), not_before_ms: 2, why: None };
+            let early = Attempt { aim: Aim::Bundle(hash.clone()), not_before_ms: NOW_MS + 1, why: None };
             let bundle_waits = BTreeMap::from([(String::new(), early)]);
             seen.bundle = None;
-            let plan = plan_at(1, &desired, &seen, &bundle_waits);
+            let plan = plan_at(NOW_MS, &desired, &seen, &bundle_waits);
             for step in &plan.steps {
                 match &step.action {
                     Action::Start { start, .. } | Action::Restart { start, .. } => prop_assert_eq!(&start.live, "-"),
-                    Action::Stop { .. } | Action::Remove { .. } => {}
-                    Action::Reload { .. } | Action::Bundle { .. } | Action::Discard { .. } => {
+                    Action::Stop { .. } | Action::Remove { .. } | Action::Adopt { .. } => {}
+                    Action::Reload { .. } | Action::Bundle { .. } | Action::Unbundle | Action::Discard { .. } => {
                         prop_assert!(false, "{:?}", step);
                     }
                 }
@@ -352,6 +357,40 @@ proptest! {
                 for (id, process) in seen.processes.iter().filter(|(_, seen)| seen.phase.is_alive()) {
                     let start = desired.processes.get(id).and_then(|process| process.start.as_ref().ok());
                     prop_assert_eq!(start.map(|start| &start.hash), Some(&process.hash));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_just_started_counts_only_once_it_has_stayed_up(fleet in fleet(), age_ms in 0..2_000_u64) {
+        for (_, desired, mut seen) in nodes(&fleet) {
+            for process in seen.processes.values_mut() {
+                process.since_ms = NOW_MS - age_ms;
+            }
+            let plan = plan_first(&desired, &seen);
+            for (id, process) in desired.processes.iter().filter(|(_, process)| process.running && !process.deleting) {
+                let is_early = age_ms < process.start_ms;
+                let until_ms = NOW_MS - age_ms + process.start_ms;
+                prop_assert!(!is_early || !plan.converged.contains(id), "{} counts after {} ms", id, age_ms);
+                if plan.holds.get(id) == Some(&(Hold::Starting { until_ms })) {
+                    prop_assert!(is_early && plan.wake_at_ms.is_some_and(|at| at <= until_ms));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_lost_its_supervisor_and_is_as_declared_is_adopted_and_never_restarted(fleet in fleet()) {
+        for (_, desired, seen) in nodes(&fleet).into_iter().filter(|(_, _, seen)| seen.complete) {
+            let plan = plan_first(&desired, &seen);
+            for (id, process) in &desired.processes {
+                let (Ok(start), Some(seen)) = (&process.start, seen.processes.get(id)) else { continue };
+                let is_as_declared = process.running && !process.deleting && seen.hash == start.hash;
+                if is_as_declared && seen.phase == Phase::Unsupervised {
+                    let of_it: Vec<_> =
+                        plan.steps.iter().filter(|step| step.action.process() == Some(id.as_str())).collect();
+                    prop_assert!(matches!(of_it[..], [Step { action: Action::Adopt { .. }, .. }]), "{:?}", of_it);
                 }
             }
         }

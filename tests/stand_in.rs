@@ -102,7 +102,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, Value) {
 /// As Mainstay does it: whole or not at all.
 fn write_bundle(path: &Path, ttl: u32) {
     let bundle = json!({
-        "instance": {"id": "IN1"}, "node": {"id": "ND1"},
+        "instance": {"id": "IN1"}, "node": {"id": "ND1"}, "tenants": {"flowers": {"name": "Flowers"}},
         "services": {
             "SV/1": {"type": "auth", "name": "a", "log-level": "info", "options": {"token-ttl": ttl}},
             "SV2": {"type": "auth", "name": "b", "log-level": "error", "options": {}},
@@ -125,7 +125,7 @@ fn it_serves_its_own_part_of_the_bundle_and_reads_it_again_when_told() {
     assert_eq!(get(first, "/health"), (200, json!({"status": "ok"})));
     let config = |ttl: u32, reloads: u32| {
         json!({"service": "SV/1", "process": "p1", "node": "ND1", "options": {"token-ttl": ttl},
-               "log-level": "info", "reloads": reloads, "pid": it.child.id()})
+               "log-level": "info", "tenants": ["flowers"], "reloads": reloads, "pid": it.child.id()})
     };
     assert_eq!(get(second, "/config"), (200, config(7, 0)));
     let (status, body) = get(first, "/nothing");

@@ -127,7 +127,8 @@ impl Fleet {
             unseen: BTreeSet::new(),
             plans: BTreeMap::new(),
             stocks: BTreeMap::new(),
-            now_ms: 0,
+            // Long after everything that is seen began.
+            now_ms: 60_000,
         };
         let shipped = catalogue::documents().map_err(said).unwrap();
         fleet.apply_set(CATALOGUE, &shipped).unwrap();

@@ -9,6 +9,7 @@
 
 mod body;
 mod error;
+mod events;
 mod flat;
 mod health;
 mod instances;
@@ -27,6 +28,7 @@ use axum::middleware::map_response;
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
+use crate::reconcile::events::Events;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::state::State;
@@ -39,6 +41,8 @@ pub struct Context {
     pub state: Arc<State>,
     /// What was seen of the nodes.
     pub observed: Observed,
+    /// What was done.
+    pub events: Events,
     /// Opens and seals the nodes' passwords.
     pub sealer: Sealer,
     /// What `/metrics` shows.
@@ -57,6 +61,7 @@ pub fn router(context: Context) -> Router {
         .merge(nodes::routes())
         .merge(services::routes())
         .merge(processes::routes())
+        .merge(events::routes())
         .merge(health::routes())
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))

@@ -13,7 +13,7 @@ use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::RUNNING_DECLARED;
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::render::wanted;
-use crate::plan::world::{Phase, ProcessSighting};
+use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::store::Revision;
 
@@ -153,12 +153,14 @@ pub(super) fn process(
     let is_seen = view.is_some_and(|view| view.sighting.complete);
     let service = documents.service(&Key::within(Kind::Service, instance.as_str(), spec.service.as_str()));
     let is_wish = wanted(spec, service) == asked;
+    // On the way up it does not count as running; on the way down it does, until it is gone.
+    let is_early = asked && view.is_some_and(|view| view.is_starting(id));
     let reason = if !is_wish {
         Some(contradiction(document, asked))
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))
-    } else if is_as_asked(last, asked) {
+    } else if is_as_asked(last, view.is_some_and(|view| view.is_up(id)), asked) {
         // As it should be, perhaps only still: what undoes it may be under way from an older wish.
         let is_heard = view.is_some_and(|view| view.sighting.planned >= written(documents, document, spec));
         if is_heard { None } else { Some(format!("node {} has not taken up the change yet", spec.node)) }
@@ -168,10 +170,19 @@ pub(super) fn process(
     };
     ProcessStanding {
         id: id.clone(),
-        running: last.is_some_and(|last| last.phase.is_alive()),
+        running: !is_early && last.is_some_and(|last| last.phase.is_alive()),
         is_settled: !is_wish || reason.is_none(),
-        reason,
+        reason: reason.or_else(|| last.and_then(ill)),
         is_seen,
+    }
+}
+
+/// What its health check finds wrong with a process that runs.
+fn ill(seen: &ProcessSighting) -> Option<String> {
+    match seen.health.as_ref()? {
+        Health::Healthy => None,
+        Health::Unhealthy { why } => Some(format!("it runs, but its health check fails: {why}")),
+        Health::Unchecked { why } => Some(format!("it runs, but its health can't be checked: {why}")),
     }
 }
 
@@ -184,9 +195,9 @@ fn written(documents: &Documents, document: &Document, spec: &ProcessSpec) -> Re
 }
 
 /// Whether what is asked is given, by a complete sighting.
-fn is_as_asked(last: Option<&ProcessSighting>, asked: bool) -> bool {
+fn is_as_asked(last: Option<&ProcessSighting>, is_up: bool, asked: bool) -> bool {
     match last.map(|last| last.phase) {
-        Some(Phase::Running) => asked,
+        Some(Phase::Running) => asked && is_up,
         None | Some(Phase::Stopped | Phase::Lost) => !asked,
         // Alive but not for long, or on the way back.
         Some(Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy) => false,
@@ -274,10 +285,15 @@ mod tests {
                 restarts: 3,
                 exit: Some(1),
                 hash: String::new(),
+                care: String::new(),
+                health: None,
                 live: String::new(),
                 since_ms: 0,
             };
             view.sighting.processes.insert((*id).into(), sighting);
+            if *phase == Phase::Running {
+                view.up.insert((*id).into());
+            }
         }
         [(("IN1".into(), "ND1".into()), view)].into()
     }

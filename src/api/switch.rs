@@ -163,8 +163,9 @@ mod tests {
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
+    use crate::reconcile::events::Events;
     use crate::reconcile::observed::{NodeView, Observed};
-    use crate::reconcile::ping::Pinger;
+    use crate::reconcile::ping::{Pinger, TrustError};
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 
@@ -173,6 +174,10 @@ mod tests {
     impl Pinger for Nobody {
         fn ping(&self, _: Key) -> BoxFuture<'_, Result<(), String>> {
             Box::pin(std::future::ready(Err("nobody is there".into())))
+        }
+
+        fn trust(&self, _: &Key) -> Result<(), TrustError> {
+            Ok(())
         }
     }
 
@@ -201,7 +206,8 @@ mod tests {
         ];
         assert_eq!(state.commit(&edits, None).await.unwrap(), Commit::Done);
         let sealer = Sealer::new([1; KEY_BYTES]);
-        Context { state, observed: Observed::default(), sealer, metrics, pinger: Arc::new(Nobody) }
+        let (observed, events) = (Observed::default(), Events::default());
+        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody) }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {
@@ -216,10 +222,15 @@ mod tests {
                 restarts: 0,
                 exit: None,
                 hash,
+                care: String::new(),
+                health: None,
                 live,
                 since_ms: 0,
             };
             view.sighting.processes.insert((*id).into(), sighting);
+            if *phase == Phase::Running {
+                view.up.insert((*id).into());
+            }
         }
         context.observed.set(&("IN1".into(), "ND1".into()), view);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
-use crate::plan::world::{Phase, ProcessSighting};
+use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::source::folder::FolderStatus;
 use crate::store::Revision;
@@ -29,6 +29,8 @@ struct Row<'a> {
     hold: Option<String>,
     /// Whether its node tells us now.
     is_known: bool,
+    /// Whether it runs, as far as was seen.
+    is_up: bool,
 }
 
 impl Scene {
@@ -48,6 +50,7 @@ impl Scene {
                     seen: view.and_then(|view| view.sighting.processes.get(id)),
                     hold: view.and_then(|view| view.holds.get(id)).map(ToString::to_string),
                     is_known: view.is_some_and(|view| view.sighting.complete),
+                    is_up: view.is_some_and(|view| view.is_up(id)),
                 }
             })
             .collect();
@@ -102,7 +105,7 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
         let place = format!("{}/{}", key.namespace, key.name);
         let how = match &view.link {
             LinkState::Connecting => "connecting".to_owned(),
-            LinkState::Connected { .. } => "connected".to_owned(),
+            LinkState::Connected { .. } => format!("connected{}", warnings(view)),
             LinkState::Down { message, .. } => message.clone(),
         };
         facts.insert(place.clone(), how);
@@ -132,9 +135,9 @@ pub(super) fn is_all_running(scene: &Scene) -> bool {
     let nodes = scene
         .nodes()
         .all(|(_, view)| view.settled && view.sighting.complete && view.sighting.planned >= scene.revision);
-    let processes = scene.nodes().all(|(key, _)| {
-        scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.seen.is_some_and(is_up))
-    });
+    let processes = scene
+        .nodes()
+        .all(|(key, _)| scene.rows(&key.namespace, &key.name).iter().all(|row| row.wanted == row.is_up));
     // A placement makes its processes a moment after its service.
     let placed = scene.documents.of_kind(Kind::Service).all(|(key, _)| {
         let Some(service) = scene.documents.service(key) else { return true };
@@ -152,7 +155,7 @@ pub(super) fn summary(scene: &Scene) -> String {
     for (key, _) in scene.nodes() {
         for row in scene.rows(&key.namespace, &key.name) {
             processes += usize::from(row.wanted);
-            running += usize::from(row.is_known && row.seen.is_some_and(is_up));
+            running += usize::from(row.is_known && row.is_up);
             restarts += row.seen.map_or(0, |seen| seen.restarts);
         }
     }
@@ -178,14 +181,12 @@ pub(super) fn left_behind(instance: &str, node: &str, view: &NodeView) -> String
     }
 }
 
-fn is_up(seen: &ProcessSighting) -> bool {
-    seen.phase == Phase::Running
-}
-
 fn link(view: &NodeView, now_ms: u64) -> String {
     match &view.link {
         LinkState::Connecting => "connecting".to_owned(),
-        LinkState::Connected { since_ms } => format!("connected {}", age(now_ms, *since_ms)),
+        LinkState::Connected { since_ms } => {
+            format!("connected {}{}", age(now_ms, *since_ms), warnings(view))
+        }
         LinkState::Down { message, since_ms, next_try_ms, .. } => format!(
             "{message} (for {}, next try in {})",
             age(now_ms, *since_ms),
@@ -194,8 +195,14 @@ fn link(view: &NodeView, now_ms: u64) -> String {
     }
 }
 
+/// What people should know besides how the link is.
+fn warnings(view: &NodeView) -> String {
+    view.warnings.iter().map(|warning| format!(", but {warning}")).collect()
+}
+
 fn short(row: &Row<'_>) -> String {
     let mut text = match (row.seen, row.is_known) {
+        (Some(seen), true) if seen.phase == Phase::Running && !row.is_up => "starting".to_owned(),
         (Some(seen), true) => seen.phase.name().to_owned(),
         (Some(seen), false) => format!("unknown, last seen {}", seen.phase.name()),
         (None, true) => if row.wanted { "not started" } else { "stopped" }.to_owned(),
@@ -207,8 +214,16 @@ fn short(row: &Row<'_>) -> String {
             text.push_str(&format!(", last {}", ended(exit)));
         }
     }
-    // These two say it already.
-    let says_itself = row.seen.is_some_and(|seen| matches!(seen.phase, Phase::Stopping | Phase::Backoff));
+    match row.seen.and_then(|seen| seen.health.as_ref()).filter(|_| row.is_known) {
+        Some(Health::Healthy) => text.push_str(", healthy"),
+        Some(Health::Unhealthy { why }) => text.push_str(&format!(", unhealthy: {why}")),
+        Some(Health::Unchecked { why }) => text.push_str(&format!(", health unknown: {why}")),
+        None => {}
+    }
+    // These say it already.
+    let says_itself = row.seen.is_some_and(|seen| {
+        matches!(seen.phase, Phase::Stopping | Phase::Backoff) || seen.phase == Phase::Running && !row.is_up
+    });
     if let Some(hold) = row.hold.as_ref().filter(|_| row.is_known && !says_itself) {
         text.push_str(&format!(", {hold}"));
     }
@@ -243,6 +258,7 @@ mod tests {
     use super::*;
     use crate::model::kinds::{NodeSpec, ProcessSpec, ServiceSpec};
     use crate::model::{Document, Metadata, Spec};
+    use crate::reconcile::observed::Warning;
 
     fn document(name: &str, spec: Spec) -> Document {
         let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
@@ -274,6 +290,7 @@ mod tests {
             ..NodeView::default()
         };
         view.sighting.complete = true;
+        view.up = (phase == Phase::Running).then(|| "p1".to_owned()).into_iter().collect();
         view.sighting.processes.insert(
             "p1".into(),
             ProcessSighting {
@@ -282,6 +299,8 @@ mod tests {
                 restarts: 2,
                 exit: Some(137),
                 hash: "h".into(),
+                care: String::new(),
+                health: None,
                 live: "-".into(),
                 since_ms: 95_000,
             },
@@ -300,6 +319,19 @@ mod tests {
                 "all running: 1 of 1 processes, 1 services, 1 nodes, 2 restarts",
             ]
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_shown_beside_the_link() {
+        let mut view = connected(Phase::Running);
+        view.warnings = vec![Warning::ClockOff { ahead_s: -3600 }];
+        let scene = scene(view);
+        assert_eq!(
+            tree(&scene)[0],
+            "IN1/ND1 Box  connected 1m2s, but its clock is 3600 s behind the controller's"
+        );
+        assert_eq!(facts(&scene)["IN1/ND1"], "connected, but its clock is 3600 s behind the controller's");
+        assert!(is_all_running(&scene), "a warning is no failure");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
 use crate::reconcile::controller::{Controller, Parts};
+use crate::reconcile::events::Events;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
@@ -104,6 +105,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         catalogue::install(&state).await?;
     }
     let observed = Observed::default();
+    let events = Events::default();
     let clock = Clock::default();
     let controller = Controller::start(Parts {
         epoch: state.take_over().await?,
@@ -119,6 +121,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         },
         program: std::env::current_exe()?,
         observed: observed.clone(),
+        events: events.clone(),
         clock,
     });
     let mut folders = Vec::new();
@@ -138,6 +141,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let context = api::Context {
         state: Arc::clone(&state),
         observed: observed.clone(),
+        events,
         sealer,
         metrics,
         pinger: controller.pinger(),

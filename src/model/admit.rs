@@ -16,7 +16,8 @@ use super::artifact;
 use super::document::{Document, Spec, schema};
 use super::id::{check_email, check_id, did_you_mean};
 use super::kinds::{
-    ArtifactSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport, UserSpec,
+    ArtifactSpec, HealthSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport,
+    UserSpec,
 };
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata};
@@ -484,6 +485,9 @@ fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
     if let Some(artifact) = &mut spec.artifact {
         check_artifact(artifact, report);
     }
+    if let Some(health) = &spec.health {
+        check_health(health, report);
+    }
     let schema = Value::Object(spec.options_schema.clone());
     if let Err(error) = jsonschema::validator_for(&schema) {
         report.at("/spec/options-schema", format!("not a JSON Schema: {}", error.masked()));
@@ -508,6 +512,26 @@ fn check_artifact(spec: &mut ArtifactSpec, report: &mut Report<'_>) {
             digest.make_ascii_lowercase();
             report.check(&format!("/spec/artifact/{name}"), artifact::check_digest(digest));
         }
+    }
+}
+
+fn check_health(health: &HealthSpec, report: &mut Report<'_>) {
+    let given = [health.tcp.is_some(), health.http.is_some(), health.exec.is_some()];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        report.at("/spec/health", "write exactly one of `tcp`, `http` and `exec`");
+    }
+    let renderer = Renderer::default();
+    if let Some(template) = &health.tcp {
+        report.check("/spec/health/tcp", renderer.check(template));
+    }
+    if let Some(template) = &health.http {
+        report.check("/spec/health/http", renderer.check(template));
+    }
+    if let Some(command) = &health.exec {
+        if command.is_empty() {
+            report.at("/spec/health/exec", "the command is empty");
+        }
+        check_command(command, "/spec/health/exec", report);
     }
 }
 

@@ -2,16 +2,38 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::document::{Document, Spec};
-use super::kinds::{InstanceSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec};
+use super::kinds::{
+    InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec, TenantSpec, UserSpec,
+};
 use super::meta::{Key, Kind};
 
 /// Every document at one revision, ordered by key.
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
+    /// (what is named, who names it), of the kinds that [`names`] reads: the way back, without looking at everyone.
+    named_by: OrdSet<(Key, Key)>,
+}
+
+/// What a document names, where the way back is asked for: a tenant its instance, a user its tenants. Whether that exists is
+/// another question.
+fn names(document: &Document) -> Vec<Key> {
+    match &document.spec {
+        Spec::Tenant(tenant) => {
+            tenant.instance.iter().map(|id| Key::cluster(Kind::Instance, id.as_str())).collect()
+        }
+        Spec::User(user) => user.tenants.iter().map(|id| Key::cluster(Kind::Tenant, id.as_str())).collect(),
+        Spec::Instance(_)
+        | Spec::Integration(_)
+        | Spec::ServiceType(_)
+        | Spec::Node(_)
+        | Spec::Service(_)
+        | Spec::Process(_)
+        | Spec::Event(_) => Vec::new(),
+    }
 }
 
 /// Declares the typed look-ups, one a kind that decisions read.
@@ -27,10 +49,13 @@ macro_rules! typed {
 impl Documents {
     typed! {
         instance: Instance(InstanceSpec),
+        integration: Integration(IntegrationSpec),
         node: Node(NodeSpec),
         process: Process(ProcessSpec),
         service: Service(ServiceSpec),
         service_type: ServiceType(ServiceTypeSpec),
+        tenant: Tenant(TenantSpec),
+        user: User(UserSpec),
     }
 
     /// The document with this key, even one that is being deleted.
@@ -45,12 +70,25 @@ impl Documents {
 
     /// Sets a document.
     pub fn insert(&mut self, document: Document) {
-        self.map.insert(document.key(), Arc::new(document));
+        let key = document.key();
+        let named = names(&document);
+        if let Some(before) = self.map.insert(key.clone(), Arc::new(document)) {
+            self.forget_names(&key, &before);
+        }
+        self.named_by.extend(named.into_iter().map(|named| (named, key.clone())));
     }
 
     /// Takes a document out.
     pub fn remove(&mut self, key: &Key) {
-        self.map.remove(key);
+        if let Some(before) = self.map.remove(key) {
+            self.forget_names(key, &before);
+        }
+    }
+
+    fn forget_names(&mut self, key: &Key, document: &Document) {
+        for named in names(document) {
+            self.named_by.remove(&(named, key.clone()));
+        }
     }
 
     /// Every document, by key.
@@ -72,6 +110,26 @@ impl Documents {
         self.map
             .range(Key::first(kind, instance)..)
             .take_while(move |(key, _)| key.kind == kind && key.namespace == instance)
+    }
+
+    /// The tenants that an instance serves and that are not being deleted, by id. Costs what it answers.
+    pub fn tenants_of<'a>(&'a self, instance: &str) -> impl Iterator<Item = (&'a Key, &'a TenantSpec)> {
+        self.naming(Key::cluster(Kind::Instance, instance)).filter_map(|key| Some((key, self.tenant(key)?)))
+    }
+
+    /// The users with access to a tenant that are not being deleted, by email. Costs what it answers.
+    pub fn users_of<'a>(&'a self, tenant: &str) -> impl Iterator<Item = (&'a Key, &'a UserSpec)> {
+        self.naming(Key::cluster(Kind::Tenant, tenant)).filter_map(|key| Some((key, self.user(key)?)))
+    }
+
+    /// Who names this and is not being deleted.
+    fn naming(&self, named: Key) -> impl Iterator<Item = &Key> {
+        let first = (named.clone(), Key::first(Kind::Instance, ""));
+        self.named_by
+            .range(first..)
+            .take_while(move |(of, _)| *of == named)
+            .map(|(_, by)| by)
+            .filter(|by| self.live(by).is_some())
     }
 
     /// The processes of a service, with their specs, by id.
@@ -104,9 +162,9 @@ impl Documents {
 
 impl FromIterator<Document> for Documents {
     fn from_iter<T: IntoIterator<Item = Document>>(documents: T) -> Documents {
-        Documents {
-            map: documents.into_iter().map(|document| (document.key(), Arc::new(document))).collect(),
-        }
+        let mut all = Documents::default();
+        documents.into_iter().for_each(|document| all.insert(document));
+        all
     }
 }
 
@@ -120,5 +178,72 @@ impl super::lint::Known for Documents {
             .filter(|(_, document)| !document.is_deleting())
             .map(|(key, _)| key.name.clone())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Metadata;
+
+    fn document(name: &str, spec: Spec) -> Document {
+        Document { metadata: Metadata { name: name.into(), ..Metadata::default() }, spec }
+    }
+
+    fn tenant(name: &str, instance: Option<&str>) -> Document {
+        let spec = TenantSpec { instance: instance.map(str::to_owned), ..TenantSpec::default() };
+        document(name, Spec::Tenant(spec))
+    }
+
+    fn user(email: &str, tenants: &[&str]) -> Document {
+        let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
+        document(email, Spec::User(UserSpec { tenants, ..UserSpec::default() }))
+    }
+
+    fn tenants(documents: &Documents, instance: &str) -> Vec<String> {
+        documents.tenants_of(instance).map(|(key, _)| key.name.clone()).collect()
+    }
+
+    fn users(documents: &Documents, tenant: &str) -> Vec<String> {
+        documents.users_of(tenant).map(|(key, _)| key.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_way_back_follows_every_change() {
+        let all =
+            [tenant("b", Some("IN1")), tenant("a", Some("IN1")), tenant("c", None), user("u@x", &["a", "c"])];
+        let mut documents: Documents = all.into_iter().collect();
+        assert_eq!(tenants(&documents, "IN1"), ["a", "b"]);
+        assert_eq!(tenants(&documents, "IN"), [""; 0], "a part of an id is another id");
+        assert_eq!((users(&documents, "a").len(), users(&documents, "b").len()), (1, 0));
+
+        let before = documents.clone();
+        documents.insert(tenant("a", Some("IN2")));
+        documents.insert(user("u@x", &["b", "c", "b"]));
+        assert_eq!(
+            (tenants(&documents, "IN1"), tenants(&documents, "IN2")),
+            (vec!["b".into()], vec!["a".into()])
+        );
+        assert_eq!((users(&documents, "a").len(), users(&documents, "b")), (0, vec!["u@x".into()]));
+        documents.remove(&Key::cluster(Kind::Tenant, "b"));
+        documents.remove(&Key::cluster(Kind::User, "u@x"));
+        assert_eq!((tenants(&documents, "IN1").len(), users(&documents, "c").len()), (0, 0));
+        assert!(
+            documents
+                .named_by
+                .iter()
+                .eq([&(Key::cluster(Kind::Instance, "IN2"), Key::cluster(Kind::Tenant, "a"))])
+        );
+        assert_eq!(tenants(&before, "IN1"), ["a", "b"], "a snapshot never changes");
+    }
+
+    #[test]
+    fn who_is_being_deleted_is_not_told_of() {
+        let mut going = tenant("a", Some("IN1"));
+        going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+        let mut user = user("u@x", &["a"]);
+        user.metadata.deletion_timestamp.clone_from(&going.metadata.deletion_timestamp);
+        let documents: Documents = [going, user].into_iter().collect();
+        assert_eq!((tenants(&documents, "IN1").len(), users(&documents, "a").len()), (0, 0));
     }
 }

@@ -196,6 +196,15 @@ pub struct ServiceTypeSpec {
     /// How a process is asked to end.
     #[serde(default)]
     pub stop: StopSpec,
+    /// How long a process has to stay up before it counts as running.
+    #[serde(default)]
+    pub start: StartSpec,
+    /// How its node finds out whether a process does its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// How much of a process's output is kept on its node.
+    #[serde(default)]
+    pub log: LogSpec,
     /// How a process is told that its bundle changed. Without it, it is expected to see for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadSpec>,
@@ -239,6 +248,89 @@ pub struct StopSpec {
 impl Default for StopSpec {
     fn default() -> StopSpec {
         StopSpec { signal: Signal::Term, grace_seconds: 10 }
+    }
+}
+
+/// When a started process counts as running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct StartSpec {
+    /// Seconds that it has to stay up, 0 to 3600; 0 counts it at once.
+    #[schemars(range(max = 3600))]
+    pub seconds: u32,
+}
+
+impl Default for StartSpec {
+    fn default() -> StartSpec {
+        StartSpec { seconds: 1 }
+    }
+}
+
+/// How a node finds out whether a process does its work: exactly one of `tcp`, `http`, `exec`. Until the first success it is
+/// asked at least every second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HealthSpec {
+    /// A template of `host:port`; healthy when the node can connect to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<String>,
+    /// A template of an `http://` or `https://` address; healthy when it answers with a status from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// Program and arguments, each a template; healthy when it exits with 0. It has the process's environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// Seconds between two checks, 1 to 3600.
+    #[serde(default = "HealthSpec::default_interval")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub interval_seconds: u32,
+    /// Seconds that a check may take, 1 to 600.
+    #[serde(default = "HealthSpec::default_timeout")]
+    #[schemars(range(min = 1, max = 600))]
+    pub timeout_seconds: u32,
+    /// How many checks in a row have to fail before it is unhealthy, 1 to 1000.
+    #[serde(default = "HealthSpec::default_failures")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub failure_threshold: u32,
+    /// How many checks in a row have to succeed before it is healthy (again), 1 to 1000.
+    #[serde(default = "HealthSpec::default_successes")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub success_threshold: u32,
+}
+
+impl HealthSpec {
+    const fn default_interval() -> u32 {
+        10
+    }
+
+    const fn default_timeout() -> u32 {
+        2
+    }
+
+    const fn default_failures() -> u32 {
+        3
+    }
+
+    const fn default_successes() -> u32 {
+        1
+    }
+}
+
+/// How much of a process's output is kept on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LogSpec {
+    /// Bytes at which the log is rotated, 4096 to 1 TiB. Its size is looked at every few seconds, so it can be more for a moment.
+    #[schemars(range(min = 4096, max = 1_099_511_627_776_u64))]
+    pub max_size: u64,
+    /// How many rotated logs are kept beside the present one, 0 to 100.
+    #[schemars(range(max = 100))]
+    pub keep: u32,
+}
+
+impl Default for LogSpec {
+    fn default() -> LogSpec {
+        LogSpec { max_size: 10 * 1024 * 1024, keep: 1 }
     }
 }
 

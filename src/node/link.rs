@@ -58,6 +58,9 @@ pub enum LinkError {
     /// There is a shell, but it can't do what is needed.
     #[error("shell unusable: {0}")]
     ShellUnusable(String),
+    /// The node's disk has no room even for what it takes to speak with it. What runs goes on.
+    #[error("disk full: {0}")]
+    DiskFull(String),
     /// The conversation broke off; what was under way may have happened.
     #[error("connection lost: {0}")]
     Lost(String),
@@ -73,6 +76,22 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// The state in one word, as events say it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            LinkError::AuthFailed(_) => "AuthFailed",
+            LinkError::Unreachable(_) => "Unreachable",
+            LinkError::HostKeyChanged(_) => "HostKeyChanged",
+            LinkError::TimedOut(_) => "TimedOut",
+            LinkError::ShellUnusable(_) => "ShellUnusable",
+            LinkError::DiskFull(_) => "DiskFull",
+            LinkError::Lost(_) => "ConnectionLost",
+            LinkError::Busy(_) => "Busy",
+            LinkError::Fenced(_) => "Fenced",
+            LinkError::Misconfigured(_) => "NotConfigured",
+        }
+    }
+
     /// The state in one or two words.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -81,6 +100,7 @@ impl LinkError {
             LinkError::HostKeyChanged(_) => "host key changed",
             LinkError::TimedOut(_) => "timed out",
             LinkError::ShellUnusable(_) => "shell unusable",
+            LinkError::DiskFull(_) => "disk full",
             LinkError::Lost(_) => "connection lost",
             LinkError::Busy(_) => "busy",
             LinkError::Fenced(_) => "fenced",
@@ -105,6 +125,12 @@ pub trait Link: Send {
 pub trait Connector: Send + Sync + 'static {
     /// Connects, and answers once the node's shell has greeted.
     fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Box<dyn Link>, LinkError>>;
+
+    /// Forgets the host key that was recorded for a node of this name, so that the next one is taken as on first use.
+    ///
+    /// # Errors
+    /// When the record can't be removed.
+    fn forget_host_key(&self, name: &str) -> std::io::Result<()>;
 }
 
 /// What keeps a conversation's carrier alive, and ends it.
@@ -156,7 +182,7 @@ where
         let mut link =
             ShellLink { reader: BufReader::new(reader), writer: Some(writer), buffer: Vec::new(), carrier };
         let greeting = async {
-            link.send(protocol::SCRIPT).await?;
+            link.send(&protocol::SCRIPT).await?;
             loop {
                 match link.next().await? {
                     Line::Greeting { nonce: said, version, .. } if said == nonce => {
@@ -175,11 +201,12 @@ where
                     | Line::Bundle(_)
                     | Line::Root(_)
                     | Line::Artifact { .. }
-                    | Line::Opened
-                    | Line::Looked(_)
+                    | Line::Opened { .. }
+                    | Line::Looked { .. }
                     | Line::StepFailed { .. }
                     | Line::Done { .. }
                     | Line::Fenced(_)
+                    | Line::Full(_)
                     | Line::Rubbish => {}
                 }
             }

@@ -12,34 +12,42 @@
 //!
 //! ```text
 //! MAINSTAY nonce version boot-id     the greeting; whatever comes before it is rubbish (a motd, an rc file)
-//! P id phase pid start restarts exit hash live age     how one process is; age in hundredths of a second
+//! P id phase pid start restarts exit hash live age health why     how one process is; age in hundredths of a second; the
+//!                                    hash is of what it runs and of how it is looked after, with a dot between; health is
+//!                                    healthy, unhealthy, unchecked, or - while there is no answer
 //! G id                               there is nothing of this process
 //! B sum                              the hash of the bundle that is there, or -
 //! R path                             our directory there, in full
 //! A address here|gone                whether this artifact is there, complete
-//! O                                  opened: all that is there has been said
-//! K token                            looked
+//! O clock                            opened: all that is there has been said; the node's time of day in seconds, or -
+//! K token clock                      looked
 //! E id message                       a step that could not be done; the bundle's id is its hash
 //! D revision done|locked|fenced e r  the batch's trailer
-//! X unusable|fenced why              this node can't be used like this
+//! X unusable|full|fenced why         this node can't be used like this
 //! ```
 //!
 //! **Invariant:** parsing is total: any line is one of these or [`Line::Rubbish`], and no line makes us panic.
 //! **Invariant:** an id that a node says keeps the grammar of ids, for it may come back to the node in a batch.
 
+use std::sync::LazyLock;
+
 use crate::model::artifact::check_digest;
 use crate::model::id::check_id;
-use crate::plan::step::{Action, Start, Step};
-use crate::plan::world::Phase;
+use crate::plan::step::{Action, Care, Check, Probe, Start, Step};
+use crate::plan::world::{Health, Phase};
 
 /// Version of the protocol; the script says it in its greeting.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// Longest line that is read from a node, in bytes; a longer one ends the conversation.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
-/// The script that speaks the node's side, in POSIX sh.
-pub const SCRIPT: &str = include_str!("script.sh");
+/// The script that speaks the node's side, in POSIX sh; without the comments and the indentation, for every supervisor carries
+/// half of it.
+pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    let lines = include_str!("script.sh").lines().map(str::trim_start);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect()
+});
 
 /// Quotes a word for a POSIX shell, on one line: what comes out is read back as the same word, whatever it holds but NUL
 /// (which admit refuses). A newline is written with the variable NL, which the script sets.
@@ -89,10 +97,12 @@ pub fn batch(epoch: u64, revision: u64, steps: &[Step]) -> String {
 fn encode(action: &Action) -> String {
     match action {
         Action::Start { id, start } => encode_start("start", id, start),
+        Action::Adopt { id, start } => encode_start("adopt", id, start),
         Action::Restart { id, start } => encode_start("restart", id, start),
         Action::Stop { id, stop } => format!("stop {id} {} {}", stop.signal.name(), stop.grace_seconds),
         Action::Remove { id, stop } => format!("remove {id} {} {}", stop.signal.name(), stop.grace_seconds),
         Action::Reload { id, signal, live } => format!("reload {id} {} {live}", signal.name()),
+        Action::Unbundle => "unbundle -".into(),
         Action::Bundle { hash, text } => format!("bundle {hash} {}", quote(text)),
         Action::Discard { address } => format!("discard {address}"),
     }
@@ -101,19 +111,41 @@ fn encode(action: &Action) -> String {
 fn encode_start(word: &str, id: &str, start: &Start) -> String {
     let env: Vec<String> =
         start.env.iter().map(|(name, value)| format!("export {name}={}", quote(value))).collect();
+    let Care { log, health, hash } = &start.care;
     let mut line = format!(
-        "{word} {id} {} {} {} {} {}",
+        "{word} {id} {}.{hash} {} {} {} {} {}:{} {}",
         start.hash,
         start.live,
         start.stop.signal.name(),
         start.stop.grace_seconds,
         quote(&env.join("; ")),
+        log.max_size,
+        log.keep,
+        health.as_ref().map_or_else(|| "-".into(), |check| quote(&encode_check(check))),
     );
     for argument in &start.command {
         line.push(' ');
         line.push_str(&quote(argument));
     }
     line
+}
+
+/// A health check as words of its own, for the checker to read.
+fn encode_check(check: &Check) -> String {
+    let Check { probe, interval_seconds, timeout_seconds, failure_threshold, success_threshold } = check;
+    let mut text = format!("{interval_seconds} {timeout_seconds} {failure_threshold} {success_threshold} ");
+    match probe {
+        Probe::Tcp { host, port } => text.push_str(&format!("tcp {} {port}", quote(host))),
+        Probe::Http { url } => text.push_str(&format!("http {}", quote(url))),
+        Probe::Exec { command } => {
+            text.push_str("exec");
+            for word in command {
+                text.push(' ');
+                text.push_str(&quote(word));
+            }
+        }
+    }
+    text
 }
 
 /// The `P` line.
@@ -131,10 +163,14 @@ pub struct ProcessLine {
     pub exit: Option<i32>,
     /// Hash of what it was started with.
     pub hash: String,
+    /// Hash of how it is looked after.
+    pub care: String,
     /// Hash of what it was last told by a reload.
     pub live: String,
     /// Since when it has been like this, in milliseconds before now.
     pub age_ms: u64,
+    /// What its health check found.
+    pub health: Option<Health>,
 }
 
 /// How a batch ended.
@@ -181,9 +217,17 @@ pub enum Line {
         is_there: bool,
     },
     /// All that is there has been said.
-    Opened,
+    Opened {
+        /// The node's time of day, in seconds since 1970.
+        clock_s: Option<u64>,
+    },
     /// All that is there has been said again.
-    Looked(u64),
+    Looked {
+        /// Which question this answers.
+        token: u64,
+        /// The node's time of day, in seconds since 1970.
+        clock_s: Option<u64>,
+    },
     /// A step that could not be done.
     StepFailed {
         /// The process's id, the bundle's hash, or the artifact's address.
@@ -200,6 +244,8 @@ pub enum Line {
     },
     /// A newer controller has spoken to this node.
     Fenced(u64),
+    /// The node's disk has no room even for what it takes to speak with it.
+    Full(String),
     /// The node can't be used like this.
     Unusable(String),
     /// None of these.
@@ -219,9 +265,15 @@ fn known(line: &str) -> Option<Line> {
             Line::Greeting { nonce: nonce.into(), version: version.into(), boot: boot.into() }
         }
         "P" => {
-            let [id, phase, pid, _start, restarts, exit, hash, live, age] = words(rest)?;
+            // The last word is free text, and may be missing.
+            let mut parts = rest.splitn(11, ' ');
+            let fixed: Vec<&str> = parts.by_ref().take(10).collect();
+            let why = printable(parts.next().unwrap_or_default());
+            let [id, phase, pid, _start, restarts, exit, hash, live, age, health] = short(fixed)?;
             let age: u64 = age.parse().ok()?;
             check_id(id).ok()?;
+            // What has not been started yet has no hash.
+            let (hash, care) = hash.split_once('.').unwrap_or((hash, "-"));
             Line::Process(ProcessLine {
                 id: id.into(),
                 phase: phase_of(phase)?,
@@ -229,8 +281,16 @@ fn known(line: &str) -> Option<Line> {
                 restarts: restarts.parse().ok()?,
                 exit: optional(exit)?,
                 hash: hash.into(),
+                care: care.into(),
                 live: live.into(),
                 age_ms: age.checked_mul(10)?,
+                health: match health {
+                    "-" => None,
+                    "healthy" => Some(Health::Healthy),
+                    "unhealthy" => Some(Health::Unhealthy { why }),
+                    "unchecked" => Some(Health::Unchecked { why }),
+                    _ => return None,
+                },
             })
         }
         "G" => {
@@ -256,8 +316,14 @@ fn known(line: &str) -> Option<Line> {
             };
             Line::Artifact { address: address.into(), is_there }
         }
-        "O" if rest.is_empty() => Line::Opened,
-        "K" => Line::Looked(rest.parse().ok()?),
+        "O" => {
+            let [clock] = words(rest)?;
+            Line::Opened { clock_s: optional(clock)? }
+        }
+        "K" => {
+            let [token, clock] = words(rest)?;
+            Line::Looked { token: token.parse().ok()?, clock_s: optional(clock)? }
+        }
         "E" => {
             let (id, message) = rest.split_once(' ')?;
             Line::StepFailed { id: id.into(), message: printable(message) }
@@ -277,6 +343,7 @@ fn known(line: &str) -> Option<Line> {
         }
         "X" => match rest.split_once(' ')? {
             ("fenced", epoch) => Line::Fenced(epoch.parse().ok()?),
+            ("full", why) => Line::Full(printable(why)),
             ("unusable", why) => Line::Unusable(printable(why)),
             _ => return None,
         },
@@ -285,9 +352,13 @@ fn known(line: &str) -> Option<Line> {
 }
 
 fn words<const N: usize>(text: &str) -> Option<[&str; N]> {
-    let all: Vec<&str> = text.split(' ').collect();
-    let fine = all.iter().all(|word| !word.is_empty() && word.len() <= 256);
-    if fine { all.try_into().ok() } else { None }
+    short(text.split(' ').collect())
+}
+
+/// Just this many words, none of them empty or long.
+fn short<const N: usize>(words: Vec<&str>) -> Option<[&str; N]> {
+    let fine = words.iter().all(|word| !word.is_empty() && word.len() <= 256);
+    if fine { words.try_into().ok() } else { None }
 }
 
 fn optional<T: std::str::FromStr>(word: &str) -> Option<Option<T>> {
@@ -334,7 +405,7 @@ mod tests {
     #[test]
     fn what_the_script_says_is_understood() {
         assert_eq!(
-            parse("P bc97-a running 71 33 2 137 h1 l1 150"),
+            parse("P bc97-a running 71 33 2 137 h1.c1 l1 150 unhealthy no answer"),
             Line::Process(ProcessLine {
                 id: "bc97-a".into(),
                 phase: Phase::Running,
@@ -342,8 +413,10 @@ mod tests {
                 restarts: 2,
                 exit: Some(137),
                 hash: "h1".into(),
+                care: "c1".into(),
                 live: "l1".into(),
                 age_ms: 1500,
+                health: Some(Health::Unhealthy { why: "no answer".into() }),
             })
         );
         assert_eq!(
@@ -351,13 +424,15 @@ mod tests {
             Line::Done { revision: 7, verdict: Verdict::Fenced { epoch: 9, revision: 3 } }
         );
         assert_eq!(parse("B -"), Line::Bundle(None));
-        assert_eq!(parse("O"), Line::Opened);
         assert_eq!(parse("R /home/a b/x"), Line::Root("/home/a b/x".into()));
         let address = "0a".repeat(32);
         for (what, is_there) in [("here", true), ("gone", false)] {
             let line = Line::Artifact { address: address.clone(), is_there };
             assert_eq!(parse(&format!("A {address} {what}")), line);
         }
+        assert_eq!(parse("O 1767225600"), Line::Opened { clock_s: Some(1_767_225_600) });
+        assert_eq!(parse("K 7 -"), Line::Looked { token: 7, clock_s: None });
+        assert_eq!(parse("X full of it"), Line::Full("of it".into()));
         assert_eq!(parse("E x can't"), Line::StepFailed { id: "x".into(), message: "can't".into() });
     }
 
@@ -367,17 +442,20 @@ mod tests {
             "",
             "Welcome to Debian",
             "G $(reboot)",
-            "P a;reboot running 1 1 1 1 h l 1",
+            "P a;reboot running 1 1 1 1 h l 1 -",
             "P",
             "P a b",
             "D x done",
-            "P a running 1 1 1 1 h l 99999999999999999999",
+            "P a running 1 1 1 1 h l 99999999999999999999 -",
+            "P a running 1 1 1 1 h l 1 fine",
+            "O",
             "O O",
             "R relative",
             "R /a\u{1b}[2J",
             "A 0a here",
             "A $(reboot) here",
             "A 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a where",
+            "K 7",
         ] {
             assert_eq!(parse(line), Line::Rubbish, "{line}");
         }

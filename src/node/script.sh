@@ -1,21 +1,25 @@
 #!/bin/sh
-# What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh, setsid and
-# flock of util-linux, GNU grep and tail, sleep. Nothing of it is installed: it comes over the connection, and a supervisor
-# carries it in its environment.
+# What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh, setsid, flock,
+# grep, tail, sleep; GNU's or busybox's. Nothing of it is installed: it comes over the connection, and a supervisor
+# carries the first half of it in its environment.
 #
-# The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout) or
-# run (one process's supervisor, or its stopping). The variable MAINSTAY holds this text.
+# The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout), run (one
+# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variable MAINSTAY
+# holds this text.
 #
 # One directory a process, $ROOT/p/ID:
-#   lock  held by the one supervisor, and by the process itself until rec says who it is
-#   rec   one line: 1 PHASE BOOT SUP SUPSTART PID START RESTARTS HASH EXIT SINCE .   (the dot: completely written)
-#   live  hash of what the process was last told by a reload
-#   log   its stdout and stderr
+#   lock    held by the one supervisor, and by the process itself until rec says who it is
+#   rec     one line: 1 PHASE BOOT SUP SUPSTART PID START RESTARTS HASH EXIT SINCE .   (the dot: completely written)
+#   live    hash of what the process was last told by a reload
+#   health  one line: PID START STATE WHY
+#   log     its stdout and stderr; log.1, log.2 … what was rotated, the youngest first
+#   keep    SIZE:COUNT, when the log is rotated and how many are kept
 # $ROOT/a/SUM/ holds an artifact, by the SHA-256 of the tar that it came as (side.sh puts it there whole).
-# In $ROOT: events (a line with the id after each change of a rec, and what a link is asked for), fence (the newest EPOCH REVISION), lock, bundle.json.
+# In $ROOT: events (a line with the id after each change of a rec or health, and what a link is asked for), fence (the newest
+# EPOCH REVISION), lock, bundle.json, keeper (PID START of what keeps the logs).
 #
-# A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session and
-# what carries its tag in the environment.
+# A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session, the
+# group of its supervisor, and what carries its tag in the environment.
 set -f
 # shellcheck disable=SC2034 # the controller's quoting names it
 NL='
@@ -26,6 +30,30 @@ IFS= read -r BOOT </proc/sys/kernel/random/boot_id
 now() {
   read -r _up _ </proc/uptime
   UP=$((${_up%.*} * 100 + 1${_up#*.} - 100))
+}
+
+# The time of day in seconds, or - where nobody can say it.
+clock() {
+  CLOCK=$(date +%s 2>/dev/null)
+  case $CLOCK in '' | *[!0-9]*) CLOCK=- ;; esac
+}
+
+# True when there is no room where ROOT is: then a write that failed has failed for that.
+is_full() {
+  _df=$(df -Pk "$ROOT" 2>/dev/null 7>&- || df -Pk "$HOME" 2>/dev/null 7>&-) || return 1
+  # The last line, up to its capacity: … AVAILABLE CAPACITY
+  _df=${_df##*"$NL"} _df=${_df%%"% /"*}
+  # shellcheck disable=SC2086 # split into fields
+  set -- $_df
+  [ $# -ge 2 ] || return 1
+  shift $(($# - 2))
+  [ "$1" -lt 64 ] 2>/dev/null
+}
+
+# A line for whoever follows the events. They hold nothing that no record says, so where there is no room for one more, the
+# old ones make it.
+ring() {
+  printf '%s\n' "$1" >>"$ROOT/events" || { printf '' >"$ROOT/events" && printf '%s\n' "$1" >>"$ROOT/events"; }
 }
 
 # PID -> SS (start time), SID (session), ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
@@ -66,7 +94,9 @@ load() {
 # Writes $d/rec, then rings.
 put() {
   printf '1 %s %s %s %s %s %s %s %s %s %s .\n' "$phase" "$BOOT" "$sup" "$sups" "$pid" "$pids" \
-    "$restarts" "$hash" "$exit" "$since" >"$d/rec" && printf '%s\n' "$id" >>"$ROOT/events"
+    "$restarts" "$hash" "$exit" "$since" >"$d/rec" || return
+  # That nobody can be rung for is no reason to fail: it stands there.
+  ring "$id" || :
 }
 
 # ---- one process: start, restart, stop, remove -------------------------------------------------------------------
@@ -86,12 +116,23 @@ members() {
       st "${_p#/proc/}" && [ "$SID" = "$1" ] && M="$M ${_p#/proc/}"
     done
   fi
-  # shellcheck disable=SC2013 # paths in /proc hold no blanks
-  for _p in $(grep -lF "MAINSTAY_TAG=$d/." /proc/[0-9]*/environ 2>/dev/null 9>&-); do
+  # shellcheck disable=SC2046 # paths in /proc hold no blanks
+  for _p in $(tagged 9>&-); do
     _p=${_p#/proc/} _p=${_p%/environ}
     st "$_p" && M="$M $_p"
   done
   set -f
+}
+
+# The environments in /proc that hold this process's tag.
+tagged() {
+  if [ -n "$GREPNUL" ]; then
+    grep -lF "MAINSTAY_TAG=$d/." /proc/[0-9]*/environ 2>/dev/null
+  elif cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qxF "MAINSTAY_TAG=$d/."; then
+    for _p in /proc/[0-9]*/environ; do
+      { tr '\0' '\n' <"$_p"; } 2>/dev/null | grep -qxF "MAINSTAY_TAG=$d/." && printf '%s\n' "$_p"
+    done
+  fi
 }
 
 # Kills what is left of the tree of PID START.
@@ -138,25 +179,48 @@ launch() {
   # setsid takes the session in place, for this child leads no group: the pid stays. From here on no variable of ours
   # is read, for the service's environment may hold one of the same name.
   set -- "$SETSID" "$@"
+  become "$@"
+}
+
+# Takes the environment of the service, and becomes a program.
+become() {
   export MAINSTAY_TAG="$d/." MAINSTAY_BUNDLE="$ROOT/bundle.json"
-  unset MAINSTAY SETSID
+  unset MAINSTAY SETSID DETACH GREPNUL
   eval "unset MAINSTAY_ENV; $MAINSTAY_ENV"
   exec "$@"
 }
 
+# Waits for the end of PID START, which is no child of ours, so that no exit status is to be had.
+await() {
+  while alive "$1" "$2"; do nap 500; done
+}
+
+# Starts the process again and again; with "adopted" set, waits first for the one that runs.
 supervise() {
-  restarts=0 delay=0 exit=-
+  delay=0 exit=-
   # Kept apart from what a record says: one that the process was killed in the middle of writing says nothing.
-  _sup=$sup _sups=$sups _restarts=0
+  _sup=$sup _sups=$sups _restarts=$restarts checker=''
+  printf '%s\n' "$keep" >"$d/keep"
+  if [ "$check" != - ]; then
+    # shellcheck disable=SC2119 # it sets its own words
+    look_after 9>&- </dev/null >/dev/null 2>&1 &
+    checker=$!
+  fi
   while :; do
     now
-    since=$UP _since=$UP
-    [ "$restarts" = 0 ] || rotate
-    # In the foreground: a shell makes what it starts with & ignore INT and QUIT for ever.
-    (launch "$@")
-    _exit=$?
+    _since=$UP
+    if [ -n "$adopted" ]; then
+      adopted=''
+      await "$pid" "$pids"
+      _exit=-
+    else
+      since=$UP
+      # In the foreground: a shell makes what it starts with & ignore INT and QUIT for ever.
+      (launch "$@")
+      _exit=$?
+    fi
     # Somebody removed our directory: what can't be recorded can't be kept to one copy either.
-    [ -d "$d" ] || exit 1
+    [ -d "$d" ] || { [ -z "$checker" ] || kill "$checker"; exit 1; }
     load
     sweep "$pid" "$pids"
     now
@@ -169,19 +233,215 @@ supervise() {
     delay=$((delay * 2))
     [ $delay != 0 ] || delay=100
     [ $delay -le 30000 ] || delay=30000
+    keeper_runs 9>&-
+    [ -z "$checker" ] || kill -USR1 "$checker"
   done
 }
 
-rotate() {
-  _size=$(wc -c <"$d/log" 9>&-)
-  [ "${_size:-0}" -lt 10485760 ] || mv -f "$d/log" "$d/log.1" 9>&-
+# ---- health ------------------------------------------------------------------------------------------------------
+
+# Sleeps, but wakes when USR1 comes; for what sleeps long.
+doze() { # milliseconds
+  _ms=$(($1 % 1000 + 1000))
+  sleep "$(($1 / 1000)).${_ms#1}" &
+  _nap=$!
+  wait "$_nap"
+  kill "$_nap" 2>/dev/null
 }
+
+# Beside the supervisor _SUP: asks the process of the moment whether it does its work, and records what that comes to. The supervisor
+# rings with USR1 when there is another process.
+# shellcheck disable=SC2120
+look_after() {
+  trap : USR1
+  trap 'kill "$_nap" 2>/dev/null; exit' TERM
+  eval "set -- $check"
+  _every=$1 _within=$2 _enough_bad=$3 _enough_good=$4
+  shift 4
+  tools_for "$1"
+  _of='' _pause=200
+  while alive "$_sup" "$_sups"; do
+    load
+    if [ "$phase" = running ] && alive "$pid" "$pids"; then
+      [ "$_of" = "$pid $pids" ] || _of="$pid $pids" _state='' _good=0 _bad=0
+      if [ -z "$tool" ]; then
+        found unchecked "$why"
+      else
+        why=$(probe "$@" 2>&1)
+        _status=$?
+        if [ $_status = 0 ]; then
+          _good=$((_good + 1)) _bad=0
+          [ $_good -lt "$_enough_good" ] || found healthy -
+        else
+          _bad=$((_bad + 1)) _good=0
+          [ $_status != 124 ] || why="no answer within $_within s"
+          [ $_bad -lt "$_enough_bad" ] || found unhealthy "${why:-exit status $_status}"
+        fi
+      fi
+      # Quick until it has done its work once, so that a start is not waited for longer than it takes.
+      if [ "$_state" = healthy ] || [ "$_state" = unchecked ]; then _pause=$((_every * 1000)); fi
+    fi
+    doze $_pause
+    [ $_pause -ge 1000 ] || _pause=$((_pause * 2))
+    [ "$_state" = healthy ] || [ $_pause -le 1000 ] || [ "$_state" = unchecked ] || _pause=1000
+  done
+}
+
+# STATE WHY: records and rings, if that is news and the process is still the one that was asked.
+found() {
+  [ "$_state" != "$1" ] || return
+  _state=$1
+  printf '%s %s %.200s\n' "$_of" "$1" "${2%%"$NL"*}" >"$d/health" && ring "$id"
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Sets tool to what this node can ask with, or why to what it lacks.
+tools_for() {
+  tool='' why=''
+  case $1 in
+    tcp)
+      if has bash && has timeout; then tool=bash
+      elif has nc && nc -h 2>&1 | grep -q -e '-[a-zA-Z]*z'; then tool=ncz
+      elif has nc && has timeout; then tool=nc
+      else why='this node has no bash with timeout and no nc to connect with'; fi
+      ;;
+    http)
+      if has curl; then tool=curl
+      elif has wget && wget --version >/dev/null 2>&1; then tool=gnuwget
+      elif [ "${2#https:}" = "$2" ] && has bash && has timeout; then tool=bash
+      elif [ "${2#https:}" = "$2" ] && has nc && has timeout; then tool=nc
+      elif has wget; then tool=wget
+      else why='this node has no curl, no wget, and no bash or nc with timeout to ask with'; fi
+      ;;
+    exec) if has timeout; then tool=timeout; else why='this node has no timeout to bound the check with'; fi ;;
+  esac
+}
+
+# URL -> host, port, and the request to send there.
+address() {
+  host=${1#http://} path=/
+  case $host in */*) path=/${host#*/} host=${host%%/*} ;; esac
+  request=$(printf 'GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n.' "$path" "$host")
+  request=${request%.} port=80
+  case $host in *]) ;; *:*) port=${host##*:} host=${host%:*} ;; esac
+  host=${host#[} host=${host%]}
+}
+
+# Reads an answer: 0 when its status is from 200 to 399.
+answered() {
+  read -r _ _status _ || { printf 'no answer\n'; return 1; }
+  case $_status in 2?? | 3??) ;; *) printf 'status %s\n' "$_status"; return 1 ;; esac
+}
+
+# One check: 0 when all is well, else what it prints says why.
+# shellcheck disable=SC2016 # the new shell reads it
+probe() {
+  case $1:$tool in
+    tcp:bash) timeout "$_within" bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3" ;;
+    tcp:ncz) nc -z -w "$_within" "$2" "$3" ;;
+    tcp:nc) timeout "$_within" nc "$2" "$3" </dev/null >/dev/null ;;
+    http:curl) curl -gfsS -o /dev/null -m "$_within" --noproxy '*' -- "$2" ;;
+    http:gnuwget) wget -q -t 1 -T "$_within" --no-proxy -O /dev/null -- "$2" ;;
+    http:wget) wget -q -T "$_within" -O /dev/null "$2" ;;
+    http:bash)
+      address "$2"
+      timeout "$_within" bash -c 'exec 3<>"/dev/tcp/$0/$1" && printf %s "$2" >&3 && cat <&3' \
+        "$host" "$port" "$request" | answered
+      ;;
+    http:nc) address "$2"; printf %s "$request" | timeout "$_within" nc "$host" "$port" | answered ;;
+    exec:timeout)
+      shift
+      # shellcheck disable=SC2030,SC2031 # only for the program
+      (
+        cd "$HOME" 2>/dev/null || cd / || exit 1
+        become timeout "$_within" "$@"
+      )
+      ;;
+  esac
+}
+
+# ---- logs --------------------------------------------------------------------------------------------------------
+
+# True, or made so: something keeps this node's logs to their sizes.
+keeper_runs() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  # shellcheck disable=SC2086 # words
+  alive "${_kp:--}" "$_ks" || detach keep "$ROOT"
+}
+
+# Rings it, when there may be nothing to keep any more.
+keeper_rings() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
+}
+
+# ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
+detach() {
+  # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
+  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
+}
+
+# True while a process is, or is about to be, at work here.
+at_work() {
+  set +f
+  for d in "$ROOT"/p/*; do
+    load && [ "$boot" = "$BOOT" ] && [ "$phase" != stopped ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; } &&
+      { set -f; return 0; }
+  done
+  set -f
+  return 1
+}
+
+# One a node, for as long as a process is at work: rotates logs by copying and truncating, for the process has the file open.
+keep_logs() {
+  exec 9>>"$ROOT/keeper.lock"
+  while at_work && flock -n 9; do
+    trap : USR1
+    st self
+    printf '%s %s\n' "$ME" "$SS" >"$ROOT/keeper" || exit 1
+    while at_work; do
+      set +f
+      wc -c "$ROOT"/p/*/log 2>/dev/null 9>&- | while read -r _size _path; do
+        set -f
+        case $_path in */log) ;; *) continue ;; esac
+        keep=''
+        { read -r keep <"${_path%log}keep"; } 2>/dev/null
+        [ -n "$keep" ] && [ "$_size" -gt "${keep%:*}" ] && rotate "$_path" "${keep#*:}"
+      done 9>&-
+      set -f
+      doze 2000 9>&-
+    done
+    # What is started while we end finds the lock taken; so look again once it is free.
+    flock -u 9
+  done
+}
+
+# LOG COUNT
+rotate() {
+  _n=$2
+  rm -f "$1.$((_n + 1))"
+  while [ "$_n" -gt 1 ]; do
+    mv -f "$1.$((_n - 1))" "$1.$_n" 2>/dev/null
+    _n=$((_n - 1))
+  done
+  # On a full disk the copy is given up, for the bound is what was promised.
+  [ "$2" = 0 ] || { cp "$1" "$1.new" && mv -f "$1.new" "$1.1"; } 2>/dev/null || rm -f "$1.new"
+  : >"$1"
+}
+
+# ---- one operation -----------------------------------------------------------------------------------------------
 
 # Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
 depose() {
   _left=1000
   while [ $_left -gt 0 ]; do
-    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then kill -KILL "$sup"; fi
+    # With all that is in its group: its checker, and what these two wait for.
+    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
+      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
+    fi
     flock -n 9 && return 0
     _left=$((_left - 1))
     nap 10
@@ -189,10 +449,10 @@ depose() {
   return 1
 }
 
-# OP ID HASH SIGNAL GRACE ARGV…, in a session of its own.
+# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
 run() {
-  op=$1 id=$2 want=$3 sig=$4 grace=$5
-  shift 5
+  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
+  shift 7
   d=$ROOT/p/$id
   exec 9>>"$d/lock"
   if [ "$op" = start ]; then
@@ -201,23 +461,46 @@ run() {
     depose || exit 1
   fi
   load
-  [ "$boot" = "$BOOT" ] || pid=- pids=-
+  [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
   if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
   _pid=$pid _pids=$pids
   st self
   sup=$ME sups=$SS
-  if [ "$op" != start ]; then
-    now
-    phase=stopping since=$UP
-    put || exit 1
-    halt "$_pid" "$_pids"
-  fi
   case $op in
-    start | restart) hash=$want; supervise "$@" ;;
-    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
-    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
+    adopt)
+      if alive "$_pid" "$_pids"; then
+        adopted=1 phase=running hash=$want
+        put || exit 1
+      fi
+      ;;
+    restart | stop | remove)
+      now
+      phase=stopping since=$UP
+      put || exit 1
+      halt "$_pid" "$_pids"
+      ;;
   esac
+  case $op in
+    start | restart | adopt)
+      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
+      [ "$op" = restart ] || [ -n "$adopted" ] || [ "$_pid" = - ] || sweep - -
+      [ "$op" = adopt ] || restarts=0
+      hash=$want
+      supervise "$@"
+      ;;
+    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
+    remove) rm -rf "$d"; ring "$id" ;;
+  esac
+  keeper_rings
 }
+
+case $1 in
+  run) ROOT=$2; shift 2; run "$@"; exit ;;
+  keep) ROOT=$2; keep_logs; exit ;;
+esac
+
+: the link
+# From here on no supervisor carries it.
 
 # ---- the link ----------------------------------------------------------------------------------------------------
 
@@ -226,7 +509,7 @@ show() {
   id=$1 d=$ROOT/p/$1
   load
   if [ -z "$phase" ]; then
-    if [ -e "$d/rec" ]; then printf 'P %s busy - - 0 - - - 0\n' "$id"; else printf 'G %s\n' "$id"; fi
+    if [ -e "$d/rec" ]; then printf 'P %s busy - - 0 - - - 0 -\n' "$id"; else printf 'G %s\n' "$id"; fi
     return
   fi
   if [ "$boot" != "$BOOT" ]; then
@@ -250,9 +533,14 @@ show() {
   fi
   live=-
   { read -r live <"$d/live"; } 2>/dev/null
+  [ -n "$live" ] || live=-
+  _hp='' _hs='' _health='' _why=''
+  # Of this very process, and not of the one before.
+  { [ "$pid" = - ] || read -r _hp _hs _health _why <"$d/health"; } 2>/dev/null
+  [ "$_hp $_hs" = "$pid $pids" ] || _health=- _why=''
   now
-  printf 'P %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
-    $((UP - since))
+  printf 'P %s %s %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
+    $((UP - since)) "$_health" "$_why"
 }
 
 look() {
@@ -274,6 +562,7 @@ show_artifact() {
 show_bundle() {
   _sum=-
   { read -r _sum <"$ROOT/bundle.sum"; } 2>/dev/null
+  [ -n "$_sum" ] || _sum=-
   printf 'B %s\n' "$_sum"
 }
 
@@ -286,7 +575,7 @@ relay() {
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
-          '?look') look; printf 'K %s\n' "$_what" ;;
+          '?look') look; clock; printf 'K %s %s\n' "$_what" "$CLOCK" ;;
           '?bundle') show_bundle ;;
           '?done') printf 'D %s done\n' "$_what" ;;
         esac
@@ -297,47 +586,88 @@ relay() {
   done
 }
 
-# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. Under the node's lock.
+# EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. 1: something newer has. 2: it can't be
+# written. Under the node's lock.
 fence() {
   _e=0 _r=0
   { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
   if [ "$1" -lt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -lt "${_r:-0}" ]; }; then
     return 1
   fi
-  printf '%s %s\n' "$1" "$2" >"$ROOT/fence.new" && mv -f "$ROOT/fence.new" "$ROOT/fence"
+  # In place and always as long: that needs no room, so that one can stop things on a full disk.
+  printf '%019d %019d\n' "$1" "$2" 1<>"$ROOT/fence" || return 2
 }
 
 lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
 unlock() { exec 7>&-; }
 
+# Says that the node can't be used because this could not be written.
+refuse() {
+  if is_full; then printf 'X full there is no room for %s\n' "$1"; else printf 'X unusable %s can not be written\n' "$1"; fi
+}
+
 # ROOT EPOCH REVISION: from here on, what was said before this is refused.
 open() {
   ROOT=$1
   case $ROOT in /*) ;; *) ROOT=$HOME/$ROOT ;; esac
-  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! { : >>"$ROOT/events"; }; then
-    printf 'X unusable no directory %s\n' "$ROOT"
+  if ! mkdir -p "$ROOT/p" || ! chmod 700 "$ROOT" || ! printf '' >>"$ROOT/events"; then
+    refuse "$ROOT"
     return
   fi
   lock || { printf 'X unusable the lock of %s is taken\n' "$ROOT"; return; }
-  if ! fence "$2" "$3"; then printf 'X fenced %s\n' "$_e"; unlock; return; fi
+  fence "$2" "$3"
+  case $? in
+    0) ;;
+    1) printf 'X fenced %s\n' "$_e"; unlock; return ;;
+    *) refuse "$ROOT/fence"; unlock; return ;;
+  esac
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
   printf 'R %s\n' "$ROOT"
   look
   # After the offset was taken and before it is followed, so that no change falls between.
-  tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
-  printf 'O\n'
+  if [ -n "$TAILPID" ]; then
+    tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
+  else
+    poll &
+    poller=$!
+  fi
+  keeper_runs
+  clock
+  printf 'O %s\n' "$CLOCK"
 }
+
+# The events from _AT on, where no tail can follow them and end with us: looked for once a second, and when the link rings.
+poll() {
+  trap : USR1
+  while kill -0 $$ 2>/dev/null; do
+    _size=$(wc -c <"$ROOT/events")
+    [ "$_size" -ge "$_at" ] || _at=0
+    if [ "$_size" -gt "$_at" ]; then
+      tail -c "+$((_at + 1))" "$ROOT/events" | relay
+      _at=$_size
+    else
+      doze 1000
+    fi
+  done
+}
+
+# Wakes the poller, if there is one.
+wake() { [ -z "$poller" ] || kill -USR1 "$poller"; }
 
 # What one step has to say.
 tell() { printf 'E %s %s\n' "$id" "$1"; }
 
-# ARGV… of run, in a session of its own. setsid -f rather than &, see supervise.
+# It failed because this could not be written.
+unwritten() {
+  if is_full; then tell "disk full: there is no room for $1"; else tell "can't write $1"; fi
+}
+
+# ARGV… of run, in a session of its own.
 spawn() {
   waiting="$waiting $id:$boot:$sup:$sups"
-  # shellcheck disable=SC2016 # the new shell reads it
-  "$SETSID" -f /bin/sh -c 'eval "$MAINSTAY"' mainstay run "$ROOT" "$@" </dev/null >/dev/null 2>&1 7>&-
+  detach run "$ROOT" "$@" 7>&-
 }
 
 # One line of a batch, as words.
@@ -346,23 +676,28 @@ step() {
   d=$ROOT/p/$2
   load
   case $op in
-    start | restart)
-      # ID HASH LIVE SIGNAL GRACE ENV ARGV…
+    start | restart | adopt)
+      # ID HASH LIVE SIGNAL GRACE ENV KEEP CHECK ARGV…
       if [ "$op" = start ] && [ "$boot" = "$BOOT" ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; }; then return; fi
       _live=$4
       # Started without the bundle that it should be told of: to be told later.
       [ -z "$unbundled" ] || _live=-
-      if ! mkdir -p "$d" || ! printf '%s\n' "$_live" >"$d/live"; then tell "can't write $d"; return; fi
+      if { [ ! -d "$d" ] && ! mkdir -p "$d"; } ||
+        { [ "$op" != adopt ] && ! printf '%s\n' "$_live" >"$d/live"; }; then
+        unwritten "$d"
+        return
+      fi
       _hash=$3 _sig=$5 _grace=$6
       export MAINSTAY_ENV="$7"
       shift 7
+      started=1
       spawn "$op" "$id" "$_hash" "$_sig" "$_grace" "$@"
       ;;
     stop | remove)
       # ID SIGNAL GRACE
       [ -d "$d" ] || return
       export MAINSTAY_ENV=
-      spawn "$op" "$id" - "$3" "$4"
+      spawn "$op" "$id" - "$3" "$4" - -
       ;;
     reload)
       # ID SIGNAL LIVE
@@ -375,20 +710,19 @@ step() {
       fi
       ;;
     bundle)
-      # HASH TEXT
-      if printf '%s' "$3" >"$ROOT/bundle.new" && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
+      # HASH TEXT. The account's alone: it may hold what users are authenticated by.
+      if (umask 077 && printf '%s' "$3" >"$ROOT/bundle.new") && mv -f "$ROOT/bundle.new" "$ROOT/bundle.json"; then
         printf '%s\n' "$2" >"$ROOT/bundle.sum"
       else
         unbundled=1
-        tell "can't write $ROOT/bundle.json"
+        unwritten "$ROOT/bundle.json"
+        rm -f "$ROOT/bundle.new" 7>&-
       fi
       ;;
+    unbundle) rm -f "$ROOT/bundle.json" "$ROOT/bundle.sum" 7>&- || tell "can't remove $ROOT/bundle.json" ;;
     discard)
-      # ADDRESS. What runs from it says so in its environment, and so does its supervisor.
-      set +f
-      _used=$(grep -lF "/a/$2/" /proc/[0-9]*/environ 2>/dev/null 7>&-)
-      set -f
-      if [ -n "$_used" ]; then
+      # ADDRESS
+      if in_use "$2" 7>&-; then
         tell "something still runs from it"
       elif [ -d "$ROOT/a/$2" ]; then
         # Out of sight at once; what is large takes its time to go, and holds up nobody.
@@ -402,6 +736,19 @@ step() {
       ;;
     *) tell "unknown step $op" ;;
   esac
+}
+
+# True when something runs from this artifact. It says so in its environment, and so does its supervisor.
+in_use() {
+  set +f
+  if [ -n "$GREPNUL" ]; then
+    grep -qF "/a/$1/" /proc/[0-9]*/environ 2>/dev/null
+  else
+    cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qF "/a/$1/"
+  fi
+  _used=$?
+  set -f
+  return $_used
 }
 
 # Waits until each supervisor that was just started has said so in its record, 5 s at most: a disk may be full.
@@ -423,7 +770,7 @@ settle() {
     if [ -n "$waiting" ] && [ $UP -ge $_until ]; then
       for _was in $waiting; do
         id=${_was%%:*}
-        tell "its supervisor did not report within 5 s; is the disk full?"
+        if is_full; then tell "disk full: there is no room for its record"; else tell "its supervisor did not report within 5 s"; fi
       done
       return
     fi
@@ -445,55 +792,70 @@ batch() {
   done
   [ -n "$_whole" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
-  if fence "$epoch" "$revision"; then
-    waiting='' unbundled='' _n=0
-    while [ $_n -lt "$count" ]; do
-      _n=$((_n + 1))
-      eval "eval \"step \$L$_n\""
-    done
-    settle
-    unlock
-    _n=0
-    {
-      while [ $_n -lt "$count" ]; do
-        _n=$((_n + 1))
-        eval "_line=\$L$_n"
-        case $_line in
-          "bundle "*) printf '?bundle %s\n' "$LINK" ;;
-          "discard "*) printf '?artifact %s\n' "${_line#* }" ;;
-          *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
-        esac
-      done
-      printf '?done %s %s\n' "$LINK" "$revision"
-    } >>"$ROOT/events"
-  else
+  fence "$epoch" "$revision"
+  _fence=$?
+  if [ $_fence = 1 ]; then
     unlock
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
+    return
   fi
+  waiting='' unbundled='' started='' _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    if [ $_fence = 0 ]; then
+      eval "eval \"step \$L$_n\""
+    else
+      eval "id=\$L$_n"
+      id=${id#* } id=${id%% *}
+      unwritten "$ROOT/fence"
+    fi
+  done
+  settle
+  unlock
+  _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    eval "_line=\$L$_n"
+    case $_line in
+      "bundle "* | "unbundle "*) ring "?bundle $LINK" ;;
+      "discard "*) ring "?artifact ${_line#* }" ;;
+      *) _line=${_line#* }; ring "${_line%% *}" ;;
+    esac
+  done
+  ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
+  wake
+  [ -z "$started" ] || keeper_runs
 }
 
 link() {
   unset SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK SSH_ORIGINAL_COMMAND
-  for _tool in setsid flock tail grep sleep wc mkdir mv rm; do
-    command -v "$_tool" >/dev/null 2>&1 || { printf 'X unusable %s is missing\n' "$_tool"; exit 1; }
+  for _tool in setsid flock tail grep sleep wc mkdir mv rm cp cat tr; do
+    has "$_tool" || { printf 'X unusable %s is missing\n' "$_tool"; exit 1; }
   done
   [ -d "${HOME:-}" ] || { printf 'X unusable HOME is no directory\n'; exit 1; }
-  export MAINSTAY SETSID
+  MAINSTAY=${MAINSTAY%%": the link"*}
+  export MAINSTAY SETSID DETACH GREPNUL
   SETSID=$(command -v setsid)
-  # What a busybox lacks: without the first a service would ignore INT and QUIT, without the second a part of its tree
-  # could outlive it, without the third a change would be told late.
-  "$SETSID" -f true 2>/dev/null || { printf 'X unusable its setsid has no -f; install util-linux\n'; exit 1; }
-  printf 'a\0b' | grep -qF b || { printf 'X unusable its grep stops at a NUL; install GNU grep\n'; exit 1; }
-  tail --pid=$$ -n 0 /dev/null 2>/dev/null || { printf 'X unusable its tail has no --pid; install GNU tail\n'; exit 1; }
-  LINK=$1 ROOT=''
-  printf 'MAINSTAY %s 1 %s\n' "$LINK" "$BOOT"
+  # Both detach: where there is no -f, the second setsid leads a group already, so that it has to fork.
+  if "$SETSID" -f true 2>/dev/null; then DETACH="$SETSID -f"; else DETACH="$SETSID $SETSID"; fi
+  # A busybox's grep stops at a NUL, and its tail can't end with us.
+  GREPNUL=''
+  ! printf 'a\0b' | grep -qF b || GREPNUL=1
+  TAILPID=''
+  ! tail --pid=$$ -n 0 /dev/null 2>/dev/null || TAILPID=1
+  sleep 0.001 2>/dev/null || { printf 'X unusable its sleep takes whole seconds only\n'; exit 1; }
+  LINK=$1 ROOT='' poller=''
+  printf 'MAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
     [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" ;;
-      LOOK) printf '?look %s %s\n' "$LINK" "$2" >>"$ROOT/events" ;;
+      LOOK)
+        ring "?look $LINK $2" || refuse "$ROOT/events"
+        wake
+        ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;
     esac
   done
@@ -502,7 +864,4 @@ link() {
   [ "$SID" != "$ME" ] || kill -TERM 0
 }
 
-case $1 in
-  link) link "$2" ;;
-  run) ROOT=$2; shift 2; run "$@" ;;
-esac
+link "$2"

@@ -40,7 +40,7 @@ failed() {
 
 # Sets FREE to the kilobytes that are free below $a; empty when that can't be told.
 room() {
-  FREE=$(df -P "$a" 2>/dev/null | { read -r _ && read -r _ _ _ _free _ && printf '%s' "$_free"; })
+  FREE=$(df -Pk "$a" 2>/dev/null | { read -r _ && read -r _ _ _ _free _ && printf '%s' "$_free"; })
   case $FREE in *[!0-9]*) FREE='' ;; esac
 }
 
@@ -77,7 +77,7 @@ put() {
   done
   _e=0
   { read -r _e _ <"$root/fence"; } 2>/dev/null
-  [ "$epoch" -ge "${_e:-0}" ] || failed "a newer controller (epoch $_e) has taken this node over"
+  [ "$epoch" -ge "${_e:-0}" ] || failed "a newer controller (epoch ${_e#"${_e%%[!0]*}"}) has taken this node over"
   umask 022
   mkdir -p "$a" || failed "can't make $a"
   if [ -d "$a/$sum" ]; then printf 'done\n'; return; fi
@@ -87,7 +87,7 @@ put() {
   # What is needed besides the bytes themselves is little: blocks that are not full, folders.
   _need=$((size / 1024 + size / 16384 + 64))
   [ -z "$FREE" ] || [ "$FREE" -ge $_need ] ||
-    failed "no room on the node: $a has $FREE kB free, and $_need kB are needed; free some"
+    failed "disk full: $a has $FREE kB free, and $_need kB are needed; free some"
   stat_of "$$"
   part=$a/.part-$$-$SS-$boot
   if ! mkdir "$part" "$part/new" || ! mkfifo "$part/pipe"; then failed "can't write to $a"; fi
@@ -101,7 +101,7 @@ put() {
   { read -r _sum _ <"$part/sum"; } 2>/dev/null
   if [ "$_unpacked" != 0 ]; then
     room
-    [ "${FREE:-1000}" -ge 64 ] || failed "no room on the node: $a is full; free some"
+    [ "${FREE:-1000}" -ge 64 ] || failed "disk full: there is no room left in $a; free some"
     _why=''
     { IFS= read -r _why <"$part/why"; } 2>/dev/null
     failed "what arrived can't be unpacked: ${_why:-tar ended with $_unpacked}"

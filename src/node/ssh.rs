@@ -35,7 +35,8 @@ const MAX_SOCKET_PATH_BYTES: usize = 90;
 pub struct Ssh {
     /// Our own program, which is started to launch ssh and to answer its question for the password.
     helper: PathBuf,
-    /// Where host keys are recorded on first use.
+    /// Directory in which host keys are recorded on first use: a file a node, so that one can be forgotten while ssh processes of
+    /// other nodes write theirs.
     known_hosts: PathBuf,
     /// Private directory of the control sockets; goes with us.
     sockets: TempDir,
@@ -53,7 +54,7 @@ impl Ssh {
         if sockets.path().as_os_str().len() + 24 > MAX_SOCKET_PATH_BYTES {
             sockets = make(Path::new("/tmp"))?;
         }
-        Ok(Ssh { helper, known_hosts: state.join("known_hosts"), sockets, counter: AtomicU64::new(0) })
+        Ok(Ssh { helper, known_hosts: state.join("known_hosts.d"), sockets, counter: AtomicU64::new(0) })
     }
 
     async fn open(&self, target: &Target) -> Result<Box<dyn Link>, LinkError> {
@@ -76,7 +77,7 @@ impl Ssh {
         let nonce = Uuid::new_v4().simple().to_string();
         let patience = target.connect_timeout;
         let (channel, input, output) =
-            channel(&session, bootstrap(protocol::SCRIPT, "link", &nonce), patience).await?;
+            channel(&session, bootstrap(&protocol::SCRIPT, "link", &nonce), patience).await?;
         let carrier = Box::new(Channel { _channel: channel, master, session, patience });
         let link = ShellLink::greet(output, input, carrier, &nonce, patience).await?;
         Ok(Box::new(link))
@@ -86,12 +87,12 @@ impl Ssh {
     async fn launch(&self, target: &Target, password_method: &str) -> Result<Master, Failure> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let socket = self.sockets.path().join(format!("c{number}"));
-        let known_hosts = self
-            .known_hosts_for(target, number)
+        let trusted = self
+            .trusted_keys(target, number)
             .map_err(|error| LinkError::Misconfigured(format!("can't write the host key's file: {error}")))?;
         let mut command = Command::new(&self.helper);
         command.arg(helper::LAUNCH).arg(std::process::id().to_string());
-        command.args(arguments(target, password_method, &socket, &known_hosts));
+        command.args(arguments(target, password_method, &socket, &trusted));
         command
             .env("SSH_ASKPASS", &self.helper)
             .env("SSH_ASKPASS_REQUIRE", "force")
@@ -132,14 +133,19 @@ impl Ssh {
         }
     }
 
-    /// The file of known host keys for a target. A pinned key gets a file of its own, so that no other key can do.
-    fn known_hosts_for(&self, target: &Target, number: u64) -> std::io::Result<PathBuf> {
+    /// Which host keys do for a target. A pinned key gets a file of its own, so that no other key can do.
+    fn trusted_keys(&self, target: &Target, number: u64) -> std::io::Result<TrustedKeys> {
         match &target.host_key {
-            None => Ok(self.known_hosts.clone()),
+            None => {
+                std::fs::create_dir_all(&self.known_hosts)?;
+                let file = self.known_hosts.join(host_key_alias(&target.name));
+                let is_first_use = std::fs::metadata(&file).map_or(true, |metadata| metadata.len() == 0);
+                Ok(TrustedKeys { file, is_first_use })
+            }
             Some(key) => {
                 let path = self.sockets.path().join(format!("k{number}"));
-                std::fs::write(&path, format!("{} {key}\n", host_key_alias(target)))?;
-                Ok(path)
+                std::fs::write(&path, format!("{} {key}\n", host_key_alias(&target.name)))?;
+                Ok(TrustedKeys { file: path, is_first_use: false })
             }
         }
     }
@@ -149,15 +155,31 @@ impl Connector for Ssh {
     fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Box<dyn Link>, LinkError>> {
         Box::pin(self.open(target))
     }
+
+    fn forget_host_key(&self, name: &str) -> std::io::Result<()> {
+        match std::fs::remove_file(self.known_hosts.join(host_key_alias(name))) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Which host keys do for a node.
+struct TrustedKeys {
+    /// Those in this file.
+    file: PathBuf,
+    /// Whether there is none yet, so that any does and is recorded. Only then is ssh told to take a new key: else a machine that has
+    /// a key of another type would be taken beside the known one.
+    is_first_use: bool,
 }
 
 /// Under which name the host key is recorded: the node's own, so that a node that moves to another address is still known, and another
-/// machine at its address is not.
-fn host_key_alias(target: &Target) -> String {
-    target.name.replace('/', "+")
+/// machine at its address is not. No id has a `+`, so no two nodes share one; it is a file's name too.
+fn host_key_alias(name: &str) -> String {
+    name.replace('/', "+")
 }
 
-fn arguments(target: &Target, password_method: &str, socket: &Path, known_hosts: &Path) -> Vec<String> {
+fn arguments(target: &Target, password_method: &str, socket: &Path, trusted: &TrustedKeys) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let config = target.ssh_config.as_deref().map_or_else(|| "none".into(), expand_home);
     arguments.extend(["-F", config.as_str(), "-M", "-N", "-T", "-x", "-a", "-S"].map(str::to_owned));
@@ -172,10 +194,10 @@ fn arguments(target: &Target, password_method: &str, socket: &Path, known_hosts:
     option("NumberOfPasswordPrompts", "1");
     option("GSSAPIAuthentication", "no");
     option("UpdateHostKeys", "no");
-    option("HostKeyAlias", &host_key_alias(target));
+    option("HostKeyAlias", &host_key_alias(&target.name));
     option("GlobalKnownHostsFile", "none");
-    option("UserKnownHostsFile", &format!("\"{}\"", known_hosts.display()));
-    option("StrictHostKeyChecking", if target.host_key.is_some() { "yes" } else { "accept-new" });
+    option("UserKnownHostsFile", &format!("\"{}\"", trusted.file.display()));
+    option("StrictHostKeyChecking", if trusted.is_first_use { "accept-new" } else { "yes" });
     if let Some(file) = &target.identity_file {
         option("IdentitiesOnly", "yes");
         option("IdentityFile", &format!("\"{}\"", expand_home(file)));
@@ -337,13 +359,16 @@ fn classify(words: &str) -> Failure {
     let said: String = last.chars().filter(|c| !c.is_control()).take(300).collect();
     let has = |part: &str| last.contains(part);
     if has("Host key verification failed") {
-        let changed = lines.iter().any(|line| line.contains("REMOTE HOST IDENTIFICATION HAS CHANGED"));
-        let error = LinkError::HostKeyChanged(if changed {
-            "the server's key is not the recorded one; nothing is done there until a person has checked it"
-                .into()
-        } else {
-            "the server's key is not the one that `host-key` pins".into()
+        // What a person compares; ssh says it before anything of the server's own words.
+        let fingerprint = lines.iter().find_map(|line| line.strip_prefix("SHA256:")).map(|print| {
+            let is_base64 = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+            format!(" (SHA256:{})", print.chars().take_while(is_base64).take(64).collect::<String>())
         });
+        let error = LinkError::HostKeyChanged(format!(
+            "the server's key{} is not the one that is known for this node; nothing is done there until a person has \
+             checked it",
+            fingerprint.unwrap_or_default()
+        ));
         return error.into();
     }
     if has("Permission denied") || has("Too many authentication failures") {
@@ -411,7 +436,8 @@ mod tests {
             root: "r".into(),
             connect_timeout: Duration::from_secs(5),
         };
-        let arguments = arguments(&target, "password", Path::new("/s"), Path::new("/k"));
+        let trusted = TrustedKeys { file: "/k".into(), is_first_use: true };
+        let arguments = arguments(&target, "password", Path::new("/s"), &trusted);
         assert_eq!(arguments[arguments.len() - 2..], ["--", "h"]);
         assert!(arguments.iter().all(|argument| !argument.contains("butter")));
     }

@@ -9,8 +9,8 @@ use crate::model::kinds::StopSpec;
 /// How long an artifact is kept though nothing uses it: going back to what ran before costs no transfer for as long.
 pub const KEEP_UNUSED_MS: u64 = 10 * 60 * 1000;
 
-/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, restart, start, discard:
-/// configuration before what reads it, and what frees a port before what wants one.
+/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, adopt, restart, start,
+/// discard: configuration before what reads it, and what frees a port before what wants one.
 pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
     let mut plan = NodePlan::default();
     if !world.seen.complete {
@@ -24,9 +24,17 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         let step = Step { action, reason: Reason::BundleOutdated };
         settle(&mut plan, world, "", Verdict::Do(step));
     }
+    if world.desired.bundle.is_none() && world.seen.bundle.is_some() && world.seen.processes.is_empty() {
+        settle(
+            &mut plan,
+            world,
+            "",
+            Verdict::Do(Step { action: Action::Unbundle, reason: Reason::BundleUnused }),
+        );
+    }
     let bundle_waits = plan.holds.get("").cloned();
     for (id, process) in &world.desired.processes {
-        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable);
+        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable, world.now_ms);
         let verdict = match &bundle_waits {
             Some(hold) => before_bundle(verdict, hold),
             None => verdict,
@@ -57,21 +65,20 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
     match verdict {
         Verdict::Fine => plan.converged.push(id.to_owned()),
         Verdict::Hold(hold) => {
+            if let Hold::Starting { until_ms } = hold {
+                plan.wake_at(until_ms);
+            }
             plan.holds.insert(id.to_owned(), hold);
         }
         Verdict::Do(step) => match world.attempts.get(id) {
             Some(attempt) if attempt.not_before_ms > world.now_ms && attempt.aim == step.action.aim() => {
                 let until_ms = attempt.not_before_ms;
                 plan.holds.insert(id.to_owned(), Hold::BackingOff { until_ms, why: attempt.why.clone() });
-                wake(plan, until_ms);
+                plan.wake_at(until_ms);
             }
             Some(_) | None => plan.steps.push(step),
         },
     }
-}
-
-fn wake(plan: &mut NodePlan, at_ms: u64) {
-    plan.wake_at_ms = Some(plan.wake_at_ms.map_or(at_ms, |at| at.min(at_ms)));
 }
 
 /// The attempt at this aim for which it is too early to try again.
@@ -123,7 +130,7 @@ fn deliver(plan: &mut NodePlan, world: &NodeWorld<'_>) {
             continue;
         }
         match too_early(world, address, &Aim::Delivered) {
-            Some(attempt) => wake(plan, attempt.not_before_ms),
+            Some(attempt) => plan.wake_at(attempt.not_before_ms),
             None => {
                 plan.deliveries.push(Delivery { address: address.clone(), source: source.clone() });
             }
@@ -146,7 +153,7 @@ fn discard(plan: &mut NodePlan, world: &NodeWorld<'_>) {
         let until_ms = since_ms.saturating_add(KEEP_UNUSED_MS);
         let early = too_early(world, address, &Aim::Discarded).map(|attempt| attempt.not_before_ms);
         match early.or((until_ms > world.now_ms).then_some(until_ms)) {
-            Some(at_ms) => wake(plan, at_ms),
+            Some(at_ms) => plan.wake_at(at_ms),
             None => plan
                 .steps
                 .push(Step { action: Action::Discard { address: address.clone() }, reason: Reason::Unused }),
@@ -171,9 +178,12 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
             match &mut step.action {
                 Action::Reload { .. } => return Verdict::Hold(hold.clone()),
                 Action::Start { start, .. } | Action::Restart { start, .. } => start.live = "-".into(),
+                // What is adopted runs already, so it is told later if what it knows is old.
                 Action::Bundle { .. }
+                | Action::Unbundle
                 | Action::Remove { .. }
                 | Action::Stop { .. }
+                | Action::Adopt { .. }
                 | Action::Discard { .. } => {}
             }
             Verdict::Do(step)
@@ -189,7 +199,12 @@ fn remove(id: &str, seen: &ProcessSighting, stop: StopSpec, reason: Reason) -> V
     Verdict::Do(Step { action: Action::Remove { id: id.to_owned(), stop }, reason })
 }
 
-fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable: bool) -> Verdict {
+fn decide(
+    process: &DesiredProcess,
+    seen: Option<&ProcessSighting>,
+    schedulable: bool,
+    now_ms: u64,
+) -> Verdict {
     let id = &process.id;
     match (seen, process.deleting, process.running) {
         (None, true, _) | (None, false, false) => Verdict::Fine,
@@ -209,14 +224,13 @@ fn decide(process: &DesiredProcess, seen: Option<&ProcessSighting>, schedulable:
             Phase::Busy => Verdict::Hold(Hold::Busy),
             Phase::Stopped => start(process, Reason::Stopped, schedulable),
             Phase::Lost => start(process, Reason::Lost, schedulable),
-            Phase::Unsupervised => restart(process, Reason::Unsupervised, schedulable),
-            Phase::Running | Phase::Backoff => keep(process, seen, schedulable),
+            Phase::Unsupervised | Phase::Running | Phase::Backoff => keep(process, seen, schedulable, now_ms),
         },
     }
 }
 
 /// It is there and should be: is it what should be there?
-fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> Verdict {
+fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool, now_ms: u64) -> Verdict {
     let start = match &process.start {
         Ok(start) => start,
         Err(why) => return Verdict::Hold(Hold::Invalid(why.clone())),
@@ -224,15 +238,28 @@ fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool) -> 
     if start.hash != seen.hash {
         return restart(process, Reason::Changed, schedulable);
     }
-    if seen.phase != Phase::Running {
-        return Verdict::Hold(Hold::Restarting);
+    let adopt = |reason| {
+        let action = Action::Adopt { id: process.id.clone(), start: start.clone() };
+        Verdict::Do(Step { action, reason })
+    };
+    match seen.phase {
+        // Starts nothing, so it is done on a cordoned node too.
+        Phase::Unsupervised => return adopt(Reason::Unsupervised),
+        Phase::Backoff => return Verdict::Hold(Hold::Restarting),
+        Phase::Running | Phase::Stopping | Phase::Stopped | Phase::Lost | Phase::Busy => {}
+    }
+    if start.care.hash != seen.care {
+        return adopt(Reason::CareChanged);
     }
     match process.reload {
         Some(signal) if start.live != seen.live => Verdict::Do(Step {
             action: Action::Reload { id: process.id.clone(), signal, live: start.live.clone() },
             reason: Reason::LiveChanged,
         }),
-        Some(_) | None => Verdict::Fine,
+        Some(_) | None => match seen.since_ms.saturating_add(process.start_ms) {
+            until_ms if until_ms > now_ms => Verdict::Hold(Hold::Starting { until_ms }),
+            _ => Verdict::Fine,
+        },
     }
 }
 
@@ -259,12 +286,13 @@ fn begin(
 
 const fn rank(action: &Action) -> u8 {
     match action {
-        Action::Bundle { .. } => 0,
+        Action::Bundle { .. } | Action::Unbundle => 0,
         Action::Remove { .. } => 1,
         Action::Stop { .. } => 2,
         Action::Reload { .. } => 3,
-        Action::Restart { .. } => 4,
-        Action::Start { .. } => 5,
-        Action::Discard { .. } => 6,
+        Action::Adopt { .. } => 4,
+        Action::Restart { .. } => 5,
+        Action::Start { .. } => 6,
+        Action::Discard { .. } => 7,
     }
 }

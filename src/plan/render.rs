@@ -3,14 +3,17 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::step::Start;
+use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::artifact::name_of;
-use crate::model::kinds::{ArtifactSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
+use crate::model::kinds::{ArtifactSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::secret::hex;
 use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents};
+
+/// The type of service that authenticates users by their passwords.
+const AUTH: &str = "auth";
 
 /// What templates may use besides the documents.
 #[derive(Debug, Clone, Default)]
@@ -28,11 +31,24 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
     desired.schedulable = node.status != Some(false);
     let renderer = Renderer::default();
     let mut services = Map::new();
-    for (document, process) in documents.processes_on(&node_key.namespace, &node_key.name) {
-        let found = Resolved::find(documents, node_key, document, process);
-        if let Ok(resolved) = &found {
+    let mut has_auth = false;
+    let processes: Vec<_> = documents
+        .processes_on(&node_key.namespace, &node_key.name)
+        .map(|(document, process)| {
+            (document, process, Resolved::find(documents, node_key, document, process))
+        })
+        .collect();
+    for (_, process, found) in &processes {
+        if let Ok(resolved) = found {
+            has_auth |= resolved.service.kind == AUTH;
             services.entry(process.service.clone()).or_insert_with(|| resolved.bundled());
         }
+    }
+    // Once for the node, not for each of its processes: there may be many tenants and users.
+    let tenancy =
+        if services.is_empty() { json!({}) } else { tenancy(documents, &node_key.namespace, has_auth) };
+    let seen_by_all = hash(&[&tenancy.to_string()]);
+    for (document, process, found) in processes {
         let id = document.metadata.name.clone();
         let artifact = found.as_ref().ok().and_then(|found| found.service_type.artifact.as_ref());
         if let Some(ArtifactSpec { path, address: Some(address), size: Some(size), .. }) = artifact {
@@ -40,12 +56,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
             desired.artifacts.insert(address.clone(), source);
         }
         let artifact = artifact.and_then(|artifact| artifact.address.clone());
-        let (stop, reload) = match &found {
-            Ok(found) => {
-                (found.service_type.stop.clone(), found.service_type.reload.as_ref().map(|r| r.signal))
-            }
-            Err(_) => Default::default(),
-        };
+        let service_type = found.as_ref().map(|found| found.service_type).ok();
         let service = documents.service(&Key::within(Kind::Service, &*node_key.namespace, &*process.service));
         desired.processes.insert(
             id.clone(),
@@ -54,19 +65,19 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 service: process.service.clone(),
                 running: wanted(process, service),
                 deleting: document.is_deleting(),
-                stop,
-                reload,
-                start: found.and_then(|found| found.start(&renderer, surroundings)),
+                stop: service_type.map(|found| found.stop.clone()).unwrap_or_default(),
+                reload: service_type.and_then(|found| found.reload.as_ref()).map(|reload| reload.signal),
+                start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
+                start: found.and_then(|found| found.start(&renderer, surroundings, &seen_by_all)),
                 artifact,
             },
         );
     }
     if !services.is_empty() {
-        let bundle = json!({
-            "instance": instance_value(documents, &node_key.namespace),
-            "node": { "id": node_key.name },
-            "services": services,
-        });
+        let mut bundle = tenancy;
+        bundle["instance"] = instance_value(documents, &node_key.namespace);
+        bundle["node"] = json!({ "id": node_key.name });
+        bundle["services"] = services.into();
         let text = bundle.to_string();
         desired.bundle = Some((hash(&[&text]), text));
     }
@@ -144,7 +155,13 @@ impl<'a> Resolved<'a> {
         bundled
     }
 
-    fn start(&self, renderer: &Renderer, surroundings: &Surroundings) -> Result<Start, String> {
+    /// `tenancy` is the hash of what the bundle says of tenants, integrations and users.
+    fn start(
+        &self,
+        renderer: &Renderer,
+        surroundings: &Surroundings,
+        tenancy: &str,
+    ) -> Result<Start, String> {
         let template = self.service.command.as_ref().unwrap_or(&self.service_type.command);
         if template.is_empty() {
             return Err(format!("neither the service nor its type {} has a command", self.service.kind));
@@ -192,11 +209,14 @@ impl<'a> Resolved<'a> {
         let (live, fixed): (Object, Object) =
             self.options.clone().into_iter().partition(|(name, _)| is_live(name));
         let live = match &self.service_type.reload {
-            Some(_) => hash(&[&json!([live, self.service.log_level, self.instance]).to_string()]),
+            Some(_) => hash(&[&json!([live, self.service.log_level, self.instance, tenancy]).to_string()]),
             None => "-".into(),
         };
+        let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
+        let log = self.service_type.log;
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
         let hash = hash(&[&json!([command, env, fixed]).to_string()]);
-        Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone() })
+        Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
     }
 }
 
@@ -208,6 +228,93 @@ fn place_of(artifact: &ArtifactSpec, root: Option<&str>) -> Result<String, Strin
     };
     let root = root.ok_or("its node has not said where its directory is")?;
     Ok(format!("{root}/a/{address}/{}", name_of(path)?))
+}
+
+/// A health check with its templates rendered, and what they gave read.
+fn check(
+    health: &HealthSpec,
+    render: impl Fn(&str, &str) -> Result<String, String>,
+) -> Result<Check, String> {
+    let probe = match health {
+        HealthSpec { tcp: Some(template), .. } => {
+            let address = render("health.tcp", template)?;
+            let found = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+            let Some((host, port)) = found else {
+                return Err(format!("health.tcp: {address:?} is not `host:port`"));
+            };
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            // Part of a path for one of the tools that the node may use.
+            if host.is_empty() || host.starts_with('-') || host.contains(['/', ' ']) {
+                return Err(format!("health.tcp: {host:?} is no host"));
+            }
+            Probe::Tcp { host, port }
+        }
+        HealthSpec { http: Some(template), .. } => {
+            let url = render("health.http", template)?;
+            let known = url.starts_with("http://") || url.starts_with("https://");
+            if !known || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(format!("health.http: {url:?} is no http:// or https:// address"));
+            }
+            Probe::Http { url }
+        }
+        HealthSpec { exec, .. } => {
+            let command = exec.iter().flatten().enumerate();
+            let command = command
+                .map(|(at, template)| render(&format!("health.exec[{at}]"), template))
+                .collect::<Result<Vec<_>, _>>()?;
+            Probe::Exec { command }
+        }
+    };
+    Ok(Check {
+        probe,
+        interval_seconds: health.interval_seconds,
+        timeout_seconds: health.timeout_seconds,
+        failure_threshold: health.failure_threshold,
+        success_threshold: health.success_threshold,
+    })
+}
+
+/// What the bundle says of an instance's tenants, of the integrations that they may use, and of the users with access to them.
+/// An entry of the catalogue stands there once, however many tenants have it; one that does not exist is nobody's.
+///
+/// The hashes of the users' passwords are told only where a service authenticates users by them. There they are needed, and are no
+/// secret in clear: Argon2id is made to be stored. The file is its account's alone (mode 0600). Where no such service is, nobody
+/// needs them, so they are not there to be taken.
+fn tenancy(documents: &Documents, instance: &str, with_password_hashes: bool) -> Value {
+    let (mut tenants, mut integrations, mut users) = (Map::new(), Map::new(), Map::new());
+    for (key, tenant) in documents.tenants_of(instance) {
+        let mut usable = Vec::new();
+        for id in &tenant.integrations {
+            let entry = Key::cluster(Kind::Integration, id.as_str());
+            if documents.live(&entry).is_some()
+                && let Some(entry) = documents.integration(&entry)
+            {
+                integrations.entry(id.clone()).or_insert_with(|| json!(entry));
+                usable.push(id.as_str());
+            }
+        }
+        let mut told = json!({ "name": tenant.name, "integrations": usable });
+        if let Some(limit) = tenant.rate_limit {
+            told["rate-limit"] = json!(limit);
+        }
+        tenants.insert(key.name.clone(), told);
+        for (email, user) in documents.users_of(&key.name) {
+            let told = users.entry(email.name.clone()).or_insert_with(|| {
+                let mut told = json!({ "name": user.name, "tenants": [] });
+                if let Some(id) = &user.client_id {
+                    told["client-id"] = id.as_str().into();
+                }
+                if let Some(hash) = user.password_hash.as_ref().filter(|_| with_password_hashes) {
+                    told["password-hash"] = hash.as_str().into();
+                }
+                told
+            });
+            if let Some(access) = told["tenants"].as_array_mut() {
+                access.push(key.name.as_str().into());
+            }
+        }
+    }
+    json!({ "tenants": tenants, "integrations": integrations, "users": users })
 }
 
 fn instance_value(documents: &Documents, id: &str) -> Value {
@@ -226,4 +333,169 @@ fn hash(parts: &[&str]) -> String {
         digest.update(part.as_bytes());
     }
     hex(&digest.finalize()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kinds::{
+        InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
+    };
+    use crate::model::{Metadata, Spec};
+
+    fn document(namespace: &str, name: &str, spec: Spec) -> Document {
+        let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
+        Document { metadata, spec }
+    }
+
+    fn tenant(name: &str, instance: &str, integrations: &[&str]) -> Document {
+        let spec = TenantSpec {
+            name: name.to_uppercase(),
+            rate_limit: (name == "red").then_some(250.0),
+            instance: Some(instance.into()),
+            integrations: integrations.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        document("", name, Spec::Tenant(spec))
+    }
+
+    fn user(email: &str, tenants: &[&str]) -> Document {
+        let spec = UserSpec {
+            name: "A Person".into(),
+            client_id: Some("c1".into()),
+            tenants: tenants.iter().map(|id| (*id).to_owned()).collect(),
+            password_hash: Some("$argon2id$it".into()),
+        };
+        document("", email, Spec::User(spec))
+    }
+
+    fn integration(name: &str, display: &str) -> Document {
+        let spec =
+            IntegrationSpec { kind: name.into(), display: display.into(), ..IntegrationSpec::default() };
+        document("", name, Spec::Integration(spec))
+    }
+
+    /// Two instances; IN1 has a node with a process of a type that is told of changes, and one with a process of the type auth.
+    fn world() -> Documents {
+        let kind = |name: &str| {
+            let spec = ServiceTypeSpec {
+                command: vec!["x".into()],
+                reload: Some(ReloadSpec { signal: Signal::Hup }),
+                ..ServiceTypeSpec::default()
+            };
+            document("", name, Spec::ServiceType(spec))
+        };
+        let service = |name: &str, kind: &str| {
+            let spec = ServiceSpec { name: name.into(), kind: kind.into(), ..ServiceSpec::default() };
+            document("IN1", name, Spec::Service(spec))
+        };
+        let process = |service: &str, node: &str| {
+            let spec = ProcessSpec { service: service.into(), node: node.into(), running: None };
+            document("IN1", service, Spec::Process(spec))
+        };
+        let instance = |name: &str| document("", name, Spec::Instance(InstanceSpec::default()));
+        let node = |name: &str| document("IN1", name, Spec::Node(NodeSpec::default()));
+        [
+            instance("IN1"),
+            instance("IN2"),
+            node("ND1"),
+            node("ND2"),
+            kind("rest"),
+            kind(AUTH),
+            service("web", "rest"),
+            service("login", AUTH),
+            process("web", "ND1"),
+            process("login", "ND2"),
+            integration("echo", "Echo"),
+            integration("timer", "Timer"),
+            tenant("red", "IN1", &["echo", "gone"]),
+            tenant("blue", "IN1", &[]),
+            tenant("other", "IN2", &["timer"]),
+            user("ada@x", &["red", "other", "blue", "nowhere"]),
+            user("bo@x", &["other"]),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn rendered(documents: &Documents, node: &str) -> NodeDesired {
+        desired(documents, &Key::within(Kind::Node, "IN1", node), &Surroundings::default())
+    }
+
+    fn bundle(documents: &Documents, node: &str) -> Value {
+        let (_, text) = rendered(documents, node).bundle.expect("a process is there");
+        serde_json::from_str(&text).expect("the bundle is JSON")
+    }
+
+    #[test]
+    fn the_bundle_names_the_tenants_of_the_instance_with_their_integrations_and_users_and_no_others() {
+        let bundle = bundle(&world(), "ND1");
+        assert_eq!(
+            bundle["tenants"],
+            json!({
+                "blue": { "name": "BLUE", "integrations": [] },
+                "red": { "name": "RED", "rate-limit": 250.0, "integrations": ["echo"] },
+            })
+        );
+        assert_eq!(
+            bundle["integrations"],
+            json!({ "echo": { "type": "echo", "display": "Echo", "schema": [] } })
+        );
+        assert_eq!(
+            bundle["users"],
+            json!({ "ada@x": { "name": "A Person", "client-id": "c1", "tenants": ["blue", "red"] } })
+        );
+        assert_eq!((&bundle["instance"]["id"], &bundle["node"]["id"]), (&json!("IN1"), &json!("ND1")));
+        assert_eq!(bundle["services"]["web"]["type"], "rest");
+    }
+
+    #[test]
+    fn the_hash_of_a_password_goes_only_where_passwords_are_checked() {
+        assert_eq!(bundle(&world(), "ND2")["users"]["ada@x"]["password-hash"], "$argon2id$it");
+        let (_, elsewhere) = rendered(&world(), "ND1").bundle.expect("a process is there");
+        assert!(!elsewhere.contains("argon2id"), "{elsewhere}");
+    }
+
+    /// What a service is told as a hash, and what it was started with.
+    fn hashes(documents: &Documents) -> (String, String) {
+        let desired = rendered(documents, "ND1");
+        let start = desired.processes["web"].start.as_ref().expect("it can be started");
+        (start.live.clone(), start.hash.clone())
+    }
+
+    #[test]
+    fn a_service_is_told_of_every_change_of_its_tenants_and_is_not_restarted_for_it() {
+        let mut going = tenant("red", "IN1", &["echo"]);
+        going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+        let changes: [(&str, Document); 6] = [
+            ("moved", tenant("red", "IN2", &["echo"])),
+            ("deleted", going),
+            ("arrived", tenant("other", "IN1", &[])),
+            ("given an integration", tenant("blue", "IN1", &["timer"])),
+            ("an integration of theirs changed", integration("echo", "Echo 2")),
+            ("access", user("bo@x", &["red"])),
+        ];
+        let (live, fixed) = hashes(&world());
+        for (what, change) in changes {
+            let mut documents = world();
+            documents.insert(change);
+            let (live_then, fixed_then) = hashes(&documents);
+            assert_ne!(live_then, live, "{what}");
+            assert_eq!(fixed_then, fixed, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_for_a_service_is_not_told() {
+        let changes: [(&str, Document); 3] = [
+            ("another instance's tenant", tenant("other", "IN2", &[])),
+            ("an integration of others", integration("timer", "Timer 2")),
+            ("a user of others", user("bo@x", &[])),
+        ];
+        let before = rendered(&world(), "ND1");
+        for (what, change) in changes {
+            let mut documents = world();
+            documents.insert(change);
+            assert_eq!(rendered(&documents, "ND1"), before, "{what}");
+        }
+    }
 }

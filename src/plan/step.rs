@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::world::ArtifactSource;
-use crate::model::kinds::{Signal, StopSpec};
+use crate::model::kinds::{LogSpec, Signal, StopSpec};
 
 /// Everything that is needed to start a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,60 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Hash of all that needs a restart when it changes.
     pub hash: String,
-    /// Hash of all that needs a reload when it changes; `-` when nothing does, or when it is yet to be told.
+    /// Hash of all that it is told of by a reload when it changes; `-` when nothing does, or when it is yet to be told.
     pub live: String,
     /// How it is asked to end.
     pub stop: StopSpec,
+    /// How its supervisor looks after it.
+    pub care: Care,
+}
+
+/// How a supervisor looks after a process. It can be changed while the process runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Care {
+    /// How much of its output is kept.
+    pub log: LogSpec,
+    /// How it is checked.
+    pub health: Option<Check>,
+    /// Hash of all of this.
+    pub hash: String,
+}
+
+/// A health check, with its templates rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// Seconds between two checks; at least 1.
+    pub interval_seconds: u32,
+    /// Seconds that one may take; at least 1.
+    pub timeout_seconds: u32,
+    /// Failures in a row that make it unhealthy; at least 1.
+    pub failure_threshold: u32,
+    /// Successes in a row that make it healthy; at least 1.
+    pub success_threshold: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether something listens.
+    Tcp {
+        /// Address or name, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// Whether an address answers with a status from 200 to 399.
+    Http {
+        /// The whole address.
+        url: String,
+    },
+    /// Whether a program exits with 0.
+    Exec {
+        /// Program and arguments; never empty.
+        command: Vec<String>,
+    },
 }
 
 /// What to do on a node. Executing one leaves no choice.
@@ -31,6 +81,8 @@ pub enum Action {
         /// The file's text.
         text: String,
     },
+    /// Take that file away: nothing reads it any more, and it may hold what users are authenticated by.
+    Unbundle,
     /// Stop a process and forget all that the node knows of it.
     Remove {
         /// The process.
@@ -53,6 +105,13 @@ pub enum Action {
         signal: Signal,
         /// What it is told, as a hash.
         live: String,
+    },
+    /// Give a process that runs a (new) supervisor, and leave it running. One that has ended meanwhile is started.
+    Adopt {
+        /// The process.
+        id: String,
+        /// What to start when it ends.
+        start: Start,
     },
     /// Stop a process, then start it.
     Restart {
@@ -79,10 +138,11 @@ impl Action {
     /// The process that it is about; none for the bundle and for artifacts.
     pub fn process(&self) -> Option<&str> {
         match self {
-            Action::Bundle { .. } | Action::Discard { .. } => None,
+            Action::Bundle { .. } | Action::Unbundle | Action::Discard { .. } => None,
             Action::Remove { id, .. }
             | Action::Stop { id, .. }
             | Action::Reload { id, .. }
+            | Action::Adopt { id, .. }
             | Action::Restart { id, .. }
             | Action::Start { id, .. } => Some(id),
         }
@@ -92,11 +152,12 @@ impl Action {
     /// the bundle.
     pub fn about(&self) -> &str {
         match self {
-            Action::Bundle { .. } => "",
+            Action::Bundle { .. } | Action::Unbundle => "",
             Action::Discard { address } => address,
             Action::Remove { id, .. }
             | Action::Stop { id, .. }
             | Action::Reload { id, .. }
+            | Action::Adopt { id, .. }
             | Action::Restart { id, .. }
             | Action::Start { id, .. } => id,
         }
@@ -106,11 +167,28 @@ impl Action {
     pub fn aim(&self) -> Aim {
         match self {
             Action::Bundle { hash, .. } => Aim::Bundle(hash.clone()),
+            Action::Unbundle => Aim::Unbundled,
             Action::Remove { .. } => Aim::Gone,
             Action::Stop { .. } => Aim::Stopped,
             Action::Reload { live, .. } => Aim::Told(live.clone()),
+            Action::Adopt { start, .. } => Aim::Supervised(start.care.hash.clone()),
             Action::Restart { start, .. } | Action::Start { start, .. } => Aim::Running(start.hash.clone()),
             Action::Discard { .. } => Aim::Discarded,
+        }
+    }
+
+    /// The action in one word, as events say it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Action::Bundle { .. } => "Bundle",
+            Action::Unbundle => "Unbundle",
+            Action::Remove { .. } => "Remove",
+            Action::Stop { .. } => "Stop",
+            Action::Reload { .. } => "Reload",
+            Action::Adopt { .. } => "Adopt",
+            Action::Restart { .. } => "Restart",
+            Action::Start { .. } => "Start",
+            Action::Discard { .. } => "Discard",
         }
     }
 
@@ -118,9 +196,11 @@ impl Action {
     pub const fn name(&self) -> &'static str {
         match self {
             Action::Bundle { .. } => "bundle",
+            Action::Unbundle => "unbundle",
             Action::Remove { .. } => "remove",
             Action::Stop { .. } => "stop",
             Action::Reload { .. } => "reload",
+            Action::Adopt { .. } => "adopt",
             Action::Restart { .. } => "restart",
             Action::Start { .. } => "start",
             Action::Discard { .. } => "discard",
@@ -133,12 +213,16 @@ impl Action {
 pub enum Aim {
     /// The bundle with this hash is there.
     Bundle(String),
+    /// There is no bundle.
+    Unbundled,
     /// There is nothing of the process.
     Gone,
     /// The process is stopped.
     Stopped,
     /// The process was told what has this hash.
     Told(String),
+    /// The process has a supervisor that looks after it like this.
+    Supervised(String),
     /// The process runs as started with this hash.
     Running(String),
     /// The artifact is there.
@@ -158,12 +242,17 @@ pub enum Reason {
     Lost,
     /// It runs without a supervisor.
     Unsupervised,
+    /// How its supervisor looks after it changed: health check or log.
+    CareChanged,
     /// Its command, environment or options changed.
     Changed,
-    /// Options that take effect while it runs changed.
+    /// Something that takes effect while it runs changed: a live option, the log level, the instance, its tenants, their
+    /// integrations or users.
     LiveChanged,
     /// The file that tells the services of their configuration is not as declared.
     BundleOutdated,
+    /// Nothing on the node reads that file any more.
+    BundleUnused,
     /// It should not run.
     NotWanted,
     /// Its object is being deleted.
@@ -174,6 +263,27 @@ pub enum Reason {
     Unused,
 }
 
+impl Reason {
+    /// The reason in one word, as events say it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Reason::Absent => "Absent",
+            Reason::Stopped => "Stopped",
+            Reason::Lost => "Lost",
+            Reason::Unsupervised => "Unsupervised",
+            Reason::CareChanged => "CareChanged",
+            Reason::Changed => "Changed",
+            Reason::LiveChanged => "LiveChanged",
+            Reason::BundleOutdated => "BundleOutdated",
+            Reason::BundleUnused => "BundleUnused",
+            Reason::NotWanted => "NotWanted",
+            Reason::Deleted => "Deleted",
+            Reason::Undeclared => "Undeclared",
+            Reason::Unused => "Unused",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -181,9 +291,11 @@ impl fmt::Display for Reason {
             Reason::Stopped => "should run and was stopped",
             Reason::Lost => "should run and is gone with its supervisor",
             Reason::Unsupervised => "runs without a supervisor",
+            Reason::CareChanged => "health check or log changed",
             Reason::Changed => "command, environment or options changed",
-            Reason::LiveChanged => "live options changed",
+            Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",
+            Reason::BundleUnused => "is read by nothing any more",
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",
             Reason::Undeclared => "is not declared",
@@ -210,6 +322,11 @@ pub enum Hold {
     Cordoned,
     /// It is being stopped; what comes next waits for that.
     Stopping,
+    /// It runs, but not yet for as long as its type wants.
+    Starting {
+        /// When it will count as running, on the clock that [`super::world::NodeWorld::now_ms`] is.
+        until_ms: u64,
+    },
     /// It ended, and its supervisor will start it again.
     Restarting,
     /// Its record was being written when it was read.
@@ -245,6 +362,7 @@ impl fmt::Display for Hold {
             Hold::NodeUnknown => f.write_str("its node was not seen"),
             Hold::Cordoned => f.write_str("its node is cordoned (status: false)"),
             Hold::Stopping => f.write_str("it is stopping"),
+            Hold::Starting { .. } => f.write_str("it has just started"),
             Hold::Restarting => f.write_str("it ended and is about to be started again"),
             Hold::Busy => f.write_str("it is changing"),
             Hold::Artifact { sent: Some(sent), size } => {
@@ -300,4 +418,11 @@ pub struct NodePlan {
     pub converged: Vec<String>,
     /// When to plan again though nothing changes, in milliseconds of the same clock.
     pub wake_at_ms: Option<u64>,
+}
+
+impl NodePlan {
+    /// Plan again at this time, if nothing changes before.
+    pub(super) fn wake_at(&mut self, at_ms: u64) {
+        self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
+    }
 }

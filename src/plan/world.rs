@@ -46,6 +46,23 @@ impl Phase {
     }
 }
 
+/// What a health check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does its work.
+    Healthy,
+    /// It does not.
+    Unhealthy {
+        /// What the check said last.
+        why: String,
+    },
+    /// The node has nothing to check it with.
+    Unchecked {
+        /// What is missing.
+        why: String,
+    },
+}
+
 /// What was seen of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessSighting {
@@ -59,8 +76,12 @@ pub struct ProcessSighting {
     pub exit: Option<i32>,
     /// Hash of what it was started with.
     pub hash: String,
+    /// Hash of how its supervisor looks after it.
+    pub care: String,
     /// Hash of what it was last told.
     pub live: String,
+    /// What its health check found; none where there is none, or not yet an answer.
+    pub health: Option<Health>,
     /// Since when it is like this, on the clock that [`NodeWorld::now_ms`] is.
     pub since_ms: u64,
 }
@@ -111,6 +132,8 @@ pub struct DesiredProcess {
     pub stop: StopSpec,
     /// How it is told of live changes, where its type says so.
     pub reload: Option<Signal>,
+    /// Milliseconds that it has to stay up before it counts as running.
+    pub start_ms: u64,
     /// What to start, or why that can't be told.
     pub start: Result<Start, String>,
     /// Address of the artifact that it runs from.

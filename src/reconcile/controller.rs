@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::events::Events;
+use super::gate::Gate;
 use super::node_task::{self, Mode, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
@@ -20,9 +22,6 @@ use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
 use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
-
-/// How many connections are being opened at once.
-const CONNECTING_AT_ONCE: usize = 16;
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
@@ -45,6 +44,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Where what is seen is shown.
     pub observed: Observed,
+    /// Where what is done is shown.
+    pub events: Events,
     /// The one clock.
     pub clock: Clock,
 }
@@ -59,13 +60,15 @@ pub struct Controller {
 impl Controller {
     /// Starts to reconcile.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, epoch, metrics, ssh, local, common, program, observed, clock } = parts;
+        let Parts { state, epoch, metrics, ssh, local, common, program, observed, events, clock } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
             ssh,
             local,
-            gate: Semaphore::new(CONNECTING_AT_ONCE),
+            gate: Gate::default(),
+            events,
+            asked: watch::Sender::default(),
             sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,

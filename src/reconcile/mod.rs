@@ -6,6 +6,8 @@
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
 pub mod controller;
+pub mod events;
+mod gate;
 mod node_task;
 pub mod observed;
 pub mod ping;

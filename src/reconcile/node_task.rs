@@ -8,11 +8,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::observed::{LinkState, NodeView, Observed};
+use super::events::{Events, Said};
+use super::gate::Gate;
+use super::observed::{LinkState, NodeView, Observed, Warning};
 use super::target::Common;
 use super::transfer::{Delivered, Transfer};
-use crate::clock::Clock;
+use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
+use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
 use crate::node::link::{Connector, Link, LinkError};
@@ -20,7 +23,7 @@ use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, ProcessSighting, Stock};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
 
@@ -49,6 +52,12 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// First and longest wait before a step that did not help is tried again.
 const RETRY: (u64, u64) = (1_000, 60_000);
 
+/// How far a node's clock may be from ours, in seconds.
+const MAX_SKEW_S: u64 = 60;
+
+/// A change of the skew that is no news: what it takes to say the time, and clocks that drift apart.
+const SAME_SKEW_S: u64 = 5;
+
 /// What all nodes' tasks share.
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
@@ -56,9 +65,12 @@ pub(super) struct Shared {
     pub(super) ssh: Arc<dyn Connector>,
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
-    pub(super) gate: Semaphore,
+    pub(super) gate: Gate,
     /// Bounds how many artifacts are being sent at once.
     pub(super) sending: Semaphore,
+    pub(super) events: Events,
+    /// How often people asked to connect to a node now, by node.
+    pub(super) asked: watch::Sender<BTreeMap<Key, u64>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) epoch: Epoch,
@@ -92,8 +104,10 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
     let view = NodeView::default();
     let mut task = NodeTask {
         snapshot: shared.state.changes(),
+        asked: shared.asked.subscribe(),
         mind: Mind::default(),
         down_since_ms: None,
+        times_asked: None,
         rendered: None,
         transfer: None,
         shared,
@@ -111,10 +125,12 @@ struct NodeTask {
     key: Key,
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
+    asked: watch::Receiver<BTreeMap<Key, u64>>,
     mode: watch::Receiver<Mode>,
     mind: Mind,
     view: NodeView,
     down_since_ms: Option<u64>,
+    times_asked: Option<u64>,
     /// What should be, of which snapshot and in which mode, in which directory there.
     rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
     /// The artifact that is being sent.
@@ -163,12 +179,11 @@ impl NodeTask {
         failures: &mut u32,
     ) -> Result<Ending, LinkError> {
         let shared = Arc::clone(&self.shared);
+        // What is asked from here on is not answered by this try.
+        self.times_asked = self.asked.borrow_and_update().get(&self.key).copied();
         let target = shared.common.target(&self.key, spec).await?;
-        let opened = {
-            let _turn = shared.gate.acquire().await.map_err(|_| LinkError::Lost("we are ending".into()))?;
-            shared.connector(spec.transport).connect(&target).await
-        };
-        let mut link = match opened {
+        let connector = shared.connector(spec.transport);
+        let mut link = match shared.gate.pass(connector.connect(&target)).await {
             Ok(link) => link,
             Err(error) => {
                 shared.metrics.connect_failures.inc();
@@ -182,6 +197,8 @@ impl NodeTask {
         // What was seen stays as the last that is known; nothing is concluded from it any more.
         self.mind.sighting.complete = false;
         self.transfer = None;
+        self.mind.lost();
+        self.tell();
         link.close().await;
         result
     }
@@ -225,12 +242,17 @@ impl NodeTask {
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
             tokio::select! {
                 line = link.next() => {
-                    let (now, now_ms) = (Instant::now(), self.shared.clock.now_ms());
-                    self.mind.hear(line?, now, now_ms)?;
+                    let now = Moment {
+                        at: Instant::now(),
+                        ms: self.shared.clock.now_ms(),
+                        time_of_day_s: time_of_day_s(),
+                    };
+                    self.mind.hear(line?, now)?;
                     // What was said together is taken together: no plan on half of it.
                     while let Some(line) = link.next().now_or_never() {
-                        self.mind.hear(line?, now, now_ms)?;
+                        self.mind.hear(line?, now)?;
                     }
+                    self.tell();
                 }
                 (address, result) = ended(&mut self.transfer) => {
                     self.transfer = None;
@@ -310,6 +332,13 @@ impl NodeTask {
 
     fn delivered(&mut self, address: String, result: Result<Delivered, String>) {
         let metrics = &self.shared.metrics;
+        let message = match &result {
+            Ok(_) => format!("done: {address}"),
+            Err(why) => format!("failed: {why}"),
+        };
+        let said =
+            Said { regarding: self.key.to_string(), action: "Send", reason: "ArtifactMissing", message };
+        self.shared.events.say(said, self.shared.clock.now_ms());
         match &result {
             Ok(Delivered::Sent) => {
                 metrics.artifacts_sent.inc();
@@ -347,9 +376,23 @@ impl NodeTask {
             let since_ms = self.shared.clock.now_ms();
             tracing::info!(node = %self.key, "connected");
             self.view.link = LinkState::Connected { since_ms };
+            self.say_of_link("Connected", "it is connected".into());
         }
+        self.view.up = self.up(self.shared.clock.now_ms());
+        self.view.warnings = self.mind.warnings();
         self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, self.view.clone());
+    }
+
+    /// Processes that count as running. What is not declared counts at once.
+    fn up(&self, now_ms: u64) -> BTreeSet<String> {
+        let declared = self.rendered.as_ref().map(|(_, _, _, desired)| &desired.processes);
+        let start_ms =
+            |id: &String| declared.and_then(|all| all.get(id)).map_or(0, |process| process.start_ms);
+        let seen = self.mind.sighting.processes.iter().filter(|(_, seen)| seen.phase == Phase::Running);
+        let is_up =
+            |(id, seen): &(&String, &ProcessSighting)| seen.since_ms.saturating_add(start_ms(id)) <= now_ms;
+        seen.filter(is_up).map(|(id, _)| id.clone()).collect()
     }
 
     fn show_down(&mut self, error: &LinkError, wait: Duration) {
@@ -362,12 +405,32 @@ impl NodeTask {
             since_ms,
             next_try_ms: now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         };
+        self.say_of_link(error.word(), error.to_string());
         self.view.settled = false;
+        self.view.warnings.clear();
         self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, self.view.clone());
     }
 
-    /// Waits, or until the node is to be reached another way (then true) or we are to end.
+    fn say_of_link(&self, reason: &'static str, message: String) {
+        let said = Said { regarding: self.key.to_string(), action: "Connect", reason, message };
+        self.shared.events.say(said, self.shared.clock.now_ms());
+    }
+
+    /// Says how the steps of the last batch ended, once that is known.
+    fn tell(&mut self) {
+        let now_ms = self.shared.clock.now_ms();
+        for Told { id, action, reason, outcome } in self.mind.told.drain(..) {
+            let regarding = match id.as_str() {
+                BUNDLE => self.key.to_string(),
+                address if check_digest(address).is_ok() => self.key.to_string(),
+                id => Key::within(Kind::Process, self.key.namespace.as_str(), id).to_string(),
+            };
+            self.shared.events.say(Said { regarding, action, reason, message: outcome }, now_ms);
+        }
+    }
+
+    /// Waits, or until the node is to be reached another way, or people ask for it (then true), or we are to end.
     async fn wait_or_moved(&mut self, wait: Duration, spec: &NodeSpec) -> bool {
         let until = Instant::now() + wait;
         loop {
@@ -378,6 +441,10 @@ impl NodeTask {
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },
+                changed = self.asked.changed() => {
+                    let times = self.asked.borrow().get(&self.key).copied();
+                    if changed.is_err() || times != self.times_asked { return true; }
+                }
             }
         }
     }
@@ -418,6 +485,7 @@ fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
         LinkError::Unreachable(_)
         | LinkError::TimedOut(_)
         | LinkError::ShellUnusable(_)
+        | LinkError::DiskFull(_)
         | LinkError::Lost(_)
         | LinkError::Busy(_) => RECONNECT,
     };
@@ -429,6 +497,26 @@ fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
 
 fn backoff((first, longest): (u64, u64), failures: u32) -> u64 {
     first.saturating_mul(1 << failures.min(20)).min(longest)
+}
+
+/// One moment, by all the clocks that there are.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    /// On the clock of what is seen.
+    ms: u64,
+    /// The controller's own time of day.
+    time_of_day_s: u64,
+}
+
+/// How a step ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    /// The process, or [`BUNDLE`].
+    id: String,
+    action: &'static str,
+    reason: &'static str,
+    outcome: String,
 }
 
 /// What a task knows of its node. No I/O: lines and times go in, texts and plans come out.
@@ -445,11 +533,17 @@ struct Mind {
     looks: u64,
     look_at: Option<Instant>,
     answer_by: Option<Instant>,
+    /// How far the node's clock is ahead of ours.
+    ahead_s: Option<i64>,
+    /// How steps ended that nobody was told of yet.
+    told: Vec<Told>,
 }
 
 struct InFlight {
     revision: u64,
     aims: BTreeMap<String, Aim>,
+    /// Action and reason of each step, for people.
+    words: BTreeMap<String, (&'static str, &'static str)>,
     failed: BTreeMap<String, String>,
 }
 
@@ -464,6 +558,45 @@ impl Mind {
         self.listing = Some(BTreeSet::new());
         self.look_at = None;
         self.answer_by = Some(now + ANSWER_WITHIN);
+        self.ahead_s = None;
+    }
+
+    /// The conversation ended: how the steps on their way end, nobody will say.
+    fn lost(&mut self) {
+        if let Some(batch) = &mut self.in_flight {
+            let words = std::mem::take(&mut batch.words);
+            self.told_all(words, |_| "not known: the link ended before the node answered".into());
+        }
+    }
+
+    fn told_all(
+        &mut self,
+        words: BTreeMap<String, (&'static str, &'static str)>,
+        outcome: impl Fn(&str) -> String,
+    ) {
+        self.told.extend(words.into_iter().map(|(id, (action, reason))| {
+            let outcome = outcome(&id);
+            Told { id, action, reason, outcome }
+        }));
+    }
+
+    /// What people should know of the node besides.
+    fn warnings(&self) -> Vec<Warning> {
+        let off = self.ahead_s.filter(|ahead_s| ahead_s.unsigned_abs() > MAX_SKEW_S);
+        off.map(|ahead_s| Warning::ClockOff { ahead_s }).into_iter().collect()
+    }
+
+    /// The node has said what time it is there.
+    fn compare_clocks(&mut self, theirs_s: Option<u64>, ours_s: u64) {
+        let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+        let ahead_s = theirs_s.map(|theirs_s| signed(theirs_s).saturating_sub(signed(ours_s)));
+        let is_news = match (self.ahead_s, ahead_s) {
+            (Some(before), Some(now)) => before.abs_diff(now) > SAME_SKEW_S,
+            (before, now) => before != now,
+        };
+        if is_news {
+            self.ahead_s = ahead_s;
+        }
     }
 
     fn can_plan(&self) -> bool {
@@ -489,7 +622,12 @@ impl Mind {
     fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
         let aim = |step: &Step| (step.action.about().to_owned(), step.action.aim());
         let aims = steps.iter().map(aim).collect();
-        self.in_flight = Some(InFlight { revision, aims, failed: BTreeMap::new() });
+        let words = |step: &Step| {
+            let id = step.action.about().to_owned();
+            (id, (step.action.word(), step.reason.word()))
+        };
+        let words = steps.iter().map(words).collect();
+        self.in_flight = Some(InFlight { revision, aims, words, failed: BTreeMap::new() });
         self.answer_by = Some(now + ANSWER_WITHIN);
     }
 
@@ -514,7 +652,8 @@ impl Mind {
         self.look_at = Some(now + LOOK_EVERY);
     }
 
-    fn hear(&mut self, line: Line, now: Instant, now_ms: u64) -> Result<(), LinkError> {
+    fn hear(&mut self, line: Line, moment: Moment) -> Result<(), LinkError> {
+        let Moment { at: now, ms: now_ms, time_of_day_s } = moment;
         match line {
             Line::Process(process) => {
                 self.see(process, now_ms);
@@ -543,27 +682,43 @@ impl Mind {
                     )));
                 }
             }
-            Line::Opened => {
+            Line::Opened { clock_s } => {
+                self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
                 self.sighting.complete = true;
                 self.answered(now);
             }
-            Line::Looked(token) if token == self.looks => {
+            Line::Looked { token, clock_s } if token == self.looks => {
+                self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
                 if self.in_flight.is_none() {
                     self.answered(now);
                 }
             }
-            Line::Looked(_) => {}
+            Line::Looked { .. } => {}
             Line::StepFailed { id, message } => {
                 if let Some(batch) = &mut self.in_flight {
-                    // The node calls the bundle by its hash.
-                    let is_bundle = matches!(batch.aims.get(BUNDLE), Some(Aim::Bundle(hash)) if *hash == id);
+                    // The node calls the bundle by its hash, and one that is to go by none.
+                    let is_bundle = match batch.aims.get(BUNDLE) {
+                        Some(Aim::Bundle(hash)) => *hash == id,
+                        Some(Aim::Unbundled) => id == "-",
+                        Some(
+                            Aim::Gone
+                            | Aim::Stopped
+                            | Aim::Told(_)
+                            | Aim::Supervised(_)
+                            | Aim::Running(_)
+                            | Aim::Delivered
+                            | Aim::Discarded,
+                        )
+                        | None => false,
+                    };
                     batch.failed.insert(if is_bundle { BUNDLE.into() } else { id }, message);
                 }
             }
             Line::Done { revision, verdict } => self.done(revision, verdict, now, now_ms)?,
             Line::Fenced(epoch) => return Err(LinkError::Fenced(epoch)),
+            Line::Full(why) => return Err(LinkError::DiskFull(why)),
             Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
             Line::Greeting { .. } | Line::Rubbish => {}
         }
@@ -588,6 +743,8 @@ impl Mind {
             restarts: process.restarts,
             exit: process.exit,
             hash: process.hash,
+            care: process.care,
+            health: process.health,
             live: process.live,
             since_ms: now_ms.saturating_sub(process.age_ms),
         };
@@ -604,11 +761,21 @@ impl Mind {
     fn done(&mut self, revision: u64, verdict: Verdict, now: Instant, now_ms: u64) -> Result<(), LinkError> {
         let Some(batch) = self.in_flight.take_if(|batch| batch.revision == revision) else { return Ok(()) };
         self.answered(now);
-        let why = match verdict {
-            Verdict::Done => None,
-            Verdict::Locked => Some("another batch holds the node's lock".to_owned()),
-            Verdict::Fenced { epoch, .. } => return Err(LinkError::Fenced(epoch)),
+        let (why, fenced) = match verdict {
+            Verdict::Done => (None, None),
+            Verdict::Locked => (Some("another batch holds the node's lock".to_owned()), None),
+            Verdict::Fenced { epoch, .. } => {
+                let error = LinkError::Fenced(epoch);
+                (Some(error.to_string()), Some(error))
+            }
         };
+        self.told_all(batch.words, |id| match batch.failed.get(id).or(why.as_ref()) {
+            Some(why) => format!("failed: {why}"),
+            None => "done".into(),
+        });
+        if let Some(error) = fenced {
+            return Err(error);
+        }
         for (id, aim) in batch.aims {
             let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
             self.tried(id, aim, why, now_ms);
@@ -641,7 +808,7 @@ impl Mind {
         }
         let bundle_is_there = match &desired.bundle {
             Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
-            None => true,
+            None => self.sighting.bundle.is_none(),
         };
         let seen = &self.sighting;
         let matters = |id: &String| match id.as_str() {

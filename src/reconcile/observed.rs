@@ -1,12 +1,13 @@
 //! What was seen of all nodes, for everyone who shows it: `/1.0`, the live tree, the placement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::plan::step::Hold;
-use crate::plan::world::{NodeSighting, ProcessSighting};
+use crate::plan::world::{NodeSighting, Phase, ProcessSighting};
 
 /// How the link to a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +33,39 @@ pub enum LinkState {
     },
 }
 
+impl LinkState {
+    /// The state in one or two words.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            LinkState::Connecting => "connecting",
+            LinkState::Connected { .. } => "connected",
+            LinkState::Down { name, .. } => name,
+        }
+    }
+}
+
+/// Something about a node that people should know, and that keeps nothing from being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warning {
+    /// Its clock and ours are more than a minute apart: times in logs can't be compared, and certificates or tokens may seem to
+    /// be over, or not yet valid.
+    ClockOff {
+        /// By how many seconds it is ahead of ours; negative when it is behind.
+        ahead_s: i64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::ClockOff { ahead_s } => {
+                let side = if *ahead_s < 0 { "behind" } else { "ahead of" };
+                write!(f, "its clock is {} s {side} the controller's", ahead_s.unsigned_abs())
+            }
+        }
+    }
+}
+
 /// All that is known of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeView {
@@ -39,10 +73,27 @@ pub struct NodeView {
     pub link: LinkState,
     /// What was seen last; complete only while the link is open and all was told.
     pub sighting: NodeSighting,
+    /// Processes that run and have for as long as their types want before they count.
+    pub up: BTreeSet<String>,
+    /// What people should know besides; none while the node is not seen.
+    pub warnings: Vec<Warning>,
     /// Why nothing is done, by process.
     pub holds: BTreeMap<String, Hold>,
     /// True when the last plan had nothing to do and nothing to wait for.
     pub settled: bool,
+}
+
+impl NodeView {
+    /// Whether a process ran when it was last seen, and had for as long as its type wants before it counts.
+    pub fn is_up(&self, process: &str) -> bool {
+        self.up.contains(process)
+    }
+
+    /// Whether a process runs, but not yet for as long as its type wants.
+    pub fn is_starting(&self, process: &str) -> bool {
+        let seen = self.sighting.processes.get(process);
+        seen.is_some_and(|seen| seen.phase == Phase::Running) && !self.is_up(process)
+    }
 }
 
 /// All nodes, by (instance, node). Written by the nodes' tasks, one each; read by all.

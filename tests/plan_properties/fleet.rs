@@ -10,7 +10,7 @@ use mainstay::model::kinds::{
 use mainstay::model::meta::OwnerReference;
 use mainstay::model::{Document, Documents, Key, Kind, Metadata, Spec};
 use mainstay::plan::render::{Surroundings, desired};
-use mainstay::plan::world::{NodeDesired, NodeSighting, Phase};
+use mainstay::plan::world::{NodeDesired, NodeSighting, Phase, ProcessSighting};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -247,7 +247,7 @@ struct Raw {
     complete: bool,
     bundle: Same,
     artifacts: [bool; 3],
-    processes: Vec<(Index, Phase, Same, Same)>,
+    processes: Vec<(Index, Phase, Same, Same, Same)>,
 }
 
 /// How something that was seen relates to what should be.
@@ -275,7 +275,7 @@ pub(crate) fn phase() -> impl Strategy<Value = Phase> {
 }
 
 fn raw() -> BoxedStrategy<Raw> {
-    let process = (any::<Index>(), phase(), same(), same());
+    let process = (any::<Index>(), phase(), same(), same(), same());
     (proptest::bool::weighted(0.85), same(), any::<[bool; 3]>(), vec(process, 0..8))
         .prop_map(|(complete, bundle, artifacts, processes)| Raw { complete, bundle, artifacts, processes })
         .boxed()
@@ -288,12 +288,13 @@ impl Raw {
             (Same::Absent, _) => "-".into(),
             (Same::Equal | Same::Different, _) => "other".into(),
         };
-        let processes = self.processes.into_iter().map(|(index, phase, hash, live)| {
+        let processes = self.processes.into_iter().map(|(index, phase, hash, care, live)| {
             let id = index.get(ids).clone();
             let start = desired.processes.get(&id).and_then(|process| process.start.as_ref().ok());
             let hash = pick(hash, start.map(|start| &start.hash));
             let live = pick(live, start.map(|start| &start.live));
-            (id, sighting(phase, &hash, &live))
+            let care = pick(care, start.map(|start| &start.care.hash));
+            (id, ProcessSighting { care, ..sighting(phase, &hash, &live) })
         });
         let bundle = match self.bundle {
             Same::Absent => None,

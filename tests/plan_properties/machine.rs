@@ -33,6 +33,7 @@ impl Machine {
         let processes = &mut self.truth.processes;
         match action {
             Action::Bundle { hash, .. } => self.truth.bundle = Some(hash.clone()),
+            Action::Unbundle => self.truth.bundle = None,
             Action::Discard { address } => {
                 self.truth.artifacts.remove(address);
             }
@@ -43,6 +44,14 @@ impl Machine {
                 });
                 if !is_there {
                     processes.insert(id.clone(), running(start));
+                }
+            }
+            Action::Adopt { id, start } => {
+                let seen = processes.entry(id.clone()).or_insert_with(|| running(start));
+                if seen.phase.is_alive() {
+                    (seen.phase, seen.care) = (Phase::Running, start.care.hash.clone());
+                } else {
+                    *seen = running(start);
                 }
             }
             Action::Restart { id, start } => {
@@ -80,7 +89,8 @@ impl Machine {
 }
 
 fn running(start: &Start) -> ProcessSighting {
-    sighting(Phase::Running, &start.hash, &start.live)
+    let seen = sighting(Phase::Running, &start.hash, &start.live);
+    ProcessSighting { care: start.care.hash.clone(), ..seen }
 }
 
 /// A process in a phase, with the hashes of what it was started with and told.
@@ -91,6 +101,8 @@ pub(crate) fn sighting(phase: Phase, hash: &str, live: &str) -> ProcessSighting 
         restarts: 0,
         exit: None,
         hash: hash.to_owned(),
+        care: String::new(),
+        health: None,
         live: live.to_owned(),
         since_ms: 0,
     }

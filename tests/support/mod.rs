@@ -29,6 +29,14 @@ pub fn parent(pid: u32) -> u32 {
     stat(pid).expect("the process is there")[1].parse().unwrap()
 }
 
+/// A process's children.
+pub fn children(parent: u32) -> Vec<u32> {
+    matching(|_, _| true)
+        .into_iter()
+        .filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string()))
+        .collect()
+}
+
 /// The fields of /proc/PID/stat after the name.
 pub fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -38,6 +46,21 @@ pub fn stat(pid: u32) -> Option<Vec<String>> {
 /// kill -9.
 pub fn kill(pid: u32) {
     signal(pid, rustix::process::Signal::KILL);
+}
+
+/// kill -9 for every process that carries a text of the test's own, such as its folder, until none is left: a supervisor may start
+/// again what was killed before it.
+pub fn kill_all(text: &str) {
+    wait_for("all to be killed", || {
+        let left = carrying(text);
+        for pid in &left {
+            if let Some(pid) = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw) {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        left.is_empty()
+    });
 }
 
 /// Sends a signal to a process that the test started.
@@ -94,17 +117,19 @@ pub struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// Mounts one on a folder. Needs root.
     pub fn mount(at: &Path, size: &str) -> SmallDisk {
-        let options = format!("size={size}");
+        let options = format!("size={size},mode=1777");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
         assert!(mount.unwrap().success(), "a disk can't be mounted here; run the tests as root");
         SmallDisk(at.to_owned())
     }
 
-    /// Takes all the room that there is.
+    /// Fills it to the last byte.
     pub fn fill(&self) {
         use std::io::Write;
-        let mut file = std::fs::File::create(self.filler()).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        for size in [4096, 512, 1] {
+            while file.write_all(&[0; 4096][..size]).is_ok() {}
+        }
     }
 
     /// Gives that room back.

@@ -8,11 +8,23 @@ use mainstay::model::kinds::Transport;
 use mainstay::node::link::Target;
 use tempfile::TempDir;
 
+/// What the nodes' `/bin/sh` is, and which tools they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeShell {
+    /// The machine's own; dash on Debian.
+    Own,
+    /// GNU bash, and the machine's own tools.
+    Bash,
+    /// busybox for everything but flock, which Debian's lacks.
+    Busybox,
+}
+
 /// A running sshd; ends with the value.
 pub struct Sshd {
     directory: TempDir,
     port: u16,
     child: Child,
+    shell: NodeShell,
 }
 
 impl Sshd {
@@ -23,36 +35,88 @@ impl Sshd {
 
     /// Starts one with more lines in its configuration.
     pub fn start_with(more: &str) -> Sshd {
+        Sshd::start_any(NodeShell::Own, "", more)
+    }
+
+    /// Starts one whose nodes have another shell.
+    pub fn start_as(shell: NodeShell, more: &str) -> Sshd {
+        Sshd::start_any(shell, "", more)
+    }
+
+    /// Starts one whose sessions have a variable, `NAME=value`, and with more lines in its configuration.
+    pub fn start_in(variable: &str, more: &str) -> Sshd {
+        Sshd::start_any(NodeShell::Own, variable, more)
+    }
+
+    fn start_any(shell: NodeShell, variable: &str, more: &str) -> Sshd {
         let directory = tempfile::tempdir().unwrap();
+        // Another account than the test's may log in, and has its home here.
+        open_to_all(directory.path(), 0o755);
         let at = |name: &str| directory.path().join(name);
-        keygen(&at("host"));
-        keygen(&at("id"));
+        keygen(&at("host"), "ed25519");
+        keygen(&at("id"), "ed25519");
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
+        open_to_all(&at("home"), 0o777);
         // sshd as root wants it, and a machine where sshd never ran as a service has none.
         let _ = std::fs::create_dir_all("/run/sshd");
         let port = super::free_port();
+        let mut path = String::new();
+        if shell == NodeShell::Busybox {
+            path = format!(" PATH={}", busybox_tools(&at("tools")));
+        }
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             UsePAM no\nStrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home\n{more}",
+             StrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path} {variable}\n{more}UsePAM no\n",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(at("config"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(at("log")).unwrap())
-            .spawn()
-            .expect("sshd is installed; tests/run does that");
-        let log = at("log");
-        let sshd = Sshd { directory, port, child };
-        super::wait_for("sshd to listen", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
-        });
-        sshd
+        let child = listen(directory.path(), shell, port);
+        Sshd { directory, port, child, shell }
+    }
+
+    /// Another machine is there now, at the same address: one with another host key. All connections are broken.
+    pub fn become_another(&mut self) {
+        self.become_another_of_type("ed25519");
+    }
+
+    /// The same, with a host key of this type.
+    pub fn become_another_of_type(&mut self, kind: &str) {
+        let sessions = super::children(self.child.id());
+        self.kill();
+        sessions.into_iter().for_each(super::kill);
+        for part in ["host", "host.pub"] {
+            std::fs::remove_file(self.directory.path().join(part)).unwrap();
+        }
+        keygen(&self.directory.path().join("host"), kind);
+        self.start_again();
+    }
+
+    /// The fingerprint of its host key, as ssh shows it.
+    pub fn fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(self.directory.path().join("host.pub"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
+    }
+
+    /// kill -9 of the listener, and of it alone: those who are logged in stay.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Sshd::kill`], at the same address and with the same keys.
+    pub fn start_again(&mut self) {
+        self.child = listen(self.directory.path(), self.shell, self.port);
+    }
+
+    /// Its folder. The path stands in the environment of all who are logged in, for their home is in it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// How to reach it, without credentials.
@@ -73,7 +137,7 @@ impl Sshd {
     /// A key that it does not take.
     pub fn stranger_identity(&self) -> String {
         let path = self.directory.path().join("stranger");
-        keygen(&path);
+        keygen(&path, "ed25519");
         path.display().to_string()
     }
 
@@ -83,7 +147,7 @@ impl Sshd {
         line.split(' ').take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// The account's home on the node.
+    /// The home of the account on the node.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }
@@ -101,15 +165,91 @@ impl Drop for Sshd {
     }
 }
 
+/// A folder with nothing but busybox, and a flock; its path.
+fn busybox_tools(folder: &Path) -> String {
+    std::fs::create_dir(folder).unwrap();
+    let done = Command::new("busybox").args(["--install", "-s"]).arg(folder).status();
+    assert!(done.expect("busybox is installed; tests/run does that").success());
+    std::os::unix::fs::symlink("/usr/bin/flock", folder.join("flock")).unwrap();
+    folder.display().to_string()
+}
+
+fn open_to_all(folder: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// An account of this machine with a password, for as long as the value lives.
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl Account {
+    /// Makes one; as root only.
+    pub fn new() -> Account {
+        use std::io::Write;
+        let name = format!("mainstay-test-{}", super::free_port());
+        let password = format!("it's a \"test\" {}", super::free_port());
+        let made = Command::new("useradd").args(["-M", "-s", "/bin/sh", "-d", "/", &name]).status();
+        assert!(made.unwrap().success(), "an account is made as root; run the tests as root");
+        let account = Account { name, password };
+        let mut setting = Command::new("chpasswd").stdin(Stdio::piped()).spawn().unwrap();
+        let line = format!("{}:{}\n", account.name, account.password);
+        setting.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(setting.wait().unwrap().success());
+        account
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let _ = Command::new("userdel").args(["-f", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+fn listen(directory: &Path, shell: NodeShell, port: u16) -> Child {
+    let program = match shell {
+        NodeShell::Own => "",
+        NodeShell::Bash => "/bin/bash",
+        NodeShell::Busybox => "/bin/busybox",
+    };
+    let mut command = match program {
+        "" => Command::new("env"),
+        _ => Command::new("unshare"),
+    };
+    if !program.is_empty() {
+        // Only what this sshd starts sees another program under that name.
+        let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
+        command.args(["-m", "/bin/bash", "-c", script, program]);
+    }
+    let log = directory.join("log");
+    let child = command
+        .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
+        .arg(directory.join("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .expect("sshd is installed; tests/run does that");
+    super::wait_for("sshd to listen", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || panic_if_ended(&log)
+    });
+    child
+}
+
 fn panic_if_ended(log: &Path) -> bool {
     let said = std::fs::read_to_string(log).unwrap_or_default();
     assert!(!said.contains("fatal"), "sshd: {said}");
     false
 }
 
-fn keygen(path: &PathBuf) {
+/// An sshd with what is in this directory, that listens.
+fn keygen(path: &Path, kind: &str) {
     let done =
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
+        Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(path).status().unwrap();
     assert!(done.success());
 }
 

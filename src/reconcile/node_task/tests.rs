@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::model::kinds::StopSpec;
-use crate::plan::step::{Action, Reason, Start};
+use crate::plan::step::{Action, Care, Reason, Start};
 use crate::plan::world::ArtifactSource;
+
+/// The controller's time of day, in seconds since 1970.
+const NOON: u64 = 1_767_268_800;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,7 +29,7 @@ impl Talk {
     fn opened(lines: &[&str]) -> Talk {
         let mut talk = Talk::begun();
         talk.hear(lines);
-        talk.hear(&["O"]);
+        talk.hear(&["O -"]);
         talk
     }
 
@@ -37,7 +40,8 @@ impl Talk {
     }
 
     fn try_hear(&mut self, line: &str) -> Result<(), LinkError> {
-        self.mind.hear(protocol::parse(line), self.now, self.now_ms)
+        let moment = Moment { at: self.now, ms: self.now_ms, time_of_day_s: NOON };
+        self.mind.hear(protocol::parse(line), moment)
     }
 
     fn pass(&mut self, time: Duration) {
@@ -89,6 +93,7 @@ fn start(id: &str) -> Step {
         hash: "h".into(),
         live: "-".into(),
         stop: StopSpec::default(),
+        care: Care::default(),
     };
     Step { action: Action::Start { id: id.into(), start }, reason: Reason::Absent }
 }
@@ -98,15 +103,15 @@ fn bundle(hash: &str) -> Step {
     Step { action, reason: Reason::LiveChanged }
 }
 
-const A: &str = "P a running 7 70 0 - h - 100";
-const B: &str = "P b running 8 80 0 - h - 100";
+const A: &str = "P a running 7 70 0 - h - 100 -";
+const B: &str = "P b running 8 80 0 - h - 100 -";
 
 #[test]
 fn nothing_is_planned_before_the_node_has_told_everything() {
     let mut talk = Talk::begun();
     talk.hear(&[A]);
     assert!(!talk.mind.can_plan());
-    talk.hear(&["O"]);
+    talk.hear(&["O -"]);
     assert!(talk.mind.can_plan());
 }
 
@@ -138,7 +143,7 @@ fn a_quiet_node_is_asked_for_everything_after_a_while_and_not_before() {
     talk.pass(SECOND);
     assert_eq!(talk.tick().expect("the link is fine").as_deref(), Some("LOOK 1\n"));
     assert!(matches!(talk.tick(), Ok(None)), "one question at a time");
-    talk.hear(&[A, "K 1"]);
+    talk.hear(&[A, "K 1 -"]);
     assert_eq!(talk.mind.next_deadline(talk.now), talk.now + LOOK_EVERY);
     talk.pass(LOOK_EVERY);
     assert_eq!(talk.tick().expect("the link is fine").as_deref(), Some("LOOK 2\n"));
@@ -175,7 +180,7 @@ fn a_look_that_was_answered_is_no_answer_to_a_batch() {
     talk.pass(LOOK_EVERY);
     talk.tick().expect("the link is fine").expect("it is time to look");
     talk.send(&[start("a")]);
-    talk.hear(&["K 1"]);
+    talk.hear(&["K 1 -"]);
     talk.pass(ANSWER_WITHIN);
     assert!(matches!(talk.tick(), Err(LinkError::TimedOut(_))));
 }
@@ -188,7 +193,7 @@ fn what_was_not_told_on_a_look_is_gone() {
     talk.tick().expect("the link is fine").expect("it is time to look");
     talk.hear(&[B]);
     assert_eq!(talk.seen(), ["a", "b"], "not everything was told yet");
-    talk.hear(&["K 1"]);
+    talk.hear(&["K 1 -"]);
     assert_eq!(talk.seen(), ["b"]);
 }
 
@@ -197,7 +202,7 @@ fn the_answer_to_another_question_makes_nothing_gone() {
     let mut talk = Talk::opened(&[A]);
     talk.pass(LOOK_EVERY);
     talk.tick().expect("the link is fine").expect("it is time to look");
-    talk.hear(&["K 0"]);
+    talk.hear(&["K 0 -"]);
     assert_eq!(talk.seen(), ["a"]);
 }
 
@@ -219,7 +224,7 @@ fn a_new_conversation_keeps_what_was_seen_and_concludes_nothing_from_it() {
     assert!(!talk.mind.sighting.complete && !talk.mind.can_plan());
     talk.hear(&[B]);
     assert_eq!(talk.seen(), ["a", "b"]);
-    talk.hear(&["O"]);
+    talk.hear(&["O -"]);
     assert_eq!(talk.seen(), ["b"]);
     assert!(talk.mind.can_plan(), "the old batch is not waited for");
 }
@@ -298,9 +303,9 @@ fn the_same_state_told_twice_is_no_news() {
     let before = talk.mind.sighting.clone();
     talk.pass(Duration::from_millis(300));
     // 30 hundredths of a second later, and a rounding off.
-    talk.hear(&["P a running 7 70 0 - h - 131"]);
+    talk.hear(&["P a running 7 70 0 - h - 131 -"]);
     assert_eq!(talk.mind.sighting, before);
-    talk.hear(&["P a running 9 90 1 0 h - 0"]);
+    talk.hear(&["P a running 9 90 1 0 h - 0 -"]);
     assert_ne!(talk.mind.sighting, before);
 }
 
@@ -308,7 +313,7 @@ fn the_same_state_told_twice_is_no_news() {
 fn the_same_state_since_another_time_is_news() {
     let mut talk = Talk::opened(&[A]);
     talk.pass(SECOND);
-    talk.hear(&["P a running 7 70 0 - h - 0"]);
+    talk.hear(&["P a running 7 70 0 - h - 0 -"]);
     assert_eq!(talk.mind.sighting.processes["a"].since_ms, talk.now_ms);
 }
 
@@ -341,7 +346,7 @@ fn the_bundle_s_attempt_is_forgotten_once_that_bundle_is_there() {
 fn what_a_node_says_out_of_turn_changes_nothing() {
     let mut talk = Talk::opened(&[A]);
     let before = talk.mind.sighting.clone();
-    talk.hear(&["E a no", "D 7 done", "D 7 locked", "K 9", "rubbish", "", "MAINSTAY nonce 1 boot"]);
+    talk.hear(&["E a no", "D 7 done", "D 7 locked", "K 9 -", "rubbish", "", "MAINSTAY nonce 1 boot"]);
     assert_eq!(talk.mind.sighting, before);
     assert!(talk.mind.attempts.is_empty() && talk.mind.can_plan());
 }
@@ -376,7 +381,7 @@ fn an_artifact_is_there_as_long_as_it_is_told_of() {
     assert_eq!(talk.artifacts(), [b.as_str()]);
     talk.pass(LOOK_EVERY);
     talk.tick().expect("the link is fine").expect("it is time to look");
-    talk.hear(&[&a_is_here, "K 1"]);
+    talk.hear(&[&a_is_here, "K 1 -"]);
     assert_eq!(talk.artifacts(), [a.as_str()], "what a look does not tell of is gone");
 }
 
@@ -387,10 +392,10 @@ fn a_transfer_that_failed_is_tried_again_after_a_growing_wait_and_says_why() {
     let source = ArtifactSource { path: "/srv/web.jar".into(), size: 1 };
     let desired = NodeDesired { artifacts: [(address.clone(), source)].into(), ..NodeDesired::default() };
     for wait in [1_000, 2_000, 4_000] {
-        let why = Some("no room on the node".to_owned());
+        let why = Some("disk full".to_owned());
         talk.mind.tried(address.clone(), Aim::Delivered, why, talk.now_ms);
         talk.settle(&NodePlan::default(), &desired);
-        assert_eq!(talk.attempt(&address), Some((wait, Some("no room on the node"))));
+        assert_eq!(talk.attempt(&address), Some((wait, Some("disk full"))));
     }
     talk.hear(&[&format!("A {address} here")]);
     talk.settle(&NodePlan::default(), &desired);
@@ -414,4 +419,87 @@ fn an_artifact_is_unused_since_it_was_first_found_unused() {
     talk.pass(SECOND);
     talk.settle(&unused(&[&a, &b]), &NodeDesired::default());
     assert_eq!(talk.mind.stock.unused_since_ms[&a], began + 2_000, "it was used meanwhile");
+}
+
+#[test]
+fn a_clock_that_is_off_is_warned_of_and_no_more_once_it_is_right() {
+    let mut talk = Talk::begun();
+    talk.hear(&[&format!("O {}", NOON + 61)]);
+    assert_eq!(talk.mind.warnings(), [Warning::ClockOff { ahead_s: 61 }]);
+    for (clock, ahead_s) in
+        [(NOON - 3600, Some(-3600)), (NOON + 60, None), (NOON - 61, Some(-61)), (NOON, None)]
+    {
+        talk.pass(LOOK_EVERY);
+        talk.tick().expect("the link is fine").expect("it is time to look");
+        let token = talk.mind.looks;
+        talk.hear(&[&format!("K {token} {clock}")]);
+        let warnings: Vec<Warning> =
+            ahead_s.into_iter().map(|ahead_s| Warning::ClockOff { ahead_s }).collect();
+        assert_eq!(talk.mind.warnings(), warnings, "{clock}");
+    }
+}
+
+#[test]
+fn a_clock_that_nobody_can_tell_is_not_warned_of() {
+    assert_eq!(Talk::opened(&[]).mind.warnings(), []);
+    let mut talk = Talk::begun();
+    talk.hear(&["O 0"]);
+    assert_eq!(talk.mind.warnings().len(), 1);
+    talk.mind.begin(talk.now);
+    assert_eq!(talk.mind.warnings(), [], "that was the last conversation");
+    talk.hear(&[&format!("O {}", u64::MAX)]);
+    assert_eq!(talk.mind.warnings().len(), 1, "whatever it says, it is a number");
+}
+
+#[test]
+fn a_clock_that_is_a_little_further_off_is_no_news() {
+    let mut talk = Talk::begun();
+    for (clock, shown) in [(100, 100), (103, 100), (105, 100), (106, 106), (101, 106), (100, 100)] {
+        talk.hear(&[&format!("O {}", NOON + clock)]);
+        assert_eq!(talk.mind.warnings(), [Warning::ClockOff { ahead_s: shown }]);
+    }
+}
+
+impl Talk {
+    /// What was told since it was last asked.
+    fn told(&mut self) -> Vec<(String, &'static str, &'static str, String)> {
+        let told = std::mem::take(&mut self.mind.told);
+        told.into_iter().map(|Told { id, action, reason, outcome }| (id, action, reason, outcome)).collect()
+    }
+}
+
+#[test]
+fn every_step_is_told_of_with_its_end() {
+    let mut talk = Talk::opened(&[]);
+    let told = |id: &str, action, reason, outcome: &str| (id.to_owned(), action, reason, outcome.to_owned());
+    talk.batch(&[bundle("b1"), start("a"), start("b")], &["E a disk full: no room"]);
+    assert_eq!(
+        talk.told(),
+        [
+            told("", "Bundle", "LiveChanged", "done"),
+            told("a", "Start", "Absent", "failed: disk full: no room"),
+            told("b", "Start", "Absent", "done"),
+        ]
+    );
+    let revision = talk.send(&[start("a")]);
+    talk.hear(&[&format!("D {revision} locked")]);
+    assert_eq!(talk.told(), [told("a", "Start", "Absent", "failed: another batch holds the node's lock")]);
+
+    let revision = talk.send(&[start("a")]);
+    assert!(talk.try_hear(&format!("D {revision} fenced 9 3")).is_err());
+    talk.mind.lost();
+    let fenced = "failed: fenced: a newer controller (epoch 9) has taken this node over";
+    assert_eq!(talk.told(), [told("a", "Start", "Absent", fenced)], "and once only");
+
+    talk.send(&[start("a")]);
+    talk.mind.lost();
+    talk.mind.begin(talk.now);
+    let lost = "not known: the link ended before the node answered";
+    assert_eq!(talk.told(), [told("a", "Start", "Absent", lost)]);
+}
+
+#[test]
+fn a_full_disk_ends_the_conversation_by_its_name() {
+    let full = Talk::begun().try_hear("X full there is no room for /x");
+    assert!(matches!(full, Err(LinkError::DiskFull(why)) if why == "there is no room for /x"));
 }

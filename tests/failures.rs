@@ -1,0 +1,304 @@
+//! What can be wrong with a node, each by its name, over real OpenSSH servers: what is shown, that nothing else suffers, and that it
+//! is over when the cause is.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod support;
+use support::program::{Program, call, counter};
+use support::sshd::{Sshd, user};
+
+/// A serving program with the instance IN1. What it started on the nodes goes with it.
+struct Served {
+    program: Option<Program>,
+    api: String,
+    homes: Vec<PathBuf>,
+}
+
+impl Served {
+    fn start(data: &Path, more: &[&str]) -> Served {
+        let program = Program::serve(data, more);
+        let api = program.api();
+        Served { program: Some(program), api, homes: Vec::new() }
+    }
+
+    fn with_node(data: &Path, sshd: &Sshd) -> Served {
+        let mut served = Served::start(data, &[]);
+        served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
+        served.add_node(sshd);
+        served
+    }
+
+    fn add_node(&mut self, sshd: &Sshd) {
+        self.homes.push(sshd.home());
+        let node = json!({
+            "name": "a", "ip-address": "127.0.0.1", "port": sshd.port(), "username": user(),
+            "identity-file": sshd.identity_file(),
+        });
+        self.post("/instances/IN1/nodes", &node, 201);
+    }
+
+    fn program(&self) -> &Program {
+        self.program.as_ref().unwrap()
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (said, text) = call(method, &format!("{}/1.0{path}", self.api), &body).unwrap();
+        assert_eq!(said, status, "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    fn post(&self, path: &str, body: &Value, status: u16) -> Value {
+        self.call("POST", path, body, status)
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.call("GET", path, &Value::Null, 200)
+    }
+
+    /// A service of one process on ND1, started; answers the service's and the process's id.
+    fn run(&self, command: &[&str]) -> (String, Value) {
+        let (service, process) = self.declare(command);
+        let started = self.post(&format!("/instances/IN1/services/{service}/start"), &Value::Null, 200);
+        assert_eq!(started["running"], true, "{started}");
+        (service, process)
+    }
+
+    fn declare(&self, command: &[&str]) -> (String, Value) {
+        let service = json!({"name": "a", "type": "timer", "command": command});
+        let service = self.post("/instances/IN1/services", &service, 201)["id"].as_str().unwrap().to_owned();
+        let process = json!({"instance": "IN1", "service": service, "node": "ND1"});
+        (service, self.post("/processes", &process, 201)["id"].clone())
+    }
+
+    fn status(&self, node: &str) -> Value {
+        self.get(&format!("/instances/IN1/nodes/{node}/status"))
+    }
+
+    fn wait_for_state(&self, node: &str, state: &str) -> Value {
+        support::wait_for(&format!("{node} to be {state}"), || self.status(node)["state"] == state);
+        self.status(node)
+    }
+
+    /// The events that say this of an object.
+    fn events(&self, regarding: &str, reason: &str) -> Vec<Value> {
+        let all = self.get("/events");
+        let is_it = |event: &&Value| event["regarding"] == regarding && event["reason"] == reason;
+        all.as_array().unwrap().iter().filter(is_it).cloned().collect()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.program = None;
+        for home in &self.homes {
+            support::kill_all(&home.display().to_string());
+        }
+    }
+}
+
+/// Pids of a process's programs on this machine.
+fn running(process: &Value) -> Vec<u32> {
+    support::with_variable("MAINSTAY_PROCESS", process.as_str().unwrap())
+}
+
+#[test]
+fn a_changed_host_key_quarantines_the_node_until_a_person_trusts_it() {
+    let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    let (service, process) = served.run(&["sleep", "1000"]);
+    let before = running(&process);
+    assert_eq!(served.status("ND1")["state"], "connected");
+    let refused = served.post("/instances/IN1/nodes/ND1/trust", &Value::Null, 409);
+    assert!(refused["error"].as_str().unwrap().contains("has not changed"), "{refused}");
+    served.post("/instances/IN1/nodes/ND2/trust", &Value::Null, 404);
+
+    sshd.become_another();
+    let status = served.wait_for_state("ND1", "host key changed");
+    assert!(status["since"].is_string() && status["next-try"].is_string(), "{status}");
+    assert!(status["message"].as_str().unwrap().contains(&sshd.fingerprint()), "{status}");
+
+    // Zero steps: a stop is asked for, and nothing of it reaches the machine.
+    let steps = counter(&served.api, "node_steps");
+    let stop = format!("/instances/IN1/services/{service}/stop?timeout=1");
+    let answer = served.post(&stop, &Value::Null, 200);
+    assert_eq!(answer["processes"][0]["running"], true, "{answer}");
+    assert!(answer["processes"][0]["reason"].as_str().unwrap().contains("host key changed"), "{answer}");
+    assert_eq!(running(&process), before);
+    assert_eq!(counter(&served.api, "node_steps"), steps);
+
+    let since = Instant::now();
+    let answer = served.post("/instances/IN1/nodes/ND1/trust", &Value::Null, 200);
+    assert_eq!(answer["state"], "connected", "{answer}");
+    eprintln!("connected {:.0?} after a person trusted the key", since.elapsed());
+    support::wait_for("the stop to be carried out", || running(&process).is_empty());
+    assert_eq!(served.events("Node IN1/ND1", "HostKeyChanged").len(), 1, "said once, and counted");
+}
+
+#[test]
+fn a_machine_with_a_key_of_another_type_is_no_known_one() {
+    let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    served.wait_for_state("ND1", "connected");
+    sshd.become_another_of_type("ecdsa");
+    served.wait_for_state("ND1", "host key changed");
+    assert_eq!(served.post("/instances/IN1/nodes/ND1/trust", &Value::Null, 200)["state"], "connected");
+}
+
+#[test]
+fn a_pinned_host_key_is_changed_in_the_document() {
+    let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    let node = "/instances/IN1/nodes/ND1";
+    served.call("PUT", node, &json!({"host-key": sshd.host_key()}), 200);
+    served.wait_for_state("ND1", "connected");
+    sshd.become_another();
+    served.wait_for_state("ND1", "host key changed");
+    let refused = served.post(&format!("{node}/trust"), &Value::Null, 409);
+    assert!(refused["error"].as_str().unwrap().contains("`host-key`"), "{refused}");
+    served.call("PUT", node, &json!({"host-key": sshd.host_key()}), 200);
+    served.wait_for_state("ND1", "connected");
+}
+
+#[test]
+fn a_clock_that_is_off_is_a_warning_and_no_failure() {
+    let tools = TempDir::new().unwrap();
+    let offset = tools.path().join("offset");
+    std::fs::write(&offset, "7200").unwrap();
+    let date = tools.path().join("date");
+    // Between the node's shell and its clock.
+    let script = format!("#!/bin/sh\necho $(($(/bin/date +%s) + $(cat {})))\n", offset.display());
+    std::fs::write(&date, script).unwrap();
+    std::fs::set_permissions(&date, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:/usr/local/bin:/usr/bin:/bin", tools.path().display());
+    let (sshd, data) = (Sshd::start_in(&path, ""), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    let status = served.wait_for_state("ND1", "connected");
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("clock is 7") && warning.contains(" s ahead of"), "{warning}");
+    let (_, process) = served.run(&["sleep", "1000"]);
+    assert_eq!(running(&process).len(), 1, "it is a warning");
+
+    std::fs::write(&offset, "0").unwrap();
+    // It is asked again every now and then; here at once, over a new connection.
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::wait_for("the warning to be over", || {
+        let status = served.status("ND1");
+        status["state"] == "connected" && status["warnings"] == json!([])
+    });
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let disk = support::SmallDisk::mount(&sshd.home(), "512k");
+    let served = Served::with_node(data.path(), &sshd);
+    let (first, kept) = served.run(&["sleep", "1000"]);
+    let (other, also_kept) = served.run(&["sleep", "1000"]);
+    let (second, wanted) = served.declare(&["sleep", "1000"]);
+    let (kept_pids, other_pids) = (running(&kept), running(&also_kept));
+    disk.fill();
+
+    let start = format!("/instances/IN1/services/{second}/start?timeout=1");
+    served.post(&start, &Value::Null, 200);
+    let status = format!("/processes/{}/status", wanted.as_str().unwrap());
+    support::wait_for("the full disk to be named", || {
+        served.get(&status)["reason"].as_str().is_some_and(|reason| reason.contains("disk full"))
+    });
+    eprintln!("{}", served.get(&status)["reason"]);
+    assert_eq!((running(&kept), running(&also_kept)), (kept_pids.clone(), other_pids));
+    assert_eq!(running(&wanted), [0; 0]);
+    let regarding = format!("Process IN1/{}", wanted.as_str().unwrap());
+    let events = served.events(&regarding, "Absent");
+    assert!(events[0]["message"].as_str().unwrap().contains("disk full"), "{events:?}");
+    assert_eq!(served.status("ND1")["state"], "connected", "one can still speak with it");
+
+    // What one needs most on a full disk.
+    let stopped = served.post(&format!("/instances/IN1/services/{other}/stop"), &Value::Null, 200);
+    assert_eq!(stopped["running"], false, "{stopped}");
+
+    // A new connection to a node with a full disk takes up what is there.
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::wait_for("it to be connected again", || {
+        served.events("Node IN1/ND1", "Connected")[0]["count"] == 2
+    });
+    assert_eq!(running(&kept), kept_pids);
+
+    disk.free();
+    support::wait_for("the new one to be started", || running(&wanted).len() == 1);
+    let started = served.post(&format!("/instances/IN1/services/{first}/start"), &Value::Null, 200);
+    assert_eq!(started["running"], true, "{started}");
+    assert_eq!(running(&kept), kept_pids);
+}
+
+#[test]
+fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
+    let etcd = support::etcd::EtcdServer::start();
+    let (sshd, data, key) = (Sshd::start(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let key = key.path().join("key").display().to_string();
+    let endpoint = etcd.endpoint();
+    let arguments = ["--etcd", &endpoint, "--secret-key", &key];
+    let mut old = Served::start(&data.path().join("old"), &arguments);
+    old.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
+    old.add_node(&sshd);
+    let (service, process) = old.declare(&["sleep", "1000"]);
+    support::wait_for("the bundle, a batch of its own", || {
+        !old.events("Node IN1/ND1", "BundleOutdated").is_empty()
+    });
+
+    // The first one's batch gets stuck on its way to the node.
+    let links = support::children(old.program().pid());
+    assert_eq!(links.len(), 1);
+    let stop = |signal| links.iter().for_each(|pid| support::signal(*pid, signal));
+    stop(rustix::process::Signal::STOP);
+    let sent = counter(&old.api, "node_batches");
+    old.post(&format!("/instances/IN1/services/{service}/start?wait=false"), &Value::Null, 200);
+    support::wait_for("the first one's batch", || counter(&old.api, "node_batches") > sent);
+    assert_eq!(running(&process), [0; 0]);
+
+    // Meanwhile a second one takes over, and does it.
+    let new = Served::start(&data.path().join("new"), &arguments);
+    support::wait_for("the second one to have started it", || running(&process).len() == 1);
+    let pids = running(&process);
+
+    stop(rustix::process::Signal::CONT);
+    let process_name = format!("Process IN1/{}", process.as_str().unwrap());
+    support::wait_for("the first one to say so", || {
+        !old.events("Node IN1/ND1", "Fenced").is_empty() && !old.events(&process_name, "Absent").is_empty()
+    });
+    let refused = &old.events(&process_name, "Absent")[0];
+    assert_eq!((&refused["action"], &refused["count"]), (&json!("Start"), &json!(1)));
+    assert_eq!(
+        refused["message"], "failed: fenced: a newer controller (epoch 2) has taken this node over",
+        "{refused}"
+    );
+    assert_eq!(old.status("ND1")["state"], "fenced");
+    assert_eq!(running(&process), pids, "it was neither doubled nor replaced");
+    assert_eq!(new.events(&process_name, "Absent")[0]["message"], "done");
+}
+
+#[test]
+fn more_silent_nodes_than_turns_delay_no_other() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let mut served = Served::start(data.path(), &[]);
+    served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for _ in 0..40 {
+        let node = json!({"name": "a", "ip-address": "127.0.0.1", "port": port, "username": user(),
+                          "identity-file": sshd.identity_file()});
+        served.post("/instances/IN1/nodes", &node, 201);
+    }
+    served.add_node(&sshd);
+    let since = Instant::now();
+    served.wait_for_state("ND41", "connected");
+    eprintln!("connected after {:.1?} beside 40 that do not answer", since.elapsed());
+    let status = served.wait_for_state("ND40", "timed out");
+    assert!(status["next-try"].is_string(), "{status}");
+}
