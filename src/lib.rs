@@ -6,12 +6,14 @@
 //!     → ssh → sightings;   plan → holds → /1.0, live tree
 //! ```
 //!
-//! The modules in reading order: [`model`], [`plan`], [`store`], [`state`], [`source`], [`node`], [`reconcile`], [`api`],
+//! The modules in reading order: [`model`], [`plan`], [`store`], [`state`], [`artifact`], [`source`], [`node`], [`reconcile`], [`api`],
 //! [`cli`]. Imports point inward only; `tests/architecture.rs` enforces it.
 
 pub mod api;
+pub mod artifact;
 pub mod cli;
 pub mod clock;
+pub mod home;
 pub mod metrics;
 pub mod model;
 pub mod node;

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub connect_failures: Counter,
     /// Nodes that are connected now.
     pub nodes_connected: Gauge,
+    /// Artifacts that were sent to nodes, complete.
+    pub artifacts_sent: Counter,
+    /// Artifacts that could not be sent; they are tried again.
+    pub artifact_failures: Counter,
     /// Times that a manifests folder was read.
     pub folder_reads: Counter,
     /// Readings of a manifests folder that were refused.
@@ -44,6 +48,8 @@ impl Metrics {
         counter("place_passes", "Times that the placement was made", &self.place_passes);
         counter("connects", "Connections to nodes that were opened", &self.connects);
         counter("connect_failures", "Connections to nodes that failed to open", &self.connect_failures);
+        counter("artifacts_sent", "Artifacts sent to nodes, complete", &self.artifacts_sent);
+        counter("artifact_failures", "Artifacts that could not be sent", &self.artifact_failures);
         counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());

@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the inside out, and what each may import besides itself.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("plan", &["model"]),
     ("clock", &[]),
     ("metrics", &[]),
+    ("home", &[]),
+    ("artifact", &["model", "home"]),
     ("store", &[]),
     ("state", &["model", "store", "metrics"]),
-    ("node", &["model", "plan"]),
-    ("reconcile", &["model", "plan", "clock", "metrics", "store", "state", "node"]),
-    ("source", &["model", "clock", "metrics", "state"]),
+    ("node", &["model", "plan", "home"]),
+    ("reconcile", &["model", "plan", "clock", "metrics", "store", "state", "node", "home", "artifact"]),
+    ("source", &["model", "clock", "metrics", "state", "artifact"]),
     ("api", &["model", "plan", "clock", "metrics", "store", "state", "reconcile"]),
     ("cli", &["model", "plan", "clock", "metrics", "store", "state", "node", "reconcile", "source", "api"]),
 ];

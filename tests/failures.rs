@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -216,45 +215,10 @@ fn a_clock_that_is_off_is_a_warning_and_no_failure() {
     });
 }
 
-/// A small disk of its own in place of a directory.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path) -> Disk {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512k,mode=0700", "mainstay-test"])
-            .arg(at)
-            .status();
-        assert!(mounted.unwrap().success(), "a disk that is full is mounted; run the tests as root");
-        Disk(at.to_owned())
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
-        while file.write_all(&[0; 512]).is_ok() {}
-        while file.write_all(&[0]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let disk = Disk::mount(&sshd.home());
+    let disk = support::SmallDisk::mount(&sshd.home(), "512k");
     let served = Served::with_node(data.path(), &sshd);
     let (first, kept) = served.run(&["sleep", "1000"]);
     let (other, also_kept) = served.run(&["sleep", "1000"]);

@@ -15,10 +15,11 @@ use fleet::{Fleet, Place, all_desired, fleet, phase};
 use mainstay::model::kinds::ServiceSpec;
 use mainstay::model::meta::OwnerReference;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::node::KEEP_UNUSED_MS;
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, Placement, place};
 use mainstay::plan::step::{Action, Aim, Hold, NodePlan, Step};
-use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, World};
+use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, Stock, World};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -41,7 +42,7 @@ fn plan_at(
     seen: &NodeSighting,
     attempts: &BTreeMap<String, Attempt>,
 ) -> NodePlan {
-    plan(&NodeWorld { now_ms, desired, seen, attempts })
+    plan(&NodeWorld { now_ms, desired, seen, attempts, stock: &Stock::default() })
 }
 
 /// Long after everything that is seen began.
@@ -159,6 +160,9 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
                 }
             }
         }
+        if holds.is_empty() {
+            prop_assert!(!truth.artifacts.contains(&fleet::stray_artifact()), "what nothing uses was kept");
+        }
         for id in truth.processes.keys() {
             prop_assert!(desired.processes.contains_key(id), "{id} is not declared and still there");
         }
@@ -223,7 +227,7 @@ proptest! {
         for (_, desired, mut seen) in nodes(&fleet) {
             seen.complete = false;
             let plan = plan_first(&desired, &seen);
-            prop_assert!(plan.steps.is_empty() && plan.converged.is_empty());
+            prop_assert!(plan.steps.is_empty() && plan.deliveries.is_empty() && plan.converged.is_empty());
             prop_assert!(plan.holds.values().all(|hold| *hold == Hold::NodeUnknown));
             prop_assert!(plan.holds.keys().eq(desired.processes.keys()));
         }
@@ -233,8 +237,9 @@ proptest! {
     fn a_plan_has_one_bundle_at_most_and_it_comes_first_and_starts_come_after_stops(fleet in fleet()) {
         for (_, desired, seen) in nodes(&fleet) {
             let plan = plan_first(&desired, &seen);
-            let bundles = plan.steps.iter().filter(|step| step.action.process().is_none()).count();
-            prop_assert!(bundles == 0 || (bundles == 1 && plan.steps[0].action.process().is_none()));
+            let is_bundle = |step: &Step| matches!(step.action, Action::Bundle { .. });
+            let bundles = plan.steps.iter().filter(|step| is_bundle(step)).count();
+            prop_assert!(bundles == 0 || (bundles == 1 && is_bundle(&plan.steps[0])));
             let first_start = plan.steps.iter().position(|step| starts(&step.action));
             let stops = |action: &Action| matches!(action, Action::Stop { .. } | Action::Remove { .. });
             let last_stop = plan.steps.iter().rposition(|step| stops(&step.action));
@@ -247,7 +252,9 @@ proptest! {
     #[test]
     fn a_step_that_is_too_early_waits_and_says_until_when(fleet in fleet(), early in vec((1..100_u64, any::<bool>()), 24)) {
         let now_ms = NOW_MS;
-        for (_, desired, seen) in nodes(&fleet) {
+        for (_, desired, mut seen) in nodes(&fleet) {
+            // What is unused waits too, and longer.
+            seen.artifacts.retain(|address| desired.artifacts.contains_key(address));
             let free = plan_first(&desired, &seen);
             let mut times = early.iter();
             // While the bundle waits, so does who is to be told of it: that is another property.
@@ -282,7 +289,7 @@ proptest! {
         let other = Attempt { aim: Aim::Running("before".into()), not_before_ms: NOW_MS + 1, why: None };
         for (_, desired, seen) in nodes(&fleet) {
             let free = plan_first(&desired, &seen);
-            let ids = free.steps.iter().map(|step| step.action.process().unwrap_or_default().to_owned());
+            let ids = free.steps.iter().map(|step| step.action.about().to_owned());
             let attempts = ids.map(|id| (id, other.clone())).collect();
             prop_assert_eq!(plan_at(NOW_MS, &desired, &seen, &attempts), free);
         }
@@ -300,7 +307,56 @@ proptest! {
                 match &step.action {
                     Action::Start { start, .. } | Action::Restart { start, .. } => prop_assert_eq!(&start.live, "-"),
                     Action::Stop { .. } | Action::Remove { .. } | Action::Adopt { .. } => {}
-                    Action::Reload { .. } | Action::Bundle { .. } | Action::Unbundle => prop_assert!(false, "{:?}", step),
+                    Action::Reload { .. } | Action::Bundle { .. } | Action::Unbundle | Action::Discard { .. } => {
+                        prop_assert!(false, "{:?}", step);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_or_ended_before_what_it_is_to_run_from_is_there(fleet in fleet()) {
+        for (_, desired, seen) in nodes(&fleet) {
+            for step in plan_first(&desired, &seen).steps.iter().filter(|step| starts(&step.action)) {
+                let process = &desired.processes[step.action.about()];
+                prop_assert!(process.artifact.iter().all(|address| seen.artifacts.contains(address)), "{:?}", step);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_sent_and_each_once(fleet in fleet()) {
+        for (_, desired, seen) in nodes(&fleet) {
+            let plan = plan_first(&desired, &seen);
+            let sent: BTreeSet<&String> = plan.deliveries.iter().map(|delivery| &delivery.address).collect();
+            prop_assert_eq!(sent.len(), plan.deliveries.len());
+            prop_assert!(sent.iter().all(|address| !seen.artifacts.contains(*address)));
+            for (id, hold) in &plan.holds {
+                if matches!(hold, Hold::Artifact { .. }) {
+                    let address = desired.processes[id].artifact.as_ref().unwrap();
+                    prop_assert!(sent.contains(address), "{} waits for ever", id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_artifact_goes_only_when_it_was_unused_for_long_and_all_that_runs_is_as_declared(
+        fleet in fleet(),
+        unused in 0..(2 * KEEP_UNUSED_MS),
+    ) {
+        let now_ms = 2 * KEEP_UNUSED_MS;
+        for (_, desired, seen) in nodes(&fleet) {
+            let unused_since_ms = seen.artifacts.iter().map(|address| (address.clone(), now_ms - unused)).collect();
+            let stock = Stock { sending: None, unused_since_ms };
+            let plan = plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &BTreeMap::new(), stock: &stock });
+            for step in &plan.steps {
+                let Action::Discard { address } = &step.action else { continue };
+                prop_assert!(unused >= KEEP_UNUSED_MS && !desired.artifacts.contains_key(address));
+                for (id, process) in seen.processes.iter().filter(|(_, seen)| seen.phase.is_alive()) {
+                    let start = desired.processes.get(id).and_then(|process| process.start.as_ref().ok());
+                    prop_assert_eq!(start.map(|start| &start.hash), Some(&process.hash));
                 }
             }
         }

@@ -10,7 +10,9 @@
 //! IN1/ND1 unseen             the node does not answer
 //! IN1/ND1 web lost           its process of the service web is in this phase; any other word is a stranger's id
 //! IN1/ND1 bundle gone        there is no bundle
-//! === done               the nodes have carried out the last plan
+//! IN1/ND1 sent 12000000      so many bytes of the artifact that it waits for are on their way
+//! === passed             minutes that have passed since
+//! === done               the nodes have carried out the last plan, and what was to be sent has arrived
 //! === plan               what is decided: first in the store until that rests, then on each node
 //! ```
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how it fails")]
@@ -22,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use machine::{Machine, sighting};
+use machine::{Machine, ROOT, sighting};
 use mainstay::model::admit::{Admitted, Origin, admit_text};
 use mainstay::model::kinds::ProcessSpec;
 use mainstay::model::lint::lint;
@@ -31,8 +33,8 @@ use mainstay::model::{Document, Documents, Key, Kind, Problem, Spec};
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, PlaceReason, Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
-use mainstay::plan::step::{Action, NodePlan};
-use mainstay::plan::world::{NodeSighting, NodeWorld, Phase, World};
+use mainstay::plan::step::{Action, Delivery, NodePlan};
+use mainstay::plan::world::{NodeSighting, NodeWorld, Phase, Stock, World};
 use mainstay::source::catalogue;
 use mainstay::state::{CATALOGUE, Edit, apply_set};
 
@@ -86,6 +88,10 @@ fn play(story: &str) -> Result<String, String> {
                 .filter(|line| !line.starts_with('#') && !line.is_empty())
                 .try_for_each(|line| fleet.see(line))?,
             "done" => fleet.carry_out(),
+            "passed" => {
+                let minutes: u64 = body.parse().map_err(|_| format!("how many minutes are {body:?}?"))?;
+                fleet.now_ms += minutes * 60_000;
+            }
             "plan" => {
                 let comments: String = body
                     .lines()
@@ -108,6 +114,8 @@ struct Fleet {
     machines: BTreeMap<Place, Machine>,
     unseen: BTreeSet<Place>,
     plans: BTreeMap<Place, NodePlan>,
+    stocks: BTreeMap<Place, Stock>,
+    now_ms: u64,
 }
 
 impl Fleet {
@@ -118,6 +126,9 @@ impl Fleet {
             machines: BTreeMap::new(),
             unseen: BTreeSet::new(),
             plans: BTreeMap::new(),
+            stocks: BTreeMap::new(),
+            // Long after everything that is seen began.
+            now_ms: 60_000,
         };
         let shipped = catalogue::documents().map_err(said).unwrap();
         fleet.apply_set(CATALOGUE, &shipped).unwrap();
@@ -157,6 +168,12 @@ impl Fleet {
                 self.unseen.insert(place);
             }
             ["bundle", "gone"] => self.machines.entry(place).or_default().truth.bundle = None,
+            ["sent", bytes] => {
+                let bytes = bytes.parse().map_err(|_| format!("how many bytes are {bytes:?}?"))?;
+                let plan = self.plans.get(&place).ok_or("nothing was planned there")?;
+                let delivery = plan.deliveries.first().ok_or("nothing is to be sent there")?;
+                self.stocks.entry(place).or_default().sending = Some((delivery.address.clone(), bytes));
+            }
             [name, phase] => {
                 let phase = phase_of(phase).ok_or_else(|| format!("what is the phase {phase:?}?"))?;
                 let id = self.id(&place, name);
@@ -173,6 +190,8 @@ impl Fleet {
         for (place, plan) in &self.plans {
             let machine = self.machines.entry(place.clone()).or_default();
             plan.steps.iter().for_each(|step| machine.carry_out(&step.action));
+            plan.deliveries.iter().for_each(|delivery| machine.receive(delivery));
+            self.stocks.entry(place.clone()).or_default().sending = None;
             machine.finish_stops();
         }
     }
@@ -203,12 +222,18 @@ impl Fleet {
         let nodes: Vec<Key> = self.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
         for key in nodes {
             let place = (key.namespace.clone(), key.name.clone());
-            let surroundings = Surroundings { mainstay: "/usr/bin/mainstay".into() };
+            let surroundings = Surroundings { mainstay: "/usr/bin/mainstay".into(), root: Some(ROOT.into()) };
             let desired = desired(&self.documents, &key, &surroundings);
             let seen = seen.get(&place).cloned().unwrap_or_default();
             let attempts = BTreeMap::new();
+            let stock = self.stocks.entry(place.clone()).or_default();
+            let now_ms = self.now_ms;
             let plan =
-                plan(&NodeWorld { now_ms: 60_000, desired: &desired, seen: &seen, attempts: &attempts });
+                plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &attempts, stock });
+            stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
+            for address in &plan.unused {
+                stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
+            }
             said.push_str(&self.spoken(&place, &plan));
             self.plans.insert(place, plan);
         }
@@ -246,10 +271,17 @@ impl Fleet {
             if let Some(id) = step.action.process() {
                 let _ = write!(said, " {}", self.name(place, id));
             }
+            if let Action::Discard { address } = &step.action {
+                let _ = write!(said, " {}…", &address[..8]);
+            }
             if let Action::Start { start, .. } | Action::Restart { start, .. } = &step.action {
                 let _ = write!(said, " {:?}", start.command);
             }
             let _ = writeln!(said, ": {}", step.reason);
+        }
+        for delivery in &plan.deliveries {
+            let Delivery { address, source } = delivery;
+            let _ = writeln!(said, "{node} send {} ({}…)", source.path, &address[..8]);
         }
         for (id, hold) in &plan.holds {
             let _ = writeln!(said, "{node} hold {}: {hold}", self.name(place, id));

@@ -12,10 +12,12 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
+use super::artifact;
 use super::document::{Document, Spec, schema};
 use super::id::{check_email, check_id, did_you_mean};
 use super::kinds::{
-    HealthSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport, UserSpec,
+    ArtifactSpec, HealthSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport,
+    UserSpec,
 };
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata};
@@ -480,6 +482,9 @@ fn check_service(service: &mut ServiceSpec, report: &mut Report<'_>) {
 fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
     check_command(&spec.command, "/spec/command", report);
     check_env(&spec.env, report);
+    if let Some(artifact) = &mut spec.artifact {
+        check_artifact(artifact, report);
+    }
     if let Some(health) = &spec.health {
         check_health(health, report);
     }
@@ -495,6 +500,17 @@ fn check_service_type(spec: &mut ServiceTypeSpec, report: &mut Report<'_>) {
                 &format!("/spec/live-options/{at}"),
                 format!("`{option}` is no option of `options-schema`{}", fix.unwrap_or_default()),
             );
+        }
+    }
+}
+
+fn check_artifact(spec: &mut ArtifactSpec, report: &mut Report<'_>) {
+    resolve(&mut spec.path, "/spec/artifact/path", report);
+    report.check("/spec/artifact/path", artifact::name_of(&spec.path).map(drop));
+    for (value, name) in [(&mut spec.sha256, "sha256"), (&mut spec.address, "address")] {
+        if let Some(digest) = value {
+            digest.make_ascii_lowercase();
+            report.check(&format!("/spec/artifact/{name}"), artifact::check_digest(digest));
         }
     }
 }

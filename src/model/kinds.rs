@@ -189,6 +189,10 @@ pub struct ServiceTypeSpec {
     /// Environment variables, each value a template.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// The file or folder that the type's processes run from. It is sent to the nodes that need it; `{{ artifact }}` in
+    /// `command` and `env` is its path there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactSpec>,
     /// How a process is asked to end.
     #[serde(default)]
     pub stop: StopSpec,
@@ -210,6 +214,24 @@ pub struct ServiceTypeSpec {
     /// Options that take effect without a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub live_options: Vec<String>,
+}
+
+/// A file or folder of the controller's machine that is sent to nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ArtifactSpec {
+    /// The file or folder, on the controller's machine. A relative path is relative to the manifest.
+    pub path: String,
+    /// What the content has to have, if it is to be no other: of a file the SHA-256 of its bytes in hexadecimal, as `sha256sum`
+    /// prints it, of a folder its `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The content's address: the SHA-256, in hexadecimal, of the tar that is sent. Filled in when the manifest is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The length of that tar in bytes. Filled in when the manifest is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 /// How a process is asked to end.

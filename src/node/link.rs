@@ -199,6 +199,8 @@ where
                     | Line::Process(_)
                     | Line::Gone(_)
                     | Line::Bundle(_)
+                    | Line::Root(_)
+                    | Line::Artifact { .. }
                     | Line::Opened { .. }
                     | Line::Looked { .. }
                     | Line::StepFailed { .. }

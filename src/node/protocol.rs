@@ -17,6 +17,8 @@
 //!                                    healthy, unhealthy, unchecked, or - while there is no answer
 //! G id                               there is nothing of this process
 //! B sum                              the hash of the bundle that is there, or -
+//! R path                             our directory there, in full
+//! A address here|gone                whether this artifact is there, complete
 //! O clock                            opened: all that is there has been said; the node's time of day in seconds, or -
 //! K token clock                      looked
 //! E id message                       a step that could not be done; the bundle's id is its hash
@@ -29,6 +31,7 @@
 
 use std::sync::LazyLock;
 
+use crate::model::artifact::check_digest;
 use crate::model::id::check_id;
 use crate::plan::step::{Action, Care, Check, Probe, Start, Step};
 use crate::plan::world::{Health, Phase};
@@ -101,6 +104,7 @@ fn encode(action: &Action) -> String {
         Action::Reload { id, signal, live } => format!("reload {id} {} {live}", signal.name()),
         Action::Unbundle => "unbundle -".into(),
         Action::Bundle { hash, text } => format!("bundle {hash} {}", quote(text)),
+        Action::Discard { address } => format!("discard {address}"),
     }
 }
 
@@ -203,6 +207,15 @@ pub enum Line {
     Gone(String),
     /// The bundle's hash; none when there is no bundle.
     Bundle(Option<String>),
+    /// Our directory there, in full.
+    Root(String),
+    /// Whether an artifact is there, complete and verified.
+    Artifact {
+        /// Its address.
+        address: String,
+        /// Whether it is.
+        is_there: bool,
+    },
     /// All that is there has been said.
     Opened {
         /// The node's time of day, in seconds since 1970.
@@ -217,7 +230,7 @@ pub enum Line {
     },
     /// A step that could not be done.
     StepFailed {
-        /// The process's id, or the bundle's hash.
+        /// The process's id, the bundle's hash, or the artifact's address.
         id: String,
         /// Why, for people.
         message: String,
@@ -288,6 +301,20 @@ fn known(line: &str) -> Option<Line> {
         "B" => {
             let [sum] = words(rest)?;
             Line::Bundle((sum != "-").then(|| sum.to_owned()))
+        }
+        "R" => {
+            let is_path = rest.starts_with('/') && rest.len() <= 1024 && !rest.contains(char::is_control);
+            is_path.then(|| Line::Root(rest.to_owned()))?
+        }
+        "A" => {
+            let [address, what] = words(rest)?;
+            check_digest(address).ok()?;
+            let is_there = match what {
+                "here" => true,
+                "gone" => false,
+                _ => return None,
+            };
+            Line::Artifact { address: address.into(), is_there }
         }
         "O" => {
             let [clock] = words(rest)?;
@@ -397,6 +424,12 @@ mod tests {
             Line::Done { revision: 7, verdict: Verdict::Fenced { epoch: 9, revision: 3 } }
         );
         assert_eq!(parse("B -"), Line::Bundle(None));
+        assert_eq!(parse("R /home/a b/x"), Line::Root("/home/a b/x".into()));
+        let address = "0a".repeat(32);
+        for (what, is_there) in [("here", true), ("gone", false)] {
+            let line = Line::Artifact { address: address.clone(), is_there };
+            assert_eq!(parse(&format!("A {address} {what}")), line);
+        }
         assert_eq!(parse("O 1767225600"), Line::Opened { clock_s: Some(1_767_225_600) });
         assert_eq!(parse("K 7 -"), Line::Looked { token: 7, clock_s: None });
         assert_eq!(parse("X full of it"), Line::Full("of it".into()));
@@ -417,6 +450,11 @@ mod tests {
             "P a running 1 1 1 1 h l 1 fine",
             "O",
             "O O",
+            "R relative",
+            "R /a\u{1b}[2J",
+            "A 0a here",
+            "A $(reboot) here",
+            "A 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a where",
             "K 7",
         ] {
             assert_eq!(parse(line), Line::Rubbish, "{line}");
@@ -425,7 +463,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_makes_the_parser_panic(line in "[PGBOKEDX]?[ ]?.{0,80}") {
+        fn no_line_makes_the_parser_panic(line in "[PGBRAOKEDX]?[ ]?.{0,80}") {
             let _ = parse(&line);
         }
     }

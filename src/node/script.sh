@@ -14,6 +14,7 @@
 #   health  one line: PID START STATE WHY
 #   log     its stdout and stderr; log.1, log.2 … what was rotated, the youngest first
 #   keep    SIZE:COUNT, when the log is rotated and how many are kept
+# $ROOT/a/SUM/ holds an artifact, by the SHA-256 of the tar that it came as (side.sh puts it there whole).
 # In $ROOT: events (a line with the id after each change of a rec or health, and what a link is asked for), fence (the newest
 # EPOCH REVISION), lock, bundle.json, keeper (PID START of what keeps the logs).
 #
@@ -547,8 +548,15 @@ look() {
   for _dir in "$ROOT"/p/*; do
     [ -d "$_dir" ] && show "${_dir##*/}"
   done
+  for _dir in "$ROOT"/a/*; do
+    [ -d "$_dir" ] && show_artifact "${_dir##*/}"
+  done
   set -f
   show_bundle
+}
+
+show_artifact() {
+  if [ -d "$ROOT/a/$1" ]; then printf 'A %s here\n' "$1"; else printf 'A %s gone\n' "$1"; fi
 }
 
 show_bundle() {
@@ -563,6 +571,7 @@ show_bundle() {
 relay() {
   while read -r _word _whose _what; do
     case $_word in
+      '?artifact') show_artifact "$_whose" ;;
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
@@ -615,10 +624,15 @@ open() {
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
+  printf 'R %s\n' "$ROOT"
   look
   # After the offset was taken and before it is followed, so that no change falls between.
   if [ -n "$TAILPID" ]; then
-    tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
+    tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | {
+      relay
+      # Somebody killed the tail. The controller comes again at once, rather than when it gets no answer.
+      printf 'X unusable its events are not followed any more\n'
+    } &
   else
     poll &
     poller=$!
@@ -710,8 +724,35 @@ step() {
       fi
       ;;
     unbundle) rm -f "$ROOT/bundle.json" "$ROOT/bundle.sum" 7>&- || tell "can't remove $ROOT/bundle.json" ;;
+    discard)
+      # ADDRESS
+      if in_use "$2" 7>&-; then
+        tell "something still runs from it"
+      elif [ -d "$ROOT/a/$2" ]; then
+        # Out of sight at once; what is large takes its time to go, and holds up nobody.
+        now
+        if mv -f "$ROOT/a/$2" "$ROOT/a/.old-$$-$UP"; then
+          rm -rf "$ROOT/a/.old-$$-$UP" >/dev/null 2>&1 7>&- &
+        else
+          tell "can't move $ROOT/a/$2"
+        fi
+      fi
+      ;;
     *) tell "unknown step $op" ;;
   esac
+}
+
+# True when something runs from this artifact. It says so in its environment, and so does its supervisor.
+in_use() {
+  set +f
+  if [ -n "$GREPNUL" ]; then
+    grep -qF "/a/$1/" /proc/[0-9]*/environ 2>/dev/null
+  else
+    cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qF "/a/$1/"
+  fi
+  _used=$?
+  set -f
+  return $_used
 }
 
 # Waits until each supervisor that was just started has said so in its record, 5 s at most: a disk may be full.
@@ -781,6 +822,7 @@ batch() {
     eval "_line=\$L$_n"
     case $_line in
       "bundle "* | "unbundle "*) ring "?bundle $LINK" ;;
+      "discard "*) ring "?artifact ${_line#* }" ;;
       *) _line=${_line#* }; ring "${_line%% *}" ;;
     esac
   done
@@ -807,7 +849,8 @@ link() {
   ! tail --pid=$$ -n 0 /dev/null 2>/dev/null || TAILPID=1
   sleep 0.001 2>/dev/null || { printf 'X unusable its sleep takes whole seconds only\n'; exit 1; }
   LINK=$1 ROOT='' poller=''
-  printf 'MAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
+  # On a line of its own, whatever an rc file has left unfinished.
+  printf '\nMAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
     [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1

@@ -22,6 +22,7 @@ use super::helper;
 use super::link::{Carrier, Connector, Link, LinkError, ShellLink, Target, bootstrap};
 use super::protocol;
 use super::side::{self, Side, Sides};
+use crate::home;
 
 /// Most that is kept of what ssh says; a server's banner is in it, and is the server's to write.
 const MAX_STDERR_BYTES: usize = 16 * 1024;
@@ -223,10 +224,7 @@ fn arguments(target: &Target, password_method: &str, socket: &Path, trusted: &Tr
 
 /// ssh itself expands `~/` in files that it is given, but not inside the quotes that a blank needs.
 fn expand_home(path: &str) -> String {
-    match (path.strip_prefix("~/"), std::env::var("HOME")) {
-        (Some(rest), Ok(home)) => format!("{home}/{rest}"),
-        _ => path.to_owned(),
-    }
+    home::expand(path).display().to_string()
 }
 
 async fn read_capped(mut pipe: tokio::process::ChildStderr) -> String {

@@ -1,11 +1,16 @@
 //! One node: desired against seen.
 
-use super::step::{Action, Hold, NodePlan, Reason, Start, Step};
-use super::world::{DesiredProcess, NodeWorld, Phase, ProcessSighting};
+use std::collections::BTreeSet;
+
+use super::step::{Action, Aim, Delivery, Hold, NodePlan, Reason, Start, Step};
+use super::world::{Attempt, DesiredProcess, NodeWorld, Phase, ProcessSighting};
 use crate::model::kinds::StopSpec;
 
-/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, adopt, restart, start: configuration
-/// before what reads it, and what frees a port before what wants one.
+/// How long an artifact is kept though nothing uses it: going back to what ran before costs no transfer for as long.
+pub const KEEP_UNUSED_MS: u64 = 10 * 60 * 1000;
+
+/// What to do on this node now. The steps come in the order bundle, remove, stop, reload, adopt, restart, start,
+/// discard: configuration before what reads it, and what frees a port before what wants one.
 pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
     let mut plan = NodePlan::default();
     if !world.seen.complete {
@@ -34,6 +39,7 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
             Some(hold) => before_bundle(verdict, hold),
             None => verdict,
         };
+        let verdict = before_artifact(verdict, process, world);
         settle(&mut plan, world, id, verdict);
     }
     for (id, seen) in &world.seen.processes {
@@ -42,7 +48,9 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
             settle(&mut plan, world, id, verdict);
         }
     }
-    plan.steps.sort_by_key(|step| (rank(&step.action), step.action.process().map(str::to_owned)));
+    deliver(&mut plan, world);
+    discard(&mut plan, world);
+    plan.steps.sort_by_key(|step| (rank(&step.action), step.action.about().to_owned()));
     plan
 }
 
@@ -73,6 +81,96 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
     }
 }
 
+/// The attempt at this aim for which it is too early to try again.
+fn too_early<'a>(world: &NodeWorld<'a>, about: &str, aim: &Aim) -> Option<&'a Attempt> {
+    let attempt = world.attempts.get(about)?;
+    (attempt.not_before_ms > world.now_ms && attempt.aim == *aim).then_some(attempt)
+}
+
+/// Nothing is started, nor ended to be started anew, before what it is to run from is there.
+fn before_artifact(verdict: Verdict, process: &DesiredProcess, world: &NodeWorld<'_>) -> Verdict {
+    let starts =
+        matches!(&verdict, Verdict::Do(Step { action: Action::Start { .. } | Action::Restart { .. }, .. }));
+    match &process.artifact {
+        Some(address) if starts && !world.seen.artifacts.contains(address) => {
+            Verdict::Hold(match too_early(world, address, &Aim::Delivered) {
+                Some(attempt) => {
+                    Hold::ArtifactFailed { until_ms: attempt.not_before_ms, why: attempt.why.clone() }
+                }
+                None => Hold::Artifact {
+                    sent: world
+                        .stock
+                        .sending
+                        .as_ref()
+                        .filter(|(now, _)| now == address)
+                        .map(|(_, sent)| *sent),
+                    size: world.desired.artifacts.get(address).map_or(0, |source| source.size),
+                },
+            })
+        }
+        Some(_) | None => verdict,
+    }
+}
+
+/// What has to be sent: whatever a process runs from, or would. What runs needs it too, for its supervisor starts it again.
+fn deliver(plan: &mut NodePlan, world: &NodeWorld<'_>) {
+    if !world.desired.schedulable {
+        return;
+    }
+    let wants = |process: &&DesiredProcess| process.running && !process.deleting && process.start.is_ok();
+    let wanted: BTreeSet<&String> = world
+        .desired
+        .processes
+        .values()
+        .filter(wants)
+        .filter_map(|process| process.artifact.as_ref())
+        .collect();
+    for (address, source) in &world.desired.artifacts {
+        if world.seen.artifacts.contains(address) || !wanted.contains(address) {
+            continue;
+        }
+        match too_early(world, address, &Aim::Delivered) {
+            Some(attempt) => plan.wake_at(attempt.not_before_ms),
+            None => {
+                plan.deliveries.push(Delivery { address: address.clone(), source: source.clone() });
+            }
+        }
+    }
+}
+
+/// What can go: no process here is to run from it, and everything that runs is what should run, so that nothing runs from it
+/// either.
+fn discard(plan: &mut NodePlan, world: &NodeWorld<'_>) {
+    if !world.seen.processes.iter().all(|(id, seen)| uses_only_what_it_should(id, seen, world)) {
+        return;
+    }
+    for address in &world.seen.artifacts {
+        if world.desired.artifacts.contains_key(address) {
+            continue;
+        }
+        plan.unused.insert(address.clone());
+        let since_ms = world.stock.unused_since_ms.get(address).copied().unwrap_or(world.now_ms);
+        let until_ms = since_ms.saturating_add(KEEP_UNUSED_MS);
+        let early = too_early(world, address, &Aim::Discarded).map(|attempt| attempt.not_before_ms);
+        match early.or((until_ms > world.now_ms).then_some(until_ms)) {
+            Some(at_ms) => plan.wake_at(at_ms),
+            None => plan
+                .steps
+                .push(Step { action: Action::Discard { address: address.clone() }, reason: Reason::Unused }),
+        }
+    }
+}
+
+fn uses_only_what_it_should(id: &str, seen: &ProcessSighting, world: &NodeWorld<'_>) -> bool {
+    let is_over = matches!(seen.phase, Phase::Stopped | Phase::Lost);
+    let is_as_declared = |process: &DesiredProcess| {
+        process.running
+            && !process.deleting
+            && process.start.as_ref().is_ok_and(|start| start.hash == seen.hash)
+    };
+    is_over || world.desired.processes.get(id).is_some_and(is_as_declared)
+}
+
 /// While the bundle waits, nobody can be told of it: what runs waits too, and what is started is told later.
 fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
     match verdict {
@@ -85,7 +183,8 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
                 | Action::Unbundle
                 | Action::Remove { .. }
                 | Action::Stop { .. }
-                | Action::Adopt { .. } => {}
+                | Action::Adopt { .. }
+                | Action::Discard { .. } => {}
             }
             Verdict::Do(step)
         }
@@ -194,5 +293,6 @@ const fn rank(action: &Action) -> u8 {
         Action::Adopt { .. } => 4,
         Action::Restart { .. } => 5,
         Action::Start { .. } => 6,
+        Action::Discard { .. } => 7,
     }
 }

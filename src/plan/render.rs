@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::step::{Care, Check, Probe, Start};
-use super::world::{DesiredProcess, NodeDesired};
-use crate::model::kinds::{HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
+use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
+use crate::model::artifact::name_of;
+use crate::model::kinds::{ArtifactSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::secret::hex;
 use crate::model::template::{Renderer, with_aliases};
@@ -19,6 +20,8 @@ const AUTH: &str = "auth";
 pub struct Surroundings {
     /// Path of the controller's own program, for examples that run on the controller's machine.
     pub mainstay: String,
+    /// The node's own directory, in full, once it has told that; artifacts are below it.
+    pub root: Option<String>,
 }
 
 /// All that should be on one node, by the documents.
@@ -47,6 +50,12 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
     let seen_by_all = hash(&[&tenancy.to_string()]);
     for (document, process, found) in processes {
         let id = document.metadata.name.clone();
+        let artifact = found.as_ref().ok().and_then(|found| found.service_type.artifact.as_ref());
+        if let Some(ArtifactSpec { path, address: Some(address), size: Some(size), .. }) = artifact {
+            let source = ArtifactSource { path: path.clone(), size: *size };
+            desired.artifacts.insert(address.clone(), source);
+        }
+        let artifact = artifact.and_then(|artifact| artifact.address.clone());
         let service_type = found.as_ref().map(|found| found.service_type).ok();
         let service = documents.service(&Key::within(Kind::Service, &*node_key.namespace, &*process.service));
         desired.processes.insert(
@@ -60,6 +69,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 reload: service_type.and_then(|found| found.reload.as_ref()).map(|reload| reload.signal),
                 start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
                 start: found.and_then(|found| found.start(&renderer, surroundings, &seen_by_all)),
+                artifact,
             },
         );
     }
@@ -158,7 +168,11 @@ impl<'a> Resolved<'a> {
         }
         let mut service = json!(self.service);
         service["id"] = self.process.service.clone().into();
-        let context = with_aliases(json!({
+        let artifact = match &self.service_type.artifact {
+            Some(artifact) => Some(place_of(artifact, surroundings.root.as_deref())?),
+            None => None,
+        };
+        let mut context = with_aliases(json!({
             "instance": self.instance,
             "node": self.node,
             "service": service,
@@ -166,6 +180,9 @@ impl<'a> Resolved<'a> {
             "options": self.options,
             "mainstay": surroundings.mainstay,
         }));
+        if let Some(artifact) = &artifact {
+            context["artifact"] = artifact.as_str().into();
+        }
         let render = |what: &str, template: &str| {
             renderer.render(template, &context).map_err(|error| format!("{what}: {error}"))
         };
@@ -186,6 +203,8 @@ impl<'a> Resolved<'a> {
             env.insert(name.into(), value.clone());
         }
         env.insert("MAINSTAY_PROCESS".into(), self.process_id.into());
+        // In the environment always, so that another content is another start whatever the command says.
+        env.extend(artifact.map(|artifact| ("MAINSTAY_ARTIFACT".to_owned(), artifact)));
         let is_live = |name: &String| self.service_type.live_options.contains(name);
         let (live, fixed): (Object, Object) =
             self.options.clone().into_iter().partition(|(name, _)| is_live(name));
@@ -199,6 +218,16 @@ impl<'a> Resolved<'a> {
         let hash = hash(&[&json!([command, env, fixed]).to_string()]);
         Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
     }
+}
+
+/// Where an artifact is on a node.
+fn place_of(artifact: &ArtifactSpec, root: Option<&str>) -> Result<String, String> {
+    let path = &artifact.path;
+    let (Some(address), Some(_)) = (&artifact.address, artifact.size) else {
+        return Err(format!("its artifact {path} was not read yet; only a manifests folder reads artifacts"));
+    };
+    let root = root.ok_or("its node has not said where its directory is")?;
+    Ok(format!("{root}/a/{address}/{}", name_of(path)?))
 }
 
 /// A health check with its templates rendered, and what they gave read.

@@ -1,8 +1,9 @@
 //! What a plan is made of: steps with reasons, and holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::world::ArtifactSource;
 use crate::model::kinds::{LogSpec, Signal, StopSpec};
 
 /// Everything that is needed to start a process.
@@ -126,19 +127,39 @@ pub enum Action {
         /// What to start.
         start: Start,
     },
+    /// Remove an artifact that nothing uses.
+    Discard {
+        /// Its address.
+        address: String,
+    },
 }
 
 impl Action {
-    /// The process that it is about; none for the bundle.
+    /// The process that it is about; none for the bundle and for artifacts.
     pub fn process(&self) -> Option<&str> {
         match self {
-            Action::Bundle { .. } | Action::Unbundle => None,
+            Action::Bundle { .. } | Action::Unbundle | Action::Discard { .. } => None,
             Action::Remove { id, .. }
             | Action::Stop { id, .. }
             | Action::Reload { id, .. }
             | Action::Adopt { id, .. }
             | Action::Restart { id, .. }
             | Action::Start { id, .. } => Some(id),
+        }
+    }
+
+    /// What it is about, as attempts are kept: a process's id, an artifact's address, which no id is as long as, or nothing for
+    /// the bundle.
+    pub fn about(&self) -> &str {
+        match self {
+            Action::Bundle { .. } | Action::Unbundle => "",
+            Action::Discard { address } => address,
+            Action::Remove { id, .. }
+            | Action::Stop { id, .. }
+            | Action::Reload { id, .. }
+            | Action::Adopt { id, .. }
+            | Action::Restart { id, .. }
+            | Action::Start { id, .. } => id,
         }
     }
 
@@ -152,6 +173,7 @@ impl Action {
             Action::Reload { live, .. } => Aim::Told(live.clone()),
             Action::Adopt { start, .. } => Aim::Supervised(start.care.hash.clone()),
             Action::Restart { start, .. } | Action::Start { start, .. } => Aim::Running(start.hash.clone()),
+            Action::Discard { .. } => Aim::Discarded,
         }
     }
 
@@ -166,6 +188,7 @@ impl Action {
             Action::Adopt { .. } => "Adopt",
             Action::Restart { .. } => "Restart",
             Action::Start { .. } => "Start",
+            Action::Discard { .. } => "Discard",
         }
     }
 
@@ -180,6 +203,7 @@ impl Action {
             Action::Adopt { .. } => "adopt",
             Action::Restart { .. } => "restart",
             Action::Start { .. } => "start",
+            Action::Discard { .. } => "discard",
         }
     }
 }
@@ -201,6 +225,10 @@ pub enum Aim {
     Supervised(String),
     /// The process runs as started with this hash.
     Running(String),
+    /// The artifact is there.
+    Delivered,
+    /// The artifact is not there any more.
+    Discarded,
 }
 
 /// Why a step is taken.
@@ -231,6 +259,8 @@ pub enum Reason {
     Deleted,
     /// There is no object for it (any more).
     Undeclared,
+    /// Nothing has used it for a while.
+    Unused,
 }
 
 impl Reason {
@@ -249,6 +279,7 @@ impl Reason {
             Reason::NotWanted => "NotWanted",
             Reason::Deleted => "Deleted",
             Reason::Undeclared => "Undeclared",
+            Reason::Unused => "Unused",
         }
     }
 }
@@ -268,6 +299,7 @@ impl fmt::Display for Reason {
             Reason::NotWanted => "should not run",
             Reason::Deleted => "is being deleted",
             Reason::Undeclared => "is not declared",
+            Reason::Unused => "nothing has used it for a while",
         })
     }
 }
@@ -299,6 +331,20 @@ pub enum Hold {
     Restarting,
     /// Its record was being written when it was read.
     Busy,
+    /// What it is to run from is not on its node yet. What ran goes on running.
+    Artifact {
+        /// How many bytes of it are on their way; none while others come first.
+        sent: Option<u64>,
+        /// How many there are.
+        size: u64,
+    },
+    /// What it is to run from could not be brought to its node; the next try is at this time. What ran goes on running.
+    ArtifactFailed {
+        /// Milliseconds of the clock that [`super::world::NodeWorld::now_ms`] is.
+        until_ms: u64,
+        /// What went wrong.
+        why: Option<String>,
+    },
     /// It can't be started as declared.
     Invalid(String),
     /// A step was tried and did not help; the next try is at this time.
@@ -319,6 +365,18 @@ impl fmt::Display for Hold {
             Hold::Starting { .. } => f.write_str("it has just started"),
             Hold::Restarting => f.write_str("it ended and is about to be started again"),
             Hold::Busy => f.write_str("it is changing"),
+            Hold::Artifact { sent: Some(sent), size } => {
+                let (unit, name) = unit(*size);
+                write!(f, "it waits for its artifact ({} of {} {name})", sent / unit, size / unit)
+            }
+            Hold::Artifact { sent: None, size } => {
+                let (unit, name) = unit(*size);
+                write!(f, "it waits for its artifact ({} {name})", size / unit)
+            }
+            Hold::ArtifactFailed { why: Some(why), .. } => {
+                write!(f, "its artifact could not be sent: {why}")
+            }
+            Hold::ArtifactFailed { why: None, .. } => f.write_str("its artifact did not arrive"),
             Hold::Invalid(why) => write!(f, "it can't be started as declared: {why}"),
             Hold::BackingOff { why: Some(why), .. } => write!(f, "the last try failed: {why}"),
             Hold::BackingOff { why: None, .. } => f.write_str("the last try did not help"),
@@ -326,11 +384,34 @@ impl fmt::Display for Hold {
     }
 }
 
+/// In which unit people count so many bytes, and its name.
+const fn unit(bytes: u64) -> (u64, &'static str) {
+    match bytes {
+        0..10_000 => (1, "bytes"),
+        10_000..1_000_000 => (1_000, "kB"),
+        1_000_000..10_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    }
+}
+
+/// An artifact to send to a node. Sending it leaves no choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// What has to arrive.
+    pub address: String,
+    /// Where it is had.
+    pub source: ArtifactSource,
+}
+
 /// What to do on a node now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodePlan {
     /// In this order, as one batch.
     pub steps: Vec<Step>,
+    /// What to send beside the batches, one after the other; what is no longer among them need not be sent on.
+    pub deliveries: Vec<Delivery>,
+    /// Artifacts that nothing uses now.
+    pub unused: BTreeSet<String>,
     /// By process.
     pub holds: BTreeMap<String, Hold>,
     /// Processes that are as they should be: what was tried before has worked.

@@ -96,6 +96,10 @@ pub struct NodeSighting {
     pub processes: BTreeMap<String, ProcessSighting>,
     /// Hash of the bundle that is there.
     pub bundle: Option<String>,
+    /// Our directory there, in full; what a node has not said is not known.
+    pub root: Option<String>,
+    /// Addresses of the artifacts that are there, complete and verified.
+    pub artifacts: BTreeSet<String>,
     /// The documents' revision that was planned on last; what was decided later is not yet known to the node's task.
     pub planned: u64,
     /// Processes that a batch on its way is about: what was seen of them may be over.
@@ -132,6 +136,17 @@ pub struct DesiredProcess {
     pub start_ms: u64,
     /// What to start, or why that can't be told.
     pub start: Result<Start, String>,
+    /// Address of the artifact that it runs from.
+    pub artifact: Option<String>,
+}
+
+/// Where an artifact is had, on the controller's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactSource {
+    /// The file or folder.
+    pub path: String,
+    /// Bytes that are sent for it.
+    pub size: u64,
 }
 
 /// All that should be on one node.
@@ -141,6 +156,8 @@ pub struct NodeDesired {
     pub processes: BTreeMap<String, DesiredProcess>,
     /// The bundle's hash and text; none where no process is.
     pub bundle: Option<(String, String)>,
+    /// The artifacts of its processes, by address.
+    pub artifacts: BTreeMap<String, ArtifactSource>,
     /// False for a cordoned node: nothing is started there.
     pub schedulable: bool,
 }
@@ -156,6 +173,15 @@ pub struct Attempt {
     pub why: Option<String>,
 }
 
+/// What is remembered of a node's artifacts, for nothing that is seen tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// The one that is on its way, and how many of its bytes are.
+    pub sending: Option<(String, u64)>,
+    /// Since when nothing has used those that nothing uses.
+    pub unused_since_ms: BTreeMap<String, u64>,
+}
+
 /// All that the decision for one node may know.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeWorld<'a> {
@@ -165,8 +191,10 @@ pub struct NodeWorld<'a> {
     pub desired: &'a NodeDesired,
     /// What was seen.
     pub seen: &'a NodeSighting,
-    /// What was tried, by process.
+    /// What was tried, by process, or by address for an artifact.
     pub attempts: &'a BTreeMap<String, Attempt>,
+    /// What is remembered of its artifacts.
+    pub stock: &'a Stock,
 }
 
 /// All that the decision over all nodes may know.

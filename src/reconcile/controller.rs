@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connected::Connected;
@@ -24,6 +24,9 @@ use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
 use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
+
+/// How many artifacts are being sent at once, to all nodes together.
+const SENDING_AT_ONCE: usize = 32;
 
 /// What a controller works with.
 pub struct Parts {
@@ -69,10 +72,11 @@ impl Controller {
             gate: Gate::default(),
             events,
             asked: watch::Sender::default(),
+            sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,
             epoch,
-            surroundings: Surroundings { mainstay: program.display().to_string() },
+            surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);

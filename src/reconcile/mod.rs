@@ -14,3 +14,4 @@ mod node_task;
 pub mod observed;
 pub mod ping;
 pub mod target;
+mod transfer;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connected::{Connected, Reach};
@@ -13,16 +13,18 @@ use super::events::{Events, Said};
 use super::gate::Gate;
 use super::observed::{LinkState, NodeView, Observed, Warning};
 use super::target::Common;
+use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
+use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
 use crate::node::link::{Connector, Link, LinkError};
 use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
-use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting};
+use crate::plan::step::{Aim, Delivery, NodePlan, Step};
+use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
 use crate::state::{Epoch, Snapshot, State};
 use crate::store::Revision;
 
@@ -42,6 +44,12 @@ const RECONNECT: (u64, u64) = (250, 30_000);
 /// The same where trying again won't help by itself and may lock an account.
 const RECONNECT_REFUSED: (u64, u64) = (5_000, 300_000);
 
+/// Most artifacts that are taken from one node's word.
+const MAX_ARTIFACTS: usize = 10_000;
+
+/// How often people are told how far a transfer is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
 /// First and longest wait before a step that did not help is tried again.
 const RETRY: (u64, u64) = (1_000, 60_000);
 
@@ -60,6 +68,8 @@ pub(super) struct Shared {
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
     pub(super) gate: Gate,
+    /// Bounds how many artifacts are being sent at once.
+    pub(super) sending: Semaphore,
     pub(super) events: Events,
     /// How often people asked to connect to a node now, by node.
     pub(super) asked: watch::Sender<BTreeMap<Key, u64>>,
@@ -101,6 +111,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
         down_since_ms: None,
         times_asked: None,
         rendered: None,
+        transfer: None,
         shared,
         key,
         place,
@@ -122,8 +133,10 @@ struct NodeTask {
     view: NodeView,
     down_since_ms: Option<u64>,
     times_asked: Option<u64>,
-    /// What should be, of which snapshot and in which mode.
-    rendered: Option<(Revision, Mode, NodeDesired)>,
+    /// What should be, of which snapshot and in which mode, in which directory there.
+    rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
+    /// The artifact that is being sent.
+    transfer: Option<Transfer>,
 }
 
 /// Why a conversation ended.
@@ -188,6 +201,7 @@ impl NodeTask {
         shared.metrics.nodes_connected.dec();
         // What was seen stays as the last that is known; nothing is concluded from it any more.
         self.mind.sighting.complete = false;
+        self.transfer = None;
         self.mind.lost();
         self.tell();
         link.close().await;
@@ -218,6 +232,7 @@ impl NodeTask {
                 self.down_since_ms = None;
                 let plan = self.plan();
                 wake_at_ms = plan.wake_at_ms;
+                self.keep_transfer(link, plan.deliveries);
                 if !plan.steps.is_empty() {
                     self.send_batch(link, plan.steps).await?;
                 }
@@ -229,6 +244,7 @@ impl NodeTask {
                 Some(at) => now + Duration::from_millis(at.saturating_sub(self.shared.clock.now_ms())),
                 None => now + LOOK_EVERY,
             });
+            let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
             tokio::select! {
                 line = link.next() => {
                     let now = Moment {
@@ -242,6 +258,10 @@ impl NodeTask {
                         self.mind.hear(line?, now)?;
                     }
                     self.tell();
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
                 }
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
@@ -261,32 +281,81 @@ impl NodeTask {
     fn plan(&mut self) -> NodePlan {
         let mode = *self.mode.borrow();
         let snapshot = self.snapshot.borrow_and_update().clone();
-        let is_current = matches!(&self.rendered, Some((revision, then, _)) if *revision == snapshot.revision && *then == mode);
+        let root = &self.mind.sighting.root;
+        let is_current = matches!(
+            &self.rendered,
+            Some((revision, then, there, _)) if *revision == snapshot.revision && *then == mode && there == root
+        );
         if !is_current {
-            let mut desired = desired(&snapshot.documents, &self.key, &self.shared.surroundings);
+            let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
+            let mut desired = desired(&snapshot.documents, &self.key, &surroundings);
             if mode == Mode::Halt {
                 desired.bundle = None;
                 for process in desired.processes.values_mut() {
                     process.running = false;
                 }
             }
-            self.rendered = Some((snapshot.revision, mode, desired));
+            self.rendered = Some((snapshot.revision, mode, root.clone(), desired));
         }
         let empty = NodeDesired::default();
-        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, desired)| desired);
+        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, _, desired)| desired);
+        self.mind.stock.sending =
+            self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
+        let now_ms = self.shared.clock.now_ms();
         let world = NodeWorld {
-            now_ms: self.shared.clock.now_ms(),
+            now_ms,
             desired,
             seen: &self.mind.sighting,
             attempts: &self.mind.attempts,
+            stock: &self.mind.stock,
         };
         let plan = plan(&world);
         self.shared.metrics.node_passes.inc();
-        self.mind.settle(&plan, desired);
+        self.mind.settle(&plan, desired, now_ms);
         self.view.holds = plan.holds.clone();
         self.mind.sighting.planned = snapshot.revision;
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
+    }
+
+    /// Sends what is to be sent, one after the other, and breaks off what no longer is.
+    fn keep_transfer(&mut self, link: &dyn Link, deliveries: Vec<Delivery>) {
+        let there = &self.mind.sighting.artifacts;
+        // What has arrived is about to end by itself.
+        let goes_on = |address: &str| {
+            there.contains(address) || deliveries.iter().any(|delivery| delivery.address == address)
+        };
+        self.transfer.take_if(|transfer| !goes_on(transfer.address()));
+        if let (None, Some(delivery), Some(root)) =
+            (&self.transfer, deliveries.into_iter().next(), self.mind.sighting.root.clone())
+        {
+            let Delivery { address, source } = &delivery;
+            tracing::info!(node = %self.key, path = source.path, bytes = source.size, address, "send artifact");
+            self.transfer = Some(Transfer::start(&self.shared, link.sides(), root, delivery));
+        }
+    }
+
+    fn delivered(&mut self, address: String, result: Result<Delivered, String>) {
+        let metrics = &self.shared.metrics;
+        let message = match &result {
+            Ok(_) => format!("done: {address}"),
+            Err(why) => format!("failed: {why}"),
+        };
+        let said =
+            Said { regarding: self.key.to_string(), action: "Send", reason: "ArtifactMissing", message };
+        self.shared.events.say(said, self.shared.clock.now_ms());
+        match &result {
+            Ok(Delivered::Sent) => {
+                metrics.artifacts_sent.inc();
+                tracing::info!(node = %self.key, address, "artifact sent");
+            }
+            Ok(Delivered::WasThere) => {}
+            Err(why) => {
+                metrics.artifact_failures.inc();
+                tracing::warn!(node = %self.key, address, why, "artifact not sent");
+            }
+        }
+        self.mind.tried(address, Aim::Delivered, result.err(), self.shared.clock.now_ms());
     }
 
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
@@ -322,7 +391,7 @@ impl NodeTask {
 
     /// Processes that count as running. What is not declared counts at once.
     fn up(&self, now_ms: u64) -> BTreeSet<String> {
-        let declared = self.rendered.as_ref().map(|(_, _, desired)| &desired.processes);
+        let declared = self.rendered.as_ref().map(|(_, _, _, desired)| &desired.processes);
         let start_ms =
             |id: &String| declared.and_then(|all| all.get(id)).map_or(0, |process| process.start_ms);
         let seen = self.mind.sighting.processes.iter().filter(|(_, seen)| seen.phase == Phase::Running);
@@ -359,6 +428,7 @@ impl NodeTask {
         for Told { id, action, reason, outcome } in self.mind.told.drain(..) {
             let regarding = match id.as_str() {
                 BUNDLE => self.key.to_string(),
+                address if check_digest(address).is_ok() => self.key.to_string(),
                 id => Key::within(Kind::Process, self.key.namespace.as_str(), id).to_string(),
             };
             self.shared.events.say(Said { regarding, action, reason, message: outcome }, now_ms);
@@ -382,6 +452,17 @@ impl NodeTask {
                 }
             }
         }
+    }
+}
+
+/// Waits for the end of a transfer; for ever when there is none.
+async fn ended(transfer: &mut Option<Transfer>) -> (String, Result<Delivered, String>) {
+    match transfer {
+        Some(transfer) => {
+            let result = transfer.ended().await;
+            (transfer.address().to_owned(), result)
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -451,7 +532,8 @@ struct Mind {
     counts: BTreeMap<String, u32>,
     revision: u64,
     in_flight: Option<InFlight>,
-    /// Processes heard of since everything was asked for.
+    stock: Stock,
+    /// Processes, and artifacts by their addresses, heard of since everything was asked for.
     listing: Option<BTreeSet<String>>,
     looks: u64,
     look_at: Option<Instant>,
@@ -543,10 +625,10 @@ impl Mind {
     }
 
     fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
-        let aim = |step: &Step| (step.action.process().unwrap_or(BUNDLE).to_owned(), step.action.aim());
+        let aim = |step: &Step| (step.action.about().to_owned(), step.action.aim());
         let aims = steps.iter().map(aim).collect();
         let words = |step: &Step| {
-            let id = step.action.process().unwrap_or(BUNDLE).to_owned();
+            let id = step.action.about().to_owned();
             (id, (step.action.word(), step.reason.word()))
         };
         let words = steps.iter().map(words).collect();
@@ -590,6 +672,21 @@ impl Mind {
                 self.sighting.processes.remove(&id);
             }
             Line::Bundle(hash) => self.sighting.bundle = hash,
+            Line::Root(root) => self.sighting.root = Some(root),
+            Line::Artifact { address, is_there: false } => {
+                self.sighting.artifacts.remove(&address);
+            }
+            Line::Artifact { address, is_there: true } => {
+                if let Some(heard) = &mut self.listing {
+                    heard.insert(address.clone());
+                }
+                self.sighting.artifacts.insert(address);
+                if self.sighting.artifacts.len() > MAX_ARTIFACTS {
+                    return Err(LinkError::ShellUnusable(format!(
+                        "it tells of more than {MAX_ARTIFACTS} artifacts"
+                    )));
+                }
+            }
             Line::Opened { clock_s } => {
                 self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
@@ -611,7 +708,13 @@ impl Mind {
                         Some(Aim::Bundle(hash)) => *hash == id,
                         Some(Aim::Unbundled) => id == "-",
                         Some(
-                            Aim::Gone | Aim::Stopped | Aim::Told(_) | Aim::Supervised(_) | Aim::Running(_),
+                            Aim::Gone
+                            | Aim::Stopped
+                            | Aim::Told(_)
+                            | Aim::Supervised(_)
+                            | Aim::Running(_)
+                            | Aim::Delivered
+                            | Aim::Discarded,
                         )
                         | None => false,
                     };
@@ -631,6 +734,7 @@ impl Mind {
     fn heard_all(&mut self) {
         if let Some(heard) = self.listing.take() {
             self.sighting.processes.retain(|id, _| heard.contains(id));
+            self.sighting.artifacts.retain(|address| heard.contains(address));
         }
     }
 
@@ -678,21 +782,31 @@ impl Mind {
             return Err(error);
         }
         for (id, aim) in batch.aims {
-            let is_repeated = self.attempts.get(&id).is_some_and(|before| before.aim == aim);
-            let count = self.counts.entry(id.clone()).or_default();
-            if !is_repeated {
-                *count = 0;
-            }
-            let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
-            *count += 1;
             let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
-            self.attempts.insert(id, Attempt { aim, not_before_ms, why });
+            self.tried(id, aim, why, now_ms);
         }
         Ok(())
     }
 
-    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more.
-    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired) {
+    /// Something was tried; whether it has helped is for the node to say.
+    fn tried(&mut self, about: String, aim: Aim, why: Option<String>, now_ms: u64) {
+        let is_repeated = self.attempts.get(&about).is_some_and(|before| before.aim == aim);
+        let count = self.counts.entry(about.clone()).or_default();
+        if !is_repeated {
+            *count = 0;
+        }
+        let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
+        *count += 1;
+        self.attempts.insert(about, Attempt { aim, not_before_ms, why });
+    }
+
+    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more; remembers since when artifacts
+    /// are unused.
+    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired, now_ms: u64) {
+        self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
+        for address in &plan.unused {
+            self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
+        }
         for id in &plan.converged {
             self.attempts.remove(id);
             self.counts.remove(id);
@@ -701,10 +815,15 @@ impl Mind {
             Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
             None => self.sighting.bundle.is_none(),
         };
-        let seen = &self.sighting.processes;
+        let seen = &self.sighting;
         let matters = |id: &String| match id.as_str() {
             BUNDLE => !bundle_is_there,
-            id => desired.processes.contains_key(id) || seen.contains_key(id),
+            id => {
+                desired.processes.contains_key(id)
+                    || seen.processes.contains_key(id)
+                    // One that is to come, or one that is to go.
+                    || desired.artifacts.contains_key(id) != seen.artifacts.contains(id)
+            }
         };
         self.attempts.retain(|id, _| matters(id));
         self.counts.retain(|id, _| matters(id));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::home;
 use crate::model::admit::password_place;
 use crate::model::kinds::{NodeSpec, PasswordFrom, Transport};
 use crate::model::meta::Key;
@@ -71,20 +72,14 @@ impl Common {
                 Ok(value) if !value.is_empty() => Ok(Some(Clear::new(value))),
                 Ok(_) | Err(_) => misconfigured(format!("password-from: the variable {name} is not set")),
             },
-            Some(PasswordFrom::File(path)) => {
-                let full = match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-                    (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-                    _ => PathBuf::from(path),
-                };
-                match tokio::fs::read_to_string(&full).await {
-                    Ok(text) if text.len() <= MAX_PASSWORD_FILE => match text.lines().next() {
-                        Some(line) if !line.is_empty() => Ok(Some(Clear::new(line))),
-                        Some(_) | None => misconfigured(format!("password-from: {path} is empty")),
-                    },
-                    Ok(_) => misconfigured(format!("password-from: {path} is too long for a password")),
-                    Err(error) => misconfigured(format!("password-from: can't read {path}: {error}")),
-                }
-            }
+            Some(PasswordFrom::File(path)) => match tokio::fs::read_to_string(home::expand(path)).await {
+                Ok(text) if text.len() <= MAX_PASSWORD_FILE => match text.lines().next() {
+                    Some(line) if !line.is_empty() => Ok(Some(Clear::new(line))),
+                    Some(_) | None => misconfigured(format!("password-from: {path} is empty")),
+                },
+                Ok(_) => misconfigured(format!("password-from: {path} is too long for a password")),
+                Err(error) => misconfigured(format!("password-from: can't read {path}: {error}")),
+            },
         }
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::artifacts::{Manifest, Refusal, admit_all, artifact, fill};
 use super::catalogue;
+use crate::artifact::Shelf;
 use crate::clock::timestamp;
 use crate::metrics::Metrics;
 use crate::model::admit::{Admitted, Origin, admit_text};
@@ -77,6 +79,7 @@ impl Folder {
         let mut applied = None;
         let (bell, mut rung) = mpsc::channel(1);
         let mut watcher = None;
+        let mut shelf = Shelf::default();
         loop {
             // Before reading, so that a change after it rings.
             let identity = identity(&self.root);
@@ -84,7 +87,11 @@ impl Folder {
                 watcher = watch_folder(&self.root, bell.clone()).map(|watcher| (identity, watcher));
             }
             let snapshot = snapshots.borrow_and_update().clone();
-            let set = self.read().and_then(|set| self.check(set, &snapshot.documents, &source));
+            let set = match self.read().and_then(|set| self.check(set, &snapshot.documents, &source)) {
+                Ok(set) => with_artifacts(set, &mut shelf).await,
+                Err(problems) => Err(problems.into()),
+            };
+            let mut again_in = BACKSTOP;
             let waits = match &set {
                 Ok(set) => {
                     let outcome = self.apply(set, &source).await;
@@ -102,11 +109,17 @@ impl Folder {
                     });
                     outcome.map_or(true, |waiting| !waiting.is_empty())
                 }
-                Err(problems) => {
-                    self.metrics.folder_refusals.inc();
+                Err(Refusal { problems, again_in: soon }) => {
                     let is_news = status.borrow().problems != *problems;
                     for problem in problems.iter().filter(|_| is_news) {
-                        tracing::error!("{problem}");
+                        match soon {
+                            Some(_) => tracing::info!("{problem}"),
+                            None => tracing::error!("{problem}"),
+                        }
+                    }
+                    match soon {
+                        Some(soon) => again_in = again_in.min(*soon),
+                        None => drop(self.metrics.folder_refusals.inc()),
                     }
                     status.send_modify(|status| {
                         status.reads += 1;
@@ -118,7 +131,7 @@ impl Folder {
             // What waits for others may go on when they change; all else only when the folder does.
             tokio::select! {
                 _ = rung.recv() => settle(&mut rung).await,
-                () = sleep(BACKSTOP) => {}
+                () = sleep(again_in) => {}
                 changed = snapshots.changed(), if waits => {
                     if changed.is_err() { return; }
                 }
@@ -131,22 +144,17 @@ impl Folder {
         self.metrics.folder_reads.inc();
         let mut files = BTreeSet::new();
         list(&self.root, &self.root, 0, &mut files).map_err(|problem| vec![problem])?;
-        let mut set = Vec::new();
-        let mut problems = Vec::new();
+        let mut manifests = Vec::new();
         for path in files {
             let name = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
-            let directory = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-            let origin =
-                Origin { file: Some(name.clone()), directory: directory.parent().map(Path::to_path_buf) };
-            match std::fs::read_to_string(&path) {
-                Ok(text) => match admit_text(&text, &origin, &self.sealer) {
-                    Ok(documents) => set.extend(documents),
-                    Err(found) => problems.extend(found),
-                },
-                Err(error) => problems.push(about(&name, format!("can't be read: {error}"))),
-            }
+            let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            manifests.push(Manifest { path: std::path::absolute(&path).unwrap_or(path), name, text });
         }
-        if problems.is_empty() { Ok(set) } else { Err(problems) }
+        admit_all(&manifests, |manifest, text| {
+            let directory = manifest.path.parent().map(Path::to_path_buf);
+            let origin = Origin { file: Some(manifest.name.clone()), directory };
+            admit_text(text, &origin, &self.sealer)
+        })
     }
 
     /// The rules over documents, and over the folder as a whole.
@@ -197,6 +205,26 @@ impl Folder {
             &self.root.display().to_string(),
             "others keep changing the same objects; it will be tried again".into(),
         )])
+    }
+}
+
+/// The set with what its artifacts hold. On a thread for work that blocks: a large one takes its time to be read.
+async fn with_artifacts(mut set: Vec<Admitted>, shelf: &mut Shelf) -> Result<Vec<Admitted>, Refusal> {
+    if !set.iter().any(|admitted| artifact(admitted).is_some()) {
+        return Ok(set);
+    }
+    let mut taken = std::mem::take(shelf);
+    let read = tokio::task::spawn_blocking(move || {
+        let filled = fill(&mut set, &mut taken, SystemTime::now());
+        (taken, filled.map(|()| set))
+    });
+    match read.await {
+        Ok((known, filled)) => {
+            *shelf = known;
+            filled
+        }
+        // The program is ending.
+        Err(error) => Err(vec![about("artifacts", format!("were not read: {error}"))].into()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use mainstay::model::id::process_id;
 use mainstay::model::kinds::{
-    InstanceSpec, NodeSpec, Object, ProcessSpec, ReloadSpec, ServiceSpec, ServiceTypeSpec, Signal,
+    ArtifactSpec, InstanceSpec, NodeSpec, Object, ProcessSpec, ReloadSpec, ServiceSpec, ServiceTypeSpec,
+    Signal,
 };
 use mainstay::model::meta::OwnerReference;
 use mainstay::model::{Document, Documents, Key, Kind, Metadata, Spec};
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
 
-use crate::machine::sighting;
+use crate::machine::{ROOT, sighting};
 
 /// (instance, node).
 pub(crate) type Place = (String, String);
@@ -46,9 +47,14 @@ pub(crate) fn all_desired(documents: &Documents) -> BTreeMap<Place, NodeDesired>
         .of_kind(Kind::Node)
         .map(|(key, _)| {
             let place = (key.namespace.clone(), key.name.clone());
-            (place, desired(documents, key, &Surroundings::default()))
+            (place, desired(documents, key, &surroundings()))
         })
         .collect()
+}
+
+/// What templates may use on every node.
+pub(crate) fn surroundings() -> Surroundings {
+    Surroundings { root: Some(ROOT.into()), ..Surroundings::default() }
 }
 
 /// Any fleet: two instances with up to four nodes and three services each.
@@ -84,14 +90,31 @@ pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
         .boxed()
 }
 
-/// A type that is told of changes, one that is not, and one whose command can't be rendered. A fourth does not exist.
+/// The address of an artifact that nothing is declared to run from.
+pub(crate) fn stray_artifact() -> String {
+    "0c".repeat(32)
+}
+
+/// A type that is told of changes, one that is not, two that run from artifacts, and one whose command can't be rendered.
+/// Another does not exist.
 fn service_types() -> Vec<Document> {
     let kind = |name: &str, spec: ServiceTypeSpec| Document {
         metadata: Metadata { name: name.into(), ..Metadata::default() },
         spec: Spec::ServiceType(spec),
     };
     let command = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let packed = |path: &str, pair: &str| {
+        let (address, size) = (Some(pair.repeat(32)), Some(10_240));
+        let artifact = ArtifactSpec { path: path.into(), address, size, sha256: None };
+        ServiceTypeSpec {
+            command: command(&["{{ artifact }}/run"]),
+            artifact: Some(artifact),
+            ..ServiceTypeSpec::default()
+        }
+    };
     vec![
+        kind("packed", packed("/srv/one", "0a")),
+        kind("packed-too", packed("/srv/two", "0b")),
         kind(
             "told",
             ServiceTypeSpec {
@@ -163,7 +186,7 @@ fn node(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
 }
 
 fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
-    let kind = prop_oneof![6 => Just("told"), 4 => Just("untold"), 1 => Just("broken"), 1 => Just("absent")];
+    let kind = prop_oneof![6 => Just("told"), 4 => Just("untold"), 3 => Just("packed"), 2 => Just("packed-too"), 1 => Just("broken"), 1 => Just("absent")];
     let on_nodes = vec(proptest::sample::select(&NODES), 0..5);
     let selector = proptest::option::weighted(0.3, proptest::sample::select(&ZONES));
     let placement = prop_oneof![
@@ -223,6 +246,7 @@ fn process(instance: &'static str) -> BoxedStrategy<Document> {
 struct Raw {
     complete: bool,
     bundle: Same,
+    artifacts: [bool; 3],
     processes: Vec<(Index, Phase, Same, Same, Same)>,
 }
 
@@ -252,8 +276,8 @@ pub(crate) fn phase() -> impl Strategy<Value = Phase> {
 
 fn raw() -> BoxedStrategy<Raw> {
     let process = (any::<Index>(), phase(), same(), same(), same());
-    (proptest::bool::weighted(0.85), same(), vec(process, 0..8))
-        .prop_map(|(complete, bundle, processes)| Raw { complete, bundle, processes })
+    (proptest::bool::weighted(0.85), same(), any::<[bool; 3]>(), vec(process, 0..8))
+        .prop_map(|(complete, bundle, artifacts, processes)| Raw { complete, bundle, artifacts, processes })
         .boxed()
 }
 
@@ -280,6 +304,12 @@ impl Raw {
             complete: self.complete,
             processes: processes.collect(),
             bundle,
+            root: Some(ROOT.into()),
+            artifacts: ["0a".repeat(32), "0b".repeat(32), stray_artifact()]
+                .into_iter()
+                .zip(self.artifacts)
+                .filter_map(|(address, is_there)| is_there.then_some(address))
+                .collect(),
             ..NodeSighting::default()
         }
     }

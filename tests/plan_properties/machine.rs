@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use mainstay::plan::step::{Action, Start};
+use mainstay::plan::step::{Action, Delivery, Start};
 use mainstay::plan::world::{NodeSighting, Phase, ProcessSighting};
+
+/// Our directory on every node.
+pub(crate) const ROOT: &str = "/node";
 
 /// A node.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +19,13 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(truth: NodeSighting) -> Machine {
-        Machine { truth: NodeSighting { complete: true, ..truth }, removing: BTreeSet::new() }
+        let root = Some(ROOT.to_owned());
+        Machine { truth: NodeSighting { complete: true, root, ..truth }, removing: BTreeSet::new() }
+    }
+
+    /// An artifact has arrived.
+    pub(crate) fn receive(&mut self, delivery: &Delivery) {
+        self.truth.artifacts.insert(delivery.address.clone());
     }
 
     /// Does what a step says. A start of what is there does nothing, and so does a stop of what is not.
@@ -25,6 +34,9 @@ impl Machine {
         match action {
             Action::Bundle { hash, .. } => self.truth.bundle = Some(hash.clone()),
             Action::Unbundle => self.truth.bundle = None,
+            Action::Discard { address } => {
+                self.truth.artifacts.remove(address);
+            }
             Action::Start { id, start } => {
                 let is_there = processes.get(id).is_some_and(|seen| match seen.phase {
                     Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised => true,

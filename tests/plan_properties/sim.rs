@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay::model::{Document, Documents, Key};
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, Placement, place};
-use mainstay::plan::render::{Surroundings, desired};
+use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
-use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, World};
+use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, Stock, World};
 
-use crate::fleet::{DELETED, Fleet, Place, node_key};
+use crate::fleet::{DELETED, Fleet, Place, node_key, surroundings};
 use crate::machine::Machine;
 
 /// What goes wrong in a round.
@@ -33,7 +33,9 @@ pub(crate) struct Round {
 impl Round {
     /// Nothing was done, and nothing is waited for.
     pub(crate) fn is_quiet(&self) -> bool {
-        let idle = |plan: &NodePlan| plan.steps.is_empty() && plan.wake_at_ms.is_none();
+        let idle = |plan: &NodePlan| {
+            plan.steps.is_empty() && plan.deliveries.is_empty() && plan.wake_at_ms.is_none()
+        };
         self.placement.steps.is_empty() && self.plans.values().all(idle)
     }
 }
@@ -46,6 +48,7 @@ pub(crate) struct Sim {
     pub(crate) dark: BTreeSet<Place>,
     attempts: BTreeMap<Place, BTreeMap<String, Attempt>>,
     tries: BTreeMap<(Place, String), u32>,
+    stocks: BTreeMap<Place, Stock>,
     now_ms: u64,
 }
 
@@ -61,7 +64,15 @@ impl Sim {
             .collect();
         let dark =
             machines.keys().filter(|place| !seen(place).is_some_and(|seen| seen.complete)).cloned().collect();
-        Sim { documents, machines, dark, attempts: BTreeMap::new(), tries: BTreeMap::new(), now_ms: 1_000 }
+        Sim {
+            documents,
+            machines,
+            dark,
+            attempts: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            stocks: BTreeMap::new(),
+            now_ms: 1_000,
+        }
     }
 
     /// What is seen of all nodes.
@@ -97,9 +108,14 @@ impl Sim {
     }
 
     fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting) -> NodePlan {
-        let desired = desired(&self.documents, key, &Surroundings::default());
+        let desired = desired(&self.documents, key, &surroundings());
         let attempts = self.attempts.entry(place.clone()).or_default();
-        let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts });
+        let stock = self.stocks.entry(place.clone()).or_default();
+        let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts, stock });
+        stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
+        for address in &plan.unused {
+            stock.unused_since_ms.entry(address.clone()).or_insert(self.now_ms);
+        }
         for id in &plan.converged {
             attempts.remove(id);
             self.tries.remove(&(place.clone(), id.clone()));
@@ -130,6 +146,10 @@ impl Sim {
         let mut count = 0;
         for (place, plan) in plans {
             let machine = self.machines.entry(place.clone()).or_default();
+            // One at a time, and it may break.
+            if !matches!(fault, Some(Fault::Locked | Fault::Step(_))) {
+                plan.deliveries.iter().take(1).for_each(|delivery| machine.receive(delivery));
+            }
             for step in &plan.steps {
                 let helps = match fault {
                     Some(Fault::Locked) => false,
@@ -140,7 +160,7 @@ impl Sim {
                 if helps {
                     machine.carry_out(&step.action);
                 }
-                let id = step.action.process().unwrap_or_default().to_owned();
+                let id = step.action.about().to_owned();
                 let tries = self.tries.entry((place.clone(), id.clone())).or_default();
                 let not_before_ms = self.now_ms + (1_000 << (*tries).min(6));
                 *tries += 1;

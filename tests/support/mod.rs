@@ -7,6 +7,8 @@ pub mod program;
 pub mod served;
 pub mod sshd;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Waits for something that another process does, a minute at most; nothing waits that long when it works.
@@ -122,4 +124,41 @@ fn matching(matches: impl Fn(&[u8], &[u8]) -> bool) -> Vec<u32> {
     }
     found.sort_unstable();
     found
+}
+
+/// A small disk of its own, that can be filled; unmounted with the value.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one on a folder. Needs root.
+    pub fn mount(at: &Path, size: &str) -> SmallDisk {
+        let options = format!("size={size},mode=1777");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
+        assert!(mount.unwrap().success(), "a disk can't be mounted here; run the tests as root");
+        SmallDisk(at.to_owned())
+    }
+
+    /// Fills it to the last byte.
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        for size in [4096, 512, 1] {
+            while file.write_all(&[0; 4096][..size]).is_ok() {}
+        }
+    }
+
+    /// Gives that room back.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join(".filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }

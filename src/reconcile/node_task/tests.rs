@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::kinds::StopSpec;
 use crate::plan::step::{Action, Care, Reason, Start};
+use crate::plan::world::ArtifactSource;
 
 /// The controller's time of day, in seconds since 1970.
 const NOON: u64 = 1_767_268_800;
@@ -64,6 +65,14 @@ impl Talk {
         let revision = self.send(steps);
         self.hear(answer);
         self.hear(&[&format!("D {revision} done")]);
+    }
+
+    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired) {
+        self.mind.settle(plan, desired, self.now_ms);
+    }
+
+    fn artifacts(&self) -> Vec<&str> {
+        self.mind.sighting.artifacts.iter().map(String::as_str).collect()
     }
 
     fn seen(&self) -> Vec<&str> {
@@ -237,7 +246,7 @@ fn a_step_that_helped_is_forgotten() {
     talk.batch(&[start("a")], &["E a no"]);
     talk.batch(&[start("a")], &[A]);
     let plan = NodePlan { converged: vec!["a".into()], ..NodePlan::default() };
-    talk.mind.settle(&plan, &NodeDesired::default());
+    talk.settle(&plan, &NodeDesired::default());
     assert_eq!(talk.attempt("a"), None);
     talk.batch(&[start("a")], &["E a no"]);
     assert_eq!(talk.attempt("a"), Some((1_000, Some("no"))), "the wait starts over");
@@ -258,7 +267,7 @@ fn a_step_to_another_end_does_not_wait_for_the_last_one() {
 fn a_step_for_what_is_neither_wanted_nor_there_is_forgotten() {
     let mut talk = Talk::opened(&[A]);
     talk.batch(&[start("a"), start("b")], &[]);
-    talk.mind.settle(&NodePlan::default(), &NodeDesired::default());
+    talk.settle(&NodePlan::default(), &NodeDesired::default());
     assert!(talk.attempt("a").is_some(), "it is seen");
     assert!(talk.attempt("b").is_none());
 }
@@ -326,10 +335,10 @@ fn the_bundle_s_attempt_is_forgotten_once_that_bundle_is_there() {
     let desired = NodeDesired { bundle: Some(("new".into(), "{}".into())), ..NodeDesired::default() };
     talk.batch(&[bundle("new")], &["E new no"]);
     talk.hear(&["B old"]);
-    talk.mind.settle(&NodePlan::default(), &desired);
+    talk.settle(&NodePlan::default(), &desired);
     assert!(talk.attempt(BUNDLE).is_some());
     talk.hear(&["B new"]);
-    talk.mind.settle(&NodePlan::default(), &desired);
+    talk.settle(&NodePlan::default(), &desired);
     assert!(talk.attempt(BUNDLE).is_none());
 }
 
@@ -354,6 +363,62 @@ fn a_wait_for_a_new_connection_grows_is_bounded_and_is_longer_where_it_may_lock_
         assert!(reconnect_wait(&refused, failures, "ND1") > wait);
         last = wait;
     }
+}
+
+/// Two artifacts' addresses.
+fn addresses() -> [String; 2] {
+    ["0a", "0b"].map(|pair| pair.repeat(32))
+}
+
+#[test]
+fn an_artifact_is_there_as_long_as_it_is_told_of() {
+    let [a, b] = addresses();
+    let [a_is_here, b_is_here] = [&a, &b].map(|address| format!("A {address} here"));
+    let mut talk = Talk::opened(&["R /node", &a_is_here]);
+    assert_eq!(talk.mind.sighting.root.as_deref(), Some("/node"));
+    assert_eq!(talk.artifacts(), [a.as_str()]);
+    talk.hear(&[&b_is_here, &format!("A {a} gone")]);
+    assert_eq!(talk.artifacts(), [b.as_str()]);
+    talk.pass(LOOK_EVERY);
+    talk.tick().expect("the link is fine").expect("it is time to look");
+    talk.hear(&[&a_is_here, "K 1 -"]);
+    assert_eq!(talk.artifacts(), [a.as_str()], "what a look does not tell of is gone");
+}
+
+#[test]
+fn a_transfer_that_failed_is_tried_again_after_a_growing_wait_and_says_why() {
+    let [address, _] = addresses();
+    let mut talk = Talk::opened(&[]);
+    let source = ArtifactSource { path: "/srv/web.jar".into(), size: 1 };
+    let desired = NodeDesired { artifacts: [(address.clone(), source)].into(), ..NodeDesired::default() };
+    for wait in [1_000, 2_000, 4_000] {
+        let why = Some("disk full".to_owned());
+        talk.mind.tried(address.clone(), Aim::Delivered, why, talk.now_ms);
+        talk.settle(&NodePlan::default(), &desired);
+        assert_eq!(talk.attempt(&address), Some((wait, Some("disk full"))));
+    }
+    talk.hear(&[&format!("A {address} here")]);
+    talk.settle(&NodePlan::default(), &desired);
+    assert_eq!(talk.attempt(&address), None, "it is there");
+}
+
+#[test]
+fn an_artifact_is_unused_since_it_was_first_found_unused() {
+    let [a, b] = addresses();
+    let mut talk = Talk::opened(&[]);
+    let unused = |addresses: &[&String]| NodePlan {
+        unused: addresses.iter().map(|address| (*address).clone()).collect(),
+        ..NodePlan::default()
+    };
+    let began = talk.now_ms;
+    talk.settle(&unused(&[&a]), &NodeDesired::default());
+    talk.pass(SECOND);
+    talk.settle(&unused(&[&a, &b]), &NodeDesired::default());
+    assert_eq!(talk.mind.stock.unused_since_ms, [(a.clone(), began), (b.clone(), began + 1_000)].into());
+    talk.settle(&unused(&[&b]), &NodeDesired::default());
+    talk.pass(SECOND);
+    talk.settle(&unused(&[&a, &b]), &NodeDesired::default());
+    assert_eq!(talk.mind.stock.unused_since_ms[&a], began + 2_000, "it was used meanwhile");
 }
 
 #[test]
