@@ -219,16 +219,13 @@ impl World {
                 self.frozen.insert(node, frozen);
                 is_hit
             }
-            Fault::KillSupervisor(place) => kill_all(&self.census().trees[self.id(place)].supervisors),
-            Fault::KillProgram(place) => kill_all(&self.census().trees[self.id(place)].roots),
-            Fault::KillBoth(place) => {
-                let tree = &self.census().trees[self.id(place)];
-                kill_all(&tree.supervisors) & kill_all(&tree.roots)
-            }
+            Fault::KillSupervisor(place) => self.kill_one(place, true),
+            Fault::KillProgram(place) => self.kill_one(place, false),
+            Fault::KillBoth { place, supervisor_first } => self.kill_one(place, supervisor_first),
             Fault::ReusePid(place) => return self.reuse_pid(place),
             Fault::Brittle(place) => {
                 std::fs::write(self.brittle(place), "").unwrap();
-                kill_all(&self.census().trees[self.id(place)].roots)
+                self.kill_one(place, false)
             }
             Fault::Bounce(service) => {
                 self.stopped.insert(service);
@@ -258,6 +255,9 @@ impl World {
                     self.stopped.remove(&service);
                 }
             }
+            Fault::KillBoth { place, supervisor_first } => {
+                self.kill_one(place, !supervisor_first);
+            }
             Fault::KillController => self.controller = Some(self.serve(self.data)),
             Fault::SecondController { is_told } => match self.deposed.take() {
                 Some(deposed) if is_told => {
@@ -271,9 +271,14 @@ impl World {
             | Fault::KillSession(_)
             | Fault::KillSupervisor(_)
             | Fault::KillProgram(_)
-            | Fault::KillBoth(_)
             | Fault::ReusePid(_) => {}
         }
+    }
+
+    /// kill -9 of a process's supervisor or of its program.
+    fn kill_one(&self, place: Place, is_supervisor: bool) -> bool {
+        let tree = &self.census().trees[self.id(place)];
+        kill_all(if is_supervisor { &tree.supervisors } else { &tree.roots })
     }
 
     /// On one etcd the newer controller deposes the older; on one data folder it is refused.
@@ -352,6 +357,7 @@ impl World {
     fn settle(&mut self, last_fault: Instant) {
         let deadline = last_fault + SETTLES_WITHIN;
         let mut since: Option<(Instant, Vec<u32>)> = None;
+        let mut last_missing = Vec::new();
         loop {
             for service in self.stopped.clone() {
                 if self.tell(service, "start") {
@@ -374,11 +380,15 @@ impl World {
                 missing.join("\n"),
                 self.evidence(&census)
             );
+            if !missing.is_empty() {
+                last_missing = missing;
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
         let took = last_fault.elapsed();
         self.slowest = self.slowest.max(took);
-        eprintln!("  settled after {took:.1?}");
+        last_missing.truncate(2);
+        eprintln!("  {:?} settled after {took:.1?}, then came: {}", self.engine, last_missing.join(", "));
     }
 
     /// What is not as it should be, for people; empty when all is well.
@@ -387,7 +397,7 @@ impl World {
             self.stopped.iter().map(|service| format!("{} can't be told", SERVICES[*service].0)).collect();
         let mut expect_one = |what: &str, of: &str, count: usize| {
             if count != 1 {
-                missing.push(format!("{of} has {count} {what}, not 1"));
+                missing.push(format!("{of} has {count} {what}"));
             }
         };
         for (id, tree) in &census.trees {
@@ -406,6 +416,15 @@ impl World {
             expect_one("ssh masters", &of, link.masters.len());
             expect_one("conversations", &of, link.shells.len());
             expect_one("tails", &of, link.tails.len());
+        }
+        let nodes: Vec<u32> = self.nodes.iter().map(Sshd::pid).collect();
+        let controller = self.controller.as_ref().map(Program::pid);
+        // A killed supervisor may have been in a pause, which ends by itself.
+        let is_pause = |seen: &&Seen| seen.argv.first().is_some_and(|program| program == "sleep");
+        for seen in census.others.iter().filter(|seen| !is_pause(seen)) {
+            if !nodes.contains(&seen.pid) && controller != Some(seen.pid) {
+                missing.push(format!("left over: {}", seen.describe()));
+            }
         }
         for (service, _) in SERVICES {
             let path = format!("/instances/IN1/services/{service}/status");
