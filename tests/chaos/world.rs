@@ -417,15 +417,9 @@ impl World {
             expect_one("conversations", &of, link.shells.len());
             expect_one("tails", &of, link.tails.len());
         }
-        let nodes: Vec<u32> = self.nodes.iter().map(Sshd::pid).collect();
-        let controller = self.controller.as_ref().map(Program::pid);
-        // A killed supervisor may have been in a pause, which ends by itself.
-        let is_pause = |seen: &&Seen| seen.argv.first().is_some_and(|program| program == "sleep");
-        for seen in census.others.iter().filter(|seen| !is_pause(seen)) {
-            if !nodes.contains(&seen.pid) && controller != Some(seen.pid) {
-                missing.push(format!("left over: {}", seen.describe()));
-            }
-        }
+        let mut known: Vec<u32> = self.nodes.iter().map(Sshd::pid).collect();
+        known.extend(self.controller.as_ref().map(Program::pid));
+        missing.extend(census.left_over(&known).map(|seen| format!("left over: {}", seen.describe())));
         for (service, _) in SERVICES {
             let path = format!("/instances/IN1/services/{service}/status");
             match self.call("GET", &path) {
