@@ -11,6 +11,9 @@ pub(crate) const SERVICES: [(&str, &str); 3] = [("SV1", "plain"), ("SV2", "deaf"
 /// How long a frozen sshd stays so.
 const FROZEN_MS: u64 = 10_000;
 
+/// So long a pid is left to the machine's init, which has to collect the dead before it is free; some take seconds.
+const VACANT_MS: u64 = 3_000;
+
 /// The faults of a round begin within this time, but for those that follow close on another.
 const SPREAD_MS: u64 = 3_000;
 
@@ -50,7 +53,7 @@ pub(crate) enum Fault {
     KillProgram(Place),
     /// kill -9 of both, one a moment after the other: a supervisor may be killed while it starts the program again.
     KillBoth { place: Place, supervisor_first: bool },
-    /// The same, and a stranger gets the program's pid.
+    /// The same, and a stranger gets the program's pid once it is free.
     ReusePid(Place),
     /// The program dies at once, whenever it is started.
     Brittle(Place),
@@ -78,7 +81,7 @@ impl Fault {
             Fault::KillProgram(_) => "kill the program",
             Fault::KillBoth { supervisor_first: true, .. } => "kill supervisor, then program",
             Fault::KillBoth { supervisor_first: false, .. } => "kill program, then supervisor",
-            Fault::ReusePid(_) => "give the pid to a stranger",
+            Fault::ReusePid(_) => "vacate the pid",
             Fault::Brittle(_) => "make the program die at once",
             Fault::Bounce(_) => "stop and start the service",
             Fault::KillController => "kill the controller",
@@ -195,7 +198,7 @@ impl Random {
                 let supervisor_first = self.below(2) == 0;
                 (Fault::KillBoth { place, supervisor_first }, self.between(0, 60))
             }
-            8 => (Fault::ReusePid(place), 0),
+            8 => (Fault::ReusePid(place), VACANT_MS),
             9 => (Fault::Brittle(place), self.between(500, 6_000)),
             10 => (Fault::Bounce(place.service), self.between(0, 1_500)),
             11 => (Fault::KillController, self.between(0, 2_000)),
