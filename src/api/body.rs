@@ -54,6 +54,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
     }
 }
 
+/// Takes a request's body in before it is answered, whatever the answer: a connection whose body nobody has read is closed, and a
+/// client that was about to use it again would hear nothing.
+pub(super) async fn take_in(request: Request) -> Result<Request, Error> {
+    let (parts, body) = request.into_parts();
+    let bytes = tokio::time::timeout(BODY_TIME, read(body)).await.map_err(|_| Error::Slow)??;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
 /// The parameters in a body.
 pub(super) struct Parameters(pub(super) Object);
 
@@ -62,7 +70,7 @@ impl<S: Send + Sync> FromRequest<S> for Parameters {
 
     async fn from_request(request: Request, _: &S) -> Result<Parameters, Error> {
         let (parts, body) = request.into_parts();
-        let bytes = tokio::time::timeout(BODY_TIME, read(body)).await.map_err(|_| Error::Slow)??;
+        let bytes = read(body).await?;
         if bytes.is_empty() {
             return Err(Error::BadRequest("the body is empty; send the parameters as a JSON object".into()));
         }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::map_response;
+use axum::middleware::{map_request, map_response};
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
@@ -71,6 +71,7 @@ pub fn router(context: Context) -> Router {
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
         })
+        .layer(map_request(body::take_in))
         .layer(map_response(|response| std::future::ready(error::uniform(response))))
         .with_state(Arc::new(context))
 }

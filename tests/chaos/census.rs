@@ -193,9 +193,20 @@ impl Census {
     pub(crate) fn left_over(&self, known: &[u32]) -> impl Iterator<Item = &Seen> {
         let supervisors: BTreeSet<u32> =
             self.trees.values().flat_map(|tree| &tree.supervisors).map(|seen| seen.pid).collect();
+        // One a node keeps its logs for as long as something runs there.
+        let keepers: BTreeMap<Option<&String>, u32> = self
+            .others
+            .iter()
+            .filter(|seen| seen.session == seen.pid)
+            .filter_map(|seen| Some((seen.after(["mainstay", "keep"])?.first(), seen.pid)))
+            .collect();
+        let keepers: BTreeSet<u32> = keepers.into_values().collect();
         let is_pause = |seen: &Seen| seen.argv.first().is_some_and(|program| program == "sleep");
         self.others.iter().filter(move |seen| {
-            !known.contains(&seen.pid) && !supervisors.contains(&seen.session) && !is_pause(seen)
+            !known.contains(&seen.pid)
+                && !supervisors.contains(&seen.session)
+                && !keepers.contains(&seen.session)
+                && !is_pause(seen)
         })
     }
 
