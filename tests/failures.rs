@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -139,6 +140,26 @@ fn a_changed_host_key_quarantines_the_node_until_a_person_trusts_it() {
     eprintln!("connected {:.0?} after a person trusted the key", since.elapsed());
     support::wait_for("the stop to be carried out", || running(&process).is_empty());
     assert_eq!(served.events("Node IN1/ND1", "HostKeyChanged").len(), 1, "said once, and counted");
+}
+
+#[test]
+fn a_person_trusts_a_changed_host_key_from_the_command_line() {
+    let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let served = Served::with_node(data.path(), &sshd);
+    let trust = |node: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+        let output = command.args(["node", "trust", "--server", &served.api, node]).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), said)
+    };
+    served.wait_for_state("ND1", "connected");
+    let (fine, said) = trust("IN1/ND1");
+    assert!(!fine && said.contains("has not changed"), "{said}");
+    let (fine, said) = trust("IN1/../ND1");
+    assert!(!fine && said.contains("write INSTANCE/NODE"), "{said}");
+    sshd.become_another();
+    served.wait_for_state("ND1", "host key changed");
+    assert_eq!(trust("IN1/ND1"), (true, "IN1/ND1: trusted; connected\n".into()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use mainstay::model::kinds::{LogSpec, Signal, StopSpec};
 use mainstay::model::secret::Clear;
 use mainstay::node::link::{Connector, Link, Target};
 use mainstay::node::local::Local;
+use mainstay::node::log::{Reading, Start as From};
 use mainstay::node::protocol::{self, Line, ProcessLine, Verdict};
 use mainstay::node::side::Side;
 use mainstay::node::ssh::Ssh;
@@ -37,7 +38,7 @@ struct Case {
 
 impl Case {
     async fn new(connector: Arc<dyn Connector>, mut target: Target, directory: &Path) -> Case {
-        let root = directory.join("node");
+        let root = directory.join("no'de $(reboot)");
         target.root = root.display().to_string();
         let link = connector.connect(&target).await.unwrap();
         let mut case = Case { connector, target, link, root, revision: 0, processes: BTreeMap::new() };
@@ -321,7 +322,7 @@ async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: 
     // From here on it is supervised as any other, also when it is stopped.
     support::kill(pid);
     case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
-    assert_eq!(case.log("a"), "up\nup\n");
+    case.wait_for_log("a", "up\nup\n");
     // One that has its supervisor gets another, and the old one's helpers are gone.
     let pid = case.processes["a"].pid.unwrap();
     let supervisor = support::parent(pid);
@@ -514,7 +515,7 @@ async fn a_bundle_is_written_whole_and_told_of(mut case: Case) {
 }
 
 /// Opens a side channel that sends back what comes.
-async fn echo(case: &Case) -> Side {
+async fn echo(case: &mut Case) -> Side {
     case.link.sides().open(&["echo"]).await.unwrap()
 }
 
@@ -529,9 +530,9 @@ async fn fill(side: &mut Side) -> usize {
     taken
 }
 
-async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
+async fn a_side_channel_carries_bytes_both_ways_as_they_are(mut case: Case) {
     let sent: Vec<u8> = (0..3_000_017_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let (reader, mut writer) = (&mut side.reader, side.writer.take().unwrap());
     let mut heard = Vec::new();
     let send = async {
@@ -547,19 +548,19 @@ async fn a_side_channel_carries_bytes_both_ways_as_they_are(case: Case) {
 }
 
 async fn a_side_channel_that_is_stuck_delays_no_step(mut case: Case) {
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let taken = fill(&mut side).await;
     assert!(taken < 64 * 1024 * 1024, "nothing holds back who sends: {taken} bytes were taken");
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
     case.phase("a", Phase::Running).await;
-    let mut other = echo(&case).await;
+    let mut other = echo(&mut case).await;
     other.writer.as_mut().unwrap().write_all(b"beside it\n").await.unwrap();
     assert_eq!(other.line().await.unwrap(), "beside it");
     case.end().await;
 }
 
 async fn a_side_channel_ends_with_its_link(mut case: Case) {
-    let mut side = echo(&case).await;
+    let mut side = echo(&mut case).await;
     let sides = case.link.sides();
     case.reconnect().await;
     if case.target.port.is_some() {
@@ -596,10 +597,10 @@ fn artifact(bytes: usize) -> (Vec<u8>, String) {
 }
 
 /// Asks the node to take an artifact, and answers what it says to that.
-async fn offer(case: &Case, epoch: u64, address: &str, size: usize) -> (Side, String) {
+async fn offer(case: &mut Case, epoch: u64, address: &str, size: usize) -> (Side, String) {
     let (epoch, size) = (epoch.to_string(), size.to_string());
-    let words = ["put", &case.target.root, &epoch, address, &size];
-    let mut side = case.link.sides().open(&words).await.unwrap();
+    let opening = case.link.sides().open(&["put", &case.target.root, &epoch, address, &size]);
+    let mut side = opening.await.unwrap();
     let said = said(&mut side).await;
     (side, said)
 }
@@ -609,7 +610,7 @@ async fn said(side: &mut Side) -> String {
 }
 
 /// Offers and sends; answers what the node says in the end.
-async fn put(case: &Case, address: &str, tar: &[u8]) -> String {
+async fn put(case: &mut Case, address: &str, tar: &[u8]) -> String {
     let (mut side, said_first) = offer(case, 1, address, tar.len()).await;
     if said_first != "ready" {
         return said_first;
@@ -636,13 +637,13 @@ fn stored(case: &Case) -> Vec<String> {
 
 async fn an_artifact_arrives_whole_is_told_of_and_runs(mut case: Case) {
     let (tar, address) = artifact(3_000_000);
-    assert_eq!(put(&case, &address, &tar).await, "done");
+    assert_eq!(put(&mut case, &address, &tar).await, "done");
     case.until("news of it", is_there(&address, true)).await;
     assert_eq!(stored(&case), [address.as_str()]);
     let at = case.root.join("a").join(&address).join("app");
     assert_eq!(std::fs::read(at.join("data")).unwrap(), vec![b'x'; 3_000_000]);
     // A second time it is not even asked for.
-    assert_eq!(offer(&case, 1, &address, tar.len()).await.1, "done");
+    assert_eq!(offer(&mut case, 1, &address, tar.len()).await.1, "done");
     case.batch(vec![start("a", command(&[at.join("run").to_str().unwrap()]))]).await;
     case.wait_for_log("a", "from the artifact\n");
     // Another conversation is told of it, and of where it is.
@@ -657,7 +658,7 @@ async fn an_artifact_arrives_whole_is_told_of_and_runs(mut case: Case) {
 
 async fn an_artifact_is_removed_when_nothing_runs_from_it_and_not_before(mut case: Case) {
     let (tar, address) = artifact(10);
-    assert_eq!(put(&case, &address, &tar).await, "done");
+    assert_eq!(put(&mut case, &address, &tar).await, "done");
     let mut start_it = command(&["sleep", "1000"]);
     let at = case.root.join("a").join(&address).join("app");
     start_it.env.insert("MAINSTAY_ARTIFACT".into(), at.display().to_string());
@@ -680,34 +681,34 @@ async fn an_artifact_is_removed_when_nothing_runs_from_it_and_not_before(mut cas
     case.end().await;
 }
 
-async fn what_arrives_damaged_is_refused_and_leaves_nothing(case: Case) {
+async fn what_arrives_damaged_is_refused_and_leaves_nothing(mut case: Case) {
     let (tar, address) = artifact(300_000);
     let mut damaged = tar.clone();
     damaged[100_000] = b'y';
-    let said = put(&case, &address, &damaged).await;
+    let said = put(&mut case, &address, &damaged).await;
     assert!(said.starts_with("failed what arrived is not what was sent: its SHA-256 is "), "{said}");
     assert_eq!(stored(&case), [""; 0]);
-    let said = put(&case, &address, &vec![b'z'; tar.len()]).await;
+    let said = put(&mut case, &address, &vec![b'z'; tar.len()]).await;
     assert!(said.starts_with("failed what arrived can't be unpacked: "), "{said}");
     assert_eq!(stored(&case), [""; 0]);
-    assert_eq!(put(&case, &address, &tar).await, "done");
+    assert_eq!(put(&mut case, &address, &tar).await, "done");
     case.end().await;
 }
 
-async fn a_transfer_that_breaks_off_leaves_nothing_and_the_next_one_goes_through(case: Case) {
+async fn a_transfer_that_breaks_off_leaves_nothing_and_the_next_one_goes_through(mut case: Case) {
     let (tar, address) = artifact(300_000);
     let half = &tar[..tar.len() / 2];
-    let (mut side, said_first) = offer(&case, 1, &address, tar.len()).await;
+    let (mut side, said_first) = offer(&mut case, 1, &address, tar.len()).await;
     assert_eq!(said_first, "ready");
     side.writer.as_mut().unwrap().write_all(half).await.unwrap();
     drop(side);
     support::wait_for("what arrived of it to go", || stored(&case).is_empty());
     // One whose end the node does not see is ended by the next.
-    let (mut stuck, said_first) = offer(&case, 1, &address, tar.len()).await;
+    let (mut stuck, said_first) = offer(&mut case, 1, &address, tar.len()).await;
     assert_eq!(said_first, "ready");
     stuck.writer.as_mut().unwrap().write_all(half).await.unwrap();
     stuck.writer.as_mut().unwrap().flush().await.unwrap();
-    assert_eq!(put(&case, &address, &tar).await, "done");
+    assert_eq!(put(&mut case, &address, &tar).await, "done");
     assert_eq!(stored(&case), [address.as_str()]);
     assert_ne!(said(&mut stuck).await, "done");
     case.end().await;
@@ -717,23 +718,23 @@ async fn a_deposed_controller_sends_nothing(mut case: Case) {
     let (tar, address) = artifact(10);
     case.revision += 1;
     case.open(5).await;
-    let said = offer(&case, 4, &address, tar.len()).await.1;
+    let said = offer(&mut case, 4, &address, tar.len()).await.1;
     assert_eq!(said, "failed a newer controller (epoch 5) has taken this node over");
     case.link.close().await;
 }
 
-async fn a_full_disk_ends_a_transfer_by_its_name(case: Case) {
+async fn a_full_disk_ends_a_transfer_by_its_name(mut case: Case) {
     assert!(rustix::process::getuid().is_root(), "a small disk is mounted; run the tests as root");
     let (tar, address) = artifact(2_000_000);
     let disk = case.root.join("a");
     std::fs::create_dir(&disk).unwrap();
     let disk = support::SmallDisk::mount(&disk, "1m");
     // It is seen before anything is sent.
-    let said = put(&case, &address, &tar).await;
+    let said = put(&mut case, &address, &tar).await;
     assert!(said.starts_with("failed disk full: ") && said.contains(" kB are needed"), "{said}");
     // And while it is sent, when somebody else takes the room meanwhile.
     let (small, address) = artifact(600_000);
-    let (mut side, said_first) = offer(&case, 1, &address, small.len()).await;
+    let (mut side, said_first) = offer(&mut case, 1, &address, small.len()).await;
     assert_eq!(said_first, "ready");
     disk.fill();
     let _ = side.writer.as_mut().unwrap().write_all(&small).await;
@@ -742,22 +743,186 @@ async fn a_full_disk_ends_a_transfer_by_its_name(case: Case) {
     assert!(why.starts_with("failed disk full: "), "{why}");
     disk.free();
     assert_eq!(stored(&case), [""; 0]);
-    assert_eq!(put(&case, &address, &small).await, "done");
+    assert_eq!(put(&mut case, &address, &small).await, "done");
     drop(disk);
     case.end().await;
 }
+/// A log of numbered lines, written and rotated as a supervisor does it while its process runs: copied, then truncated.
+struct Writer {
+    folder: PathBuf,
+    file: std::fs::File,
+    lines: u64,
+}
+
+impl Writer {
+    fn new(case: &Case, id: &str) -> Writer {
+        let folder = case.root.join("p").join(id);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = std::fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
+        Writer { folder, file, lines: 0 }
+    }
+
+    fn write(&mut self, lines: u64) {
+        use std::io::Write as _;
+        for _ in 0..lines {
+            self.lines += 1;
+            writeln!(self.file, "line {}", self.lines).unwrap();
+        }
+    }
+
+    /// The file is named log at first, then log.1, log.2; the one after is dropped.
+    fn rotate(&mut self) {
+        let at = |name: &str| self.folder.join(name);
+        if at("log.1").exists() {
+            std::fs::rename(at("log.1"), at("log.2")).unwrap();
+        }
+        std::fs::copy(at("log"), at("log.new")).unwrap();
+        std::fs::rename(at("log.new"), at("log.1")).unwrap();
+        self.file.set_len(0).unwrap();
+    }
+
+    /// What the lines up to a number are.
+    fn text(from: u64, to: u64) -> String {
+        (from..=to).map(|number| format!("line {number}\n")).collect()
+    }
+}
+
+async fn read_log(case: &mut Case, id: &str, from: From, follow: bool) -> Reading {
+    Reading::open(&*case.link.sides(), &case.target.root, id, &from, follow).await.unwrap()
+}
+
+/// The next bytes of a log that is followed.
+async fn more(reading: &mut Reading) -> Vec<u8> {
+    tokio::time::timeout(PATIENCE, reading.next()).await.unwrap().unwrap().expect("it has no end").bytes
+}
+
+async fn a_log_is_read_from_its_beginning_or_its_last_lines(mut case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(20);
+    writer.rotate();
+    writer.write(20_000);
+    writer.rotate();
+    writer.write(5);
+    for (from, first) in [
+        (From::All, 1),
+        (From::Last(0), 20_026),
+        (From::Last(3), 20_023),
+        (From::Last(5), 20_021),
+        (From::Last(7), 20_019),
+        (From::Last(20_007), 19),
+        (From::Last(99_999), 1),
+    ] {
+        let mut reading = read_log(&mut case, "a", from, false).await;
+        let mut read = Vec::new();
+        while let Some(piece) = reading.next().await.unwrap() {
+            read.extend(piece.bytes);
+        }
+        assert!(String::from_utf8(read).unwrap() == Writer::text(first, 20_025), "from line {first}");
+    }
+    // What is written meanwhile is not waited for.
+    let mut reading = read_log(&mut case, "a", From::Last(2), false).await;
+    writer.write(100_000);
+    writer.rotate();
+    writer.write(1);
+    let mut read = Vec::new();
+    while let Some(piece) = reading.next().await.unwrap() {
+        read.extend(piece.bytes);
+    }
+    assert_eq!(String::from_utf8(read).unwrap(), Writer::text(20_024, 20_025));
+    let mut nothing = read_log(&mut case, "never-started", From::Last(5), false).await;
+    assert_eq!(nothing.next().await, Ok(None));
+    drop(nothing);
+    case.end().await;
+}
+
+async fn a_followed_log_is_read_exactly_once_over_rotations_and_breaks(mut case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(10);
+    let mut reading = read_log(&mut case, "a", From::All, true).await;
+    let mut read = Vec::new();
+    for round in 0..12_u64 {
+        // Read to the end, to somewhere, or not at all before the next thing happens.
+        let wanted = Writer::text(1, writer.lines).len();
+        while round % 3 == 0 && read.len() < wanted {
+            read.extend(more(&mut reading).await);
+        }
+        if round % 3 == 1 {
+            read.extend(more(&mut reading).await);
+        }
+        if round % 2 == 0 {
+            writer.rotate();
+        }
+        if round % 4 == 3 {
+            let at = reading.at().clone();
+            drop(reading);
+            writer.write(100 * round);
+            writer.rotate();
+            writer.write(100 * round);
+            reading = read_log(&mut case, "a", From::At(at), true).await;
+        }
+        writer.write(1 + 50 * round);
+    }
+    let wanted = Writer::text(1, writer.lines);
+    while read.len() < wanted.len() {
+        read.extend(more(&mut reading).await);
+    }
+    assert!(String::from_utf8(read).unwrap() == wanted, "lines were lost, repeated or changed");
+    drop(reading);
+    case.end().await;
+}
+
+async fn a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning(mut case: Case) {
+    let mut writer = Writer::new(&case, "a");
+    writer.write(10);
+    let mut reading = read_log(&mut case, "a", From::All, true).await;
+    assert_eq!(more(&mut reading).await, Writer::text(1, 10).into_bytes());
+    writer.file.set_len(0).unwrap();
+    writer.write(1);
+    assert_eq!(more(&mut reading).await, b"line 11\n");
+    drop(reading);
+    case.end().await;
+}
+
+async fn what_follows_a_log_ends_with_its_channel_and_with_its_process(mut case: Case) {
+    let folder = Writer::new(&case, "a").folder;
+    let reading = read_log(&mut case, "a", From::All, true).await;
+    support::wait_for("the tail and its shell", || support::working_in(&folder).len() >= 2);
+    drop(reading);
+    support::wait_for("nothing of it to be left", || support::working_in(&folder).is_empty());
+
+    case.batch(vec![start("b", sh("echo last words; exec sleep 1000"))]).await;
+    case.wait_for_log("b", "last words\n");
+    let mut reading = read_log(&mut case, "b", From::All, true).await;
+    assert_eq!(more(&mut reading).await, b"last words\n");
+    case.batch(vec![remove("b")]).await;
+    assert_eq!(tokio::time::timeout(PATIENCE, reading.next()).await.unwrap(), Ok(None));
+    drop(reading);
+    case.end().await;
+}
+
+/// How many cases of a suite run at once: most of them wait.
+const AT_ONCE: usize = 4;
 
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
         async fn run(connector: Arc<dyn Connector>, target: Target) {
+            let turns = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+            let mut running = tokio::task::JoinSet::new();
             $(
-                eprintln!("{}", stringify!($case));
-                let directory = tempfile::tempdir().unwrap();
-                // The account that is logged in to need not be ours.
-                let to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-                std::fs::set_permissions(directory.path(), to_all).unwrap();
-                $case(Case::new(Arc::clone(&connector), target.clone(), directory.path()).await).await;
+                let (turn, to, node) = (Arc::clone(&turns).acquire_owned(), Arc::clone(&connector), target.clone());
+                running.spawn(async move {
+                    let _turn = turn.await.unwrap();
+                    let directory = tempfile::tempdir().unwrap();
+                    // The account that is logged in to need not be ours.
+                    let to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+                    std::fs::set_permissions(directory.path(), to_all).unwrap();
+                    $case(Case::new(to, node, directory.path()).await).await;
+                    eprintln!("{}", stringify!($case));
+                });
             )*
+            while let Some(done) = running.join_next().await {
+                done.unwrap();
+            }
         }
     };
 }
@@ -792,9 +957,13 @@ suite!(
     a_side_channel_that_is_stuck_delays_no_step,
     a_side_channel_ends_with_its_link,
     a_word_that_the_node_does_not_know_is_said_to_be_none,
+    a_log_is_read_from_its_beginning_or_its_last_lines,
+    a_followed_log_is_read_exactly_once_over_rotations_and_breaks,
+    a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning,
+    what_follows_a_log_ends_with_its_channel_and_with_its_process,
 );
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_local_link_keeps_the_contract() {
     run(Arc::new(Local), local_target()).await;
 }
@@ -803,7 +972,7 @@ fn ssh(state: &Path) -> Arc<dyn Connector> {
     Arc::new(Ssh::new(env!("CARGO_BIN_EXE_mainstay").into(), state).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_key() {
     let sshd = Sshd::start();
     let state = tempfile::tempdir().unwrap();
@@ -811,7 +980,7 @@ async fn the_ssh_link_keeps_the_contract_by_key() {
     run(ssh(state.path()), target).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_password_where_sh_is_bash() {
     let account = Account::new();
     let sshd = Sshd::start_as(NodeShell::Bash, "PubkeyAuthentication no\nUsePAM yes\n");
@@ -819,7 +988,7 @@ async fn the_ssh_link_keeps_the_contract_by_password_where_sh_is_bash() {
     run(ssh(state.path()), with_password(&sshd, &account)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_by_keyboard_interactive_where_all_is_busybox() {
     let account = Account::new();
     // What PAM asks, word for word, is the server's: there is no password method to fall back to.
@@ -830,7 +999,7 @@ async fn the_ssh_link_keeps_the_contract_by_keyboard_interactive_where_all_is_bu
     run(ssh(state.path()), with_password(&sshd, &account)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_ssh_link_keeps_the_contract_through_a_jump_host_of_an_ssh_config() {
     let (jump, sshd) = (Sshd::start(), Sshd::start());
     let state = tempfile::tempdir().unwrap();
@@ -909,7 +1078,7 @@ async fn a_node_that_grants_no_more_channels_is_busy_until_one_ends() {
     let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
     let mut case = Case::new(ssh(state.path()), target, directory.path()).await;
-    let (first, _second) = (echo(&case).await, echo(&case).await);
+    let (first, _second) = (echo(&mut case).await, echo(&mut case).await);
     let refused = case.link.sides().open(&["echo"]).await.unwrap_err();
     assert_eq!(refused.name(), "busy");
     assert!(refused.to_string().contains("MaxSessions"), "{refused}");

@@ -2,66 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod support;
-use support::program::{Program, call, counter};
-use support::sshd::{Sshd, user};
-
-/// A serving program, with calls that fail the test when the answer is not the expected one.
-struct Served {
-    program: Program,
-    api: String,
-}
-
-impl Served {
-    fn start(data_dir: &Path, more: &[&str]) -> Served {
-        let program = Program::serve(data_dir, more);
-        let api = program.api();
-        Served { program, api }
-    }
-
-    fn call(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let (said, text) = call(method, &format!("{}/1.0{path}", self.api), &body).unwrap();
-        assert_eq!(said, status, "{method} {path}: {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Value {
-        self.call("POST", path, body, 201)
-    }
-
-    fn tell(&self, path: &str) -> Value {
-        self.call("POST", path, &Value::Null, 200)
-    }
-
-    fn get(&self, path: &str) -> Value {
-        self.call("GET", path, &Value::Null, 200)
-    }
-
-    /// An instance IN1 with the node ND1 on an sshd.
-    fn with_node(&self, sshd: &Sshd) {
-        self.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}));
-        let node = self.post("/instances/IN1/nodes", &node(sshd));
-        assert_eq!(node["id"], "ND1");
-    }
-}
-
-fn node(sshd: &Sshd) -> Value {
-    json!({
-        "name": "a", "ip-address": "127.0.0.1", "port": sshd.port(), "username": user(),
-        "identity-file": sshd.identity_file(),
-    })
-}
-
-fn service(command: &[&str]) -> Value {
-    json!({"name": "a", "type": "timer", "command": command})
-}
+use support::program::{call, counter};
+use support::served::{Served, node, service};
+use support::sshd::Sshd;
 
 /// Pids of the programs of a process that run on this machine, found by what they were given in the environment.
 fn running(process: &Value) -> Vec<u32> {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::model::Problem;
+use crate::reconcile::logs::LogError;
 use crate::state::StateError;
 use crate::store::StoreError;
 
@@ -30,7 +31,7 @@ pub(super) enum Error {
     NotJson,
     /// 500: what is stored can't be used.
     Damaged(String),
-    /// 503: the store does not answer, or can't say what became of a write.
+    /// 503: the store does not answer, or can't say what became of a write; or a node that it takes can't be asked.
     Unavailable(String),
 }
 
@@ -84,16 +85,27 @@ impl From<StateError> for Error {
             // Every key is ours; only the size is the client's.
             return Error::TooLarge(format!("the object is too large to be stored: {why}"));
         }
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
+        let message = with_causes(&error);
         tracing::warn!(error = message, "a request failed");
         Error::Unavailable(message)
     }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Error {
+        Error::Unavailable(with_causes(&error))
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    message
 }
 
 impl IntoResponse for Error {

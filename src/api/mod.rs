@@ -13,6 +13,7 @@ mod events;
 mod flat;
 mod health;
 mod instances;
+mod logs;
 mod nodes;
 mod processes;
 mod resource;
@@ -29,6 +30,7 @@ use axum::middleware::map_response;
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
+use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::state::State;
@@ -49,6 +51,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
     pub pinger: Arc<dyn Pinger>,
+    /// Reads processes' logs.
+    pub logs: Logs,
 }
 
 /// How the handlers share the context.
@@ -62,6 +66,7 @@ pub fn router(context: Context) -> Router {
         .merge(services::routes())
         .merge(processes::routes())
         .merge(events::routes())
+        .merge(logs::routes())
         .merge(health::routes())
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))

@@ -32,7 +32,7 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 /// The process of this id, in whatever instance it is.
-fn find(documents: &Documents, id: &str) -> Result<Key, Error> {
+pub(super) fn find(documents: &Documents, id: &str) -> Result<Key, Error> {
     documents
         .of_kind(Kind::Instance)
         .map(|(instance, _)| Key::within(Kind::Process, instance.name.as_str(), id))

@@ -163,7 +163,9 @@ mod tests {
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
+    use crate::reconcile::connected::Connected;
     use crate::reconcile::events::Events;
+    use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
     use crate::state::{Commit, State};
@@ -207,7 +209,8 @@ mod tests {
         assert_eq!(state.commit(&edits, None).await.unwrap(), Commit::Done);
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
-        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody) }
+        let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
+        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody), logs }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

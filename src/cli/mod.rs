@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod client;
 mod key;
+mod logs;
+mod node;
 mod schema;
 mod serve;
 mod up;
@@ -27,6 +30,10 @@ enum Command {
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
+    /// Show what processes have written.
+    Logs(LogsArguments),
+    /// What is done to a node by hand.
+    Node(NodeArguments),
     /// Write the JSON Schema of every kind.
     Schema(SchemaArguments),
 }
@@ -79,6 +86,52 @@ struct ServeArguments {
 }
 
 #[derive(Debug, Args)]
+struct ServerArguments {
+    /// The server's address.
+    #[arg(long, value_name = "URL", env = "MAINSTAY_SERVER", default_value = "http://127.0.0.1:8080")]
+    server: String,
+}
+
+#[derive(Debug, Args)]
+struct LogsArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Go on with what is written, until Ctrl-C or the process is removed.
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin with the last lines only. [default: all that is kept; 10 when there are several processes]
+    #[arg(long, value_name = "LINES")]
+    tail: Option<u32>,
+    /// Say before each line whose it is. [default: when there are several processes]
+    #[arg(long, overrides_with = "no_prefix")]
+    prefix: bool,
+    /// Never say whose a line is.
+    #[arg(long, overrides_with = "prefix")]
+    no_prefix: bool,
+    /// The id of a process, or the beginning of one that is no other's; or INSTANCE/SERVICE for all processes of a service.
+    #[arg(value_name = "TARGET", required = true)]
+    targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct NodeArguments {
+    #[command(subcommand)]
+    command: NodeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// Trust the host key that a node shows now, after a person has checked why it changed.
+    Trust {
+        #[command(flatten)]
+        server: ServerArguments,
+        /// The node, such as IN1/ND1.
+        #[arg(value_name = "INSTANCE/NODE")]
+        node: String,
+    },
+}
+
+#[derive(Debug, Args)]
 struct SchemaArguments {
     /// Where to write one file a kind.
     #[arg(value_name = "DIR", default_value = "schemas")]
@@ -91,6 +144,10 @@ impl Cli {
         let result = match self.command {
             Command::Up(arguments) => in_runtime("off", up::run(arguments)),
             Command::Serve(arguments) => in_runtime("info", serve::run(arguments)),
+            Command::Logs(arguments) => logs::run(arguments),
+            Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
+                node::trust(&server, &node)
+            }
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

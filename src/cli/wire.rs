@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use axum::serve::ListenerExt;
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -145,6 +147,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         sealer,
         metrics,
         pinger: controller.pinger(),
+        logs: controller.logs(),
     };
     Ok(Running { state, controller, observed, clock, folders, router: api::router(context), followers })
 }
@@ -161,12 +164,25 @@ impl Running {
     /// Starts the API.
     pub(super) fn serve(&self, listener: TcpListener) {
         let router = self.router.clone();
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = keep_alive(connection) {
+                tracing::debug!(%error, "a client that vanishes will not be noticed");
+            }
+        });
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the API ended");
             }
         });
     }
+}
+
+/// Has a client noticed that vanished without a word while it follows what has no end, such as a log; each holds a place.
+fn keep_alive(connection: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(connection, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(connection, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(connection, 3)?;
+    sockopt::set_socket_keepalive(connection, true)
 }
 
 /// Takes the API's address; before anything else is started, so that nothing is when it is taken.

@@ -5,6 +5,7 @@
 pub mod helper;
 pub mod link;
 pub mod local;
+pub mod log;
 pub mod protocol;
 pub mod side;
 pub mod ssh;

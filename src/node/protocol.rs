@@ -379,7 +379,7 @@ fn phase_of(word: &str) -> Option<Phase> {
 }
 
 /// A node's words reach people's terminals, so no control characters, and not too many.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 

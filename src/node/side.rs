@@ -19,8 +19,8 @@ use super::protocol::quote;
 /// The script that is the node's side, in POSIX sh.
 pub const SCRIPT: &str = include_str!("side.sh");
 
-/// Opens side channels on one connection. It does not borrow the link, so the conversation goes on meanwhile; once the link is closed
-/// or lost, opening fails and what is open ends.
+/// Opens side channels on one connection. It does not borrow the link, so the conversation goes on meanwhile. Where there is a
+/// connection that can be closed or lost, opening fails from then on, and what is open ends.
 pub trait Sides: Send + Sync + 'static {
     /// Opens a channel and has the node's script do what the words say. A word may hold anything but NUL; no shell sees it
     /// unquoted, and it is in no argv.
@@ -38,6 +38,8 @@ pub struct Side {
     pub writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// What the channel ends with.
     _carrier: Box<dyn Any + Send>,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
 }
 
 impl fmt::Debug for Side {
@@ -61,13 +63,13 @@ impl Side {
             reader: BufReader::new(Box::new(reader)),
             writer: Some(Box::new(writer)),
             _carrier: carrier,
+            begun: Vec::new(),
         };
         let greeting = format!("MAINSTAY {nonce}");
         let opening = async {
             side.send(SCRIPT).await?;
-            let mut line = Vec::new();
             // A banner, a motd, an rc file that echoes come before it.
-            while read_line(&mut side.reader, &mut line).await? != greeting {}
+            while side.line().await? != greeting {}
             side.send(words).await
         };
         match timeout(patience, opening).await {
@@ -86,12 +88,12 @@ impl Side {
         sent.await.map_err(|error| LinkError::Lost(error.to_string()))
     }
 
-    /// The next line that the node says, without its end, as text for parsing. Not cancel safe.
+    /// The next line that the node says, without its end, as text for parsing. Cancel safe.
     ///
     /// # Errors
     /// [`LinkError::Lost`] at the end of what the node says, or when a line is too long.
     pub async fn line(&mut self) -> Result<String, LinkError> {
-        read_line(&mut self.reader, &mut Vec::new()).await
+        read_line(&mut self.reader, &mut self.begun).await
     }
 }
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::connected::Connected;
 use super::events::Events;
 use super::gate::Gate;
+use super::logs::Logs;
 use super::node_task::{self, Mode, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
@@ -64,6 +66,7 @@ impl Controller {
         let shared = Arc::new(Shared {
             state,
             observed,
+            connected: Connected::default(),
             ssh,
             local,
             gate: Gate::default(),
@@ -84,6 +87,12 @@ impl Controller {
     /// Answers whether a node can be logged in to.
     pub fn pinger(&self) -> Arc<dyn Pinger> {
         Arc::new(Login::new(Arc::clone(&self.shared)))
+    }
+
+    /// Reads processes' logs.
+    pub fn logs(&self) -> Logs {
+        let Shared { state, observed, connected, .. } = &*self.shared;
+        Logs::new(Arc::clone(state), observed.clone(), connected.clone())
     }
 
     /// Stops everything on all nodes, for as long as it takes up to a limit. A node that is not reached is not waited for. Answers

@@ -5,9 +5,11 @@
 //!
 //! **Invariant:** what wakes a loop is never an input of what it decides.
 
+pub mod connected;
 pub mod controller;
 pub mod events;
 mod gate;
+pub mod logs;
 mod node_task;
 pub mod observed;
 pub mod ping;

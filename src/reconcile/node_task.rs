@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::connected::{Connected, Reach};
 use super::events::{Events, Said};
 use super::gate::Gate;
 use super::observed::{LinkState, NodeView, Observed, Warning};
@@ -62,6 +63,7 @@ const SAME_SKEW_S: u64 = 5;
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
     pub(super) observed: Observed,
+    pub(super) connected: Connected,
     pub(super) ssh: Arc<dyn Connector>,
     pub(super) local: Arc<dyn Connector>,
     /// Bounds how many connections are being opened at once.
@@ -192,7 +194,10 @@ impl NodeTask {
         };
         shared.metrics.connects.inc();
         shared.metrics.nodes_connected.inc();
+        let reach = Reach { sides: link.sides(), root: target.root.clone() };
+        let told = shared.connected.tell(&self.place, reach);
         let result = self.converse(&mut *link, &target.root, spec, failures).await;
+        drop(told);
         shared.metrics.nodes_connected.dec();
         // What was seen stays as the last that is known; nothing is concluded from it any more.
         self.mind.sighting.complete = false;

@@ -10,7 +10,9 @@ use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
+use mainstay::reconcile::connected::Connected;
 use mainstay::reconcile::events::Events;
+use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::ping::{Pinger, TrustError};
 use mainstay::state::{self, Commit, Edit, State};
@@ -59,6 +61,7 @@ impl Api {
             sealer: sealer(),
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
+            logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

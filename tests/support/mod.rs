@@ -4,6 +4,7 @@
 
 pub mod etcd;
 pub mod program;
+pub mod served;
 pub mod sshd;
 
 use std::path::{Path, PathBuf};
@@ -93,6 +94,20 @@ pub fn carrying(text: &str) -> Vec<u32> {
 pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
     let variable = format!("{name}={value}");
     matching(|_, environment| environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
+}
+
+/// Pids of this machine's processes that work in a directory, in order.
+pub fn working_in(directory: &std::path::Path) -> Vec<u32> {
+    let directory = directory.canonicalize().unwrap();
+    let mut found: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == directory))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_alive(*pid))
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// Pids of the living whose command line and environment match.
