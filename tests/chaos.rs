@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! MAINSTAY_CHAOS_SEED    default 1
-//! MAINSTAY_CHAOS_ROUNDS  how many; every other one is on etcd, the rest on the embedded store. Default 8
+//! MAINSTAY_CHAOS_ROUNDS  how many; every other one is on etcd, the rest on the embedded store. Default 12
 //! MAINSTAY_CHAOS_FIRST   number of the first, default 1: with one round, that one alone
 //! ```
 
@@ -26,8 +26,8 @@ mod world;
 
 use world::{Engine, World};
 
-/// So many that both halves, which run beside each other, take about a minute and a half.
-const ROUNDS: u64 = 8;
+/// So many that both halves, which run beside each other, take about a minute.
+const ROUNDS: u64 = 12;
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

@@ -599,8 +599,8 @@ fn artifact(bytes: usize) -> (Vec<u8>, String) {
 /// Asks the node to take an artifact, and answers what it says to that.
 async fn offer(case: &mut Case, epoch: u64, address: &str, size: usize) -> (Side, String) {
     let (epoch, size) = (epoch.to_string(), size.to_string());
-    let opening = case.link.sides().open(&["put", &case.target.root, &epoch, address, &size]);
-    let mut side = opening.await.unwrap();
+    let words = ["put", &case.target.root, &epoch, address, &size];
+    let mut side = case.link.sides().open(&words).await.unwrap();
     let said = said(&mut side).await;
     (side, said)
 }

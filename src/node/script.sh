@@ -628,7 +628,11 @@ open() {
   look
   # After the offset was taken and before it is followed, so that no change falls between.
   if [ -n "$TAILPID" ]; then
-    tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | relay &
+    tail --pid=$$ -c "+$((_at + 1))" -F "$ROOT/events" 2>/dev/null | {
+      relay
+      # Somebody killed the tail. The controller comes again at once, rather than when it gets no answer.
+      printf 'X unusable its events are not followed any more\n'
+    } &
   else
     poll &
     poller=$!
@@ -845,7 +849,8 @@ link() {
   ! tail --pid=$$ -n 0 /dev/null 2>/dev/null || TAILPID=1
   sleep 0.001 2>/dev/null || { printf 'X unusable its sleep takes whole seconds only\n'; exit 1; }
   LINK=$1 ROOT='' poller=''
-  printf 'MAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
+  # On a line of its own, whatever an rc file has left unfinished.
+  printf '\nMAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
     [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1

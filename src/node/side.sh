@@ -296,7 +296,7 @@ IFS= read -r _words || exit 0
 eval "set -- $_words"
 case ${1:-} in
   echo) cat ;;
-  put) put "$2" "$3" "$4" "$5" ;;
   log) shift; log "$@" ;;
+  put) put "$2" "$3" "$4" "$5" ;;
   *) printf 'X %s is no word of this script\n' "${1:-nothing}" ;;
 esac

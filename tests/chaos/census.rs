@@ -172,7 +172,9 @@ impl Census {
             link.shells.entry(nonce.clone()).or_default().push(seen);
         } else if seen.argv.first().is_some_and(|program| program == "ssh") {
             link.masters.push(seen);
-        } else if seen.argv.first().is_some_and(|program| program == "tail") {
+        } else if seen.argv.first().is_some_and(|program| program == "tail")
+            && seen.argv.last().is_some_and(|file| file.ends_with("/events"))
+        {
             link.tails.push(seen);
         } else {
             self.others.push(seen);
@@ -184,6 +186,17 @@ impl Census {
         let links = self.links.iter().flat_map(|link| link.masters.iter().chain(&link.tails));
         let trees = self.trees.values().flat_map(|tree| tree.roots.iter().chain(&tree.supervisors));
         links.chain(trees).map(|seen| seen.pid).collect()
+    }
+
+    /// Shells, ssh and what else nobody is responsible for any more: helpers of a supervisor that lives are not among them, and
+    /// a pause of one that was killed ends by itself.
+    pub(crate) fn left_over(&self, known: &[u32]) -> impl Iterator<Item = &Seen> {
+        let supervisors: BTreeSet<u32> =
+            self.trees.values().flat_map(|tree| &tree.supervisors).map(|seen| seen.pid).collect();
+        let is_pause = |seen: &Seen| seen.argv.first().is_some_and(|program| program == "sleep");
+        self.others.iter().filter(move |seen| {
+            !known.contains(&seen.pid) && !supervisors.contains(&seen.session) && !is_pause(seen)
+        })
     }
 
     /// Everyone.

@@ -9,7 +9,7 @@
 //!
 //! What lives shorter than a look takes is not seen here; against that the service's program holds a lock (`service.sh`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_millis(8);
 /// What was seen so far.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Report {
-    /// Each double that was seen.
-    pub(crate) doubles: Vec<String>,
+    /// The doubles that were seen.
+    pub(crate) doubles: BTreeSet<String>,
     pub(crate) looks: u64,
     /// The longest time from one look to the next.
     pub(crate) longest_gap: Duration,

@@ -11,8 +11,14 @@ pub(crate) const SERVICES: [(&str, &str); 3] = [("SV1", "plain"), ("SV2", "deaf"
 /// How long a frozen sshd stays so.
 const FROZEN_MS: u64 = 10_000;
 
-/// The faults of a round begin within this time.
+/// So long a pid is left to the machine's init, which has to collect the dead before it is free; some take seconds.
+const VACANT_MS: u64 = 3_000;
+
+/// The faults of a round begin within this time, but for those that follow close on another.
 const SPREAD_MS: u64 = 3_000;
+
+/// How close on another one.
+const CLOSE_MS: u64 = 150;
 
 /// A process's place in the world: the index of its service and of its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +51,9 @@ pub(crate) enum Fault {
     KillSupervisor(Place),
     /// kill -9 of a service's program.
     KillProgram(Place),
-    /// kill -9 of both, the supervisor first.
-    KillBoth(Place),
-    /// The same, and a stranger gets the program's pid.
+    /// kill -9 of both, one a moment after the other: a supervisor may be killed while it starts the program again.
+    KillBoth { place: Place, supervisor_first: bool },
+    /// The same, and a stranger gets the program's pid once it is free.
     ReusePid(Place),
     /// The program dies at once, whenever it is started.
     Brittle(Place),
@@ -73,8 +79,9 @@ impl Fault {
             Fault::FreezeSshd(_) => "freeze sshd",
             Fault::KillSupervisor(_) => "kill the supervisor",
             Fault::KillProgram(_) => "kill the program",
-            Fault::KillBoth(_) => "kill supervisor and program",
-            Fault::ReusePid(_) => "give the pid to a stranger",
+            Fault::KillBoth { supervisor_first: true, .. } => "kill supervisor, then program",
+            Fault::KillBoth { supervisor_first: false, .. } => "kill program, then supervisor",
+            Fault::ReusePid(_) => "vacate the pid",
             Fault::Brittle(_) => "make the program die at once",
             Fault::Bounce(_) => "stop and start the service",
             Fault::KillController => "kill the controller",
@@ -87,7 +94,7 @@ impl Fault {
     fn occupies(self) -> Option<(u8, usize)> {
         match self {
             Fault::KillListener(node) | Fault::KillSshd(node) | Fault::FreezeSshd(node) => Some((0, node)),
-            Fault::Brittle(place) | Fault::ReusePid(place) => {
+            Fault::Brittle(place) | Fault::ReusePid(place) | Fault::KillBoth { place, .. } => {
                 Some((1, place.node * SERVICES.len() + place.service))
             }
             Fault::Bounce(service) => Some((2, service)),
@@ -95,8 +102,7 @@ impl Fault {
             Fault::KillMaster(_)
             | Fault::KillSession(_)
             | Fault::KillSupervisor(_)
-            | Fault::KillProgram(_)
-            | Fault::KillBoth(_) => None,
+            | Fault::KillProgram(_) => None,
         }
     }
 }
@@ -120,7 +126,7 @@ impl fmt::Display for Event {
             | Fault::FreezeSshd(node) => write!(f, " of ND{}", node + 1)?,
             Fault::KillSupervisor(place)
             | Fault::KillProgram(place)
-            | Fault::KillBoth(place)
+            | Fault::KillBoth { place, .. }
             | Fault::ReusePid(place)
             | Fault::Brittle(place) => write!(f, " of {place}")?,
             Fault::Bounce(service) => write!(f, " {}", SERVICES[service].0)?,
@@ -137,7 +143,7 @@ pub(crate) fn round(seed: u64, number: u64) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let count = 1 + random.below(5);
     while events.len() < count {
-        let event = random.event();
+        let event = random.event(events.last());
         let is_taken = events.iter().any(|other| {
             event.fault.occupies().is_some() && event.fault.occupies() == other.fault.occupies()
         });
@@ -177,7 +183,7 @@ impl Random {
         usize::try_from(self.next() % bound as u64).expect("it is below a usize")
     }
 
-    fn event(&mut self) -> Event {
+    fn event(&mut self, before: Option<&Event>) -> Event {
         let node = self.below(NODES);
         let place = Place { service: self.below(SERVICES.len()), node };
         let (fault, lasts_ms) = match self.below(13) {
@@ -188,14 +194,24 @@ impl Random {
             4 => (Fault::FreezeSshd(node), FROZEN_MS),
             5 => (Fault::KillSupervisor(place), 0),
             6 => (Fault::KillProgram(place), 0),
-            7 => (Fault::KillBoth(place), 0),
-            8 => (Fault::ReusePid(place), 0),
+            7 => {
+                let supervisor_first = self.below(2) == 0;
+                (Fault::KillBoth { place, supervisor_first }, self.between(0, 60))
+            }
+            8 => (Fault::ReusePid(place), VACANT_MS),
             9 => (Fault::Brittle(place), self.between(500, 6_000)),
             10 => (Fault::Bounce(place.service), self.between(0, 1_500)),
             11 => (Fault::KillController, self.between(0, 2_000)),
             _ => (Fault::SecondController { is_told: self.below(2) == 0 }, self.between(500, 3_000)),
         };
-        let begin_ms = self.between(0, SPREAD_MS);
+        // Half of them follow close on the one before: what one leaves half done is where the next one hurts.
+        let begin_ms = match before {
+            Some(before) if self.below(2) == 0 => {
+                let after = if self.below(2) == 0 { before.begin_ms } else { before.end_ms };
+                after + self.between(0, CLOSE_MS)
+            }
+            Some(_) | None => self.between(0, SPREAD_MS),
+        };
         Event { fault, begin_ms, end_ms: begin_ms + lasts_ms }
     }
 }

@@ -13,9 +13,13 @@ pub(crate) struct Stranger(Child);
 
 impl Stranger {
     /// Has a stranger in the place of a program that is gone: with its very pid where the kernel lets itself be told which
-    /// pid comes next, else with the program's record naming the stranger's pid, which looks the same to who reads it.
-    /// Answers how it was done.
+    /// pid comes next and nobody has it, else with the program's record naming the stranger's pid, which looks the same to
+    /// who reads it. Answers how it was done; none when the record names another by now.
     pub(crate) fn in_place_of(pid: u32, record: &Path) -> Option<(Stranger, &'static str)> {
+        let text = std::fs::read_to_string(record).ok()?;
+        // 1 PHASE BOOT SUP SUPSTART PID START …
+        let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let named = words.get_mut(5).filter(|word| **word == pid.to_string())?;
         for _ in 0..TRIES {
             if std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).is_err() {
                 break;
@@ -26,10 +30,6 @@ impl Stranger {
             }
         }
         let stranger = Stranger::start();
-        let text = std::fs::read_to_string(record).ok()?;
-        let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-        // 1 PHASE BOOT SUP SUPSTART PID START …; a controller may have had it started again already.
-        let named = words.get_mut(5).filter(|word| **word == pid.to_string())?;
         *named = stranger.0.id().to_string();
         std::fs::write(record, format!("{}\n", words.join(" "))).ok()?;
         Some((stranger, "give a stranger's pid to the record"))

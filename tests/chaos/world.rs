@@ -44,6 +44,8 @@ pub(crate) struct World {
     marks: Marks,
     ids: BTreeMap<(usize, usize), String>,
     frozen: BTreeMap<usize, Vec<Seen>>,
+    /// Pids that programs had which were killed to let strangers have them.
+    vacated: BTreeMap<(usize, usize), u32>,
     strangers: Vec<Stranger>,
     /// Services that were stopped and not yet started again.
     stopped: BTreeSet<usize>,
@@ -81,6 +83,7 @@ impl World {
             marks,
             ids: BTreeMap::new(),
             frozen: BTreeMap::new(),
+            vacated: BTreeMap::new(),
             strangers: Vec::new(),
             stopped: BTreeSet::new(),
             observer: Observer::start(&service),
@@ -108,13 +111,17 @@ impl World {
                 self.end_fault(fault);
             } else {
                 let found = self.begin_fault(fault);
-                *self.done.entry(found.unwrap_or("(found nothing to befall)")).or_default() += 1;
+                self.count(found);
             }
         }
         self.settle(Instant::now());
         for stranger in self.strangers.drain(..) {
             assert!(stranger.lives(), "a stranger was killed for having had our pid");
         }
+    }
+
+    fn count(&mut self, done: Option<&'static str>) {
+        *self.done.entry(done.unwrap_or("(found nothing to befall)")).or_default() += 1;
     }
 
     /// Ends the controller, then the services: each time nothing stays that should not.
@@ -219,16 +226,13 @@ impl World {
                 self.frozen.insert(node, frozen);
                 is_hit
             }
-            Fault::KillSupervisor(place) => kill_all(&self.census().trees[self.id(place)].supervisors),
-            Fault::KillProgram(place) => kill_all(&self.census().trees[self.id(place)].roots),
-            Fault::KillBoth(place) => {
-                let tree = &self.census().trees[self.id(place)];
-                kill_all(&tree.supervisors) & kill_all(&tree.roots)
-            }
-            Fault::ReusePid(place) => return self.reuse_pid(place),
+            Fault::KillSupervisor(place) => self.kill_one(place, true),
+            Fault::KillProgram(place) => self.kill_one(place, false),
+            Fault::KillBoth { place, supervisor_first } => self.kill_one(place, supervisor_first),
+            Fault::ReusePid(place) => self.vacate(place),
             Fault::Brittle(place) => {
                 std::fs::write(self.brittle(place), "").unwrap();
-                kill_all(&self.census().trees[self.id(place)].roots)
+                self.kill_one(place, false)
             }
             Fault::Bounce(service) => {
                 self.stopped.insert(service);
@@ -258,6 +262,15 @@ impl World {
                     self.stopped.remove(&service);
                 }
             }
+            Fault::KillBoth { place, supervisor_first } => {
+                self.kill_one(place, !supervisor_first);
+            }
+            Fault::ReusePid(place) => {
+                if let Some(pid) = self.vacated.remove(&(place.service, place.node)) {
+                    let how = self.fill(place, pid);
+                    self.count(how);
+                }
+            }
             Fault::KillController => self.controller = Some(self.serve(self.data)),
             Fault::SecondController { is_told } => match self.deposed.take() {
                 Some(deposed) if is_told => {
@@ -270,10 +283,14 @@ impl World {
             Fault::KillMaster(_)
             | Fault::KillSession(_)
             | Fault::KillSupervisor(_)
-            | Fault::KillProgram(_)
-            | Fault::KillBoth(_)
-            | Fault::ReusePid(_) => {}
+            | Fault::KillProgram(_) => {}
         }
+    }
+
+    /// kill -9 of a process's supervisor or of its program.
+    fn kill_one(&self, place: Place, is_supervisor: bool) -> bool {
+        let tree = &self.census().trees[self.id(place)];
+        kill_all(if is_supervisor { &tree.supervisors } else { &tree.roots })
     }
 
     /// On one etcd the newer controller deposes the older; on one data folder it is refused.
@@ -321,22 +338,23 @@ impl World {
         }
     }
 
-    /// Kills a process and its supervisor, and has a stranger in the place of the program.
-    fn reuse_pid(&mut self, place: Place) -> Option<&'static str> {
-        let id = self.id(place).to_owned();
-        let tree = self.census().trees.remove(&id)?;
-        let [root] = tree.roots.as_slice() else { return None };
-        if !kill_all(&tree.supervisors) {
-            return None;
-        }
-        // The kernel does not give away a number that is still some session's, so all of it has to go.
+    /// Kills a process's supervisor, its program and the whole session, for no number is given away that is still a session's.
+    fn vacate(&mut self, place: Place) -> bool {
+        let tree = &self.census().trees[self.id(place)];
+        let [root] = tree.roots.as_slice() else { return false };
+        let is_hit = kill_all(&tree.supervisors);
         wait_for("the whole session to be gone", || {
-            let session =
-                super::census::pids().filter_map(Seen::look).filter(|seen| seen.session == root.pid);
-            !kill_all(&session.collect::<Vec<_>>())
+            let mut members = self.census().trees.remove(self.id(place)).unwrap().members;
+            members.retain(|seen| seen.session == root.pid);
+            !kill_all(&members)
         });
-        let record = self.record(place.node, &id);
-        let (stranger, how) = Stranger::in_place_of(root.pid, &record)?;
+        self.vacated.insert((place.service, place.node), root.pid);
+        is_hit
+    }
+
+    /// Has a stranger in the place of a program that was killed; none when it has been started again meanwhile.
+    fn fill(&mut self, place: Place, pid: u32) -> Option<&'static str> {
+        let (stranger, how) = Stranger::in_place_of(pid, &self.record(place.node, self.id(place)))?;
         self.strangers.push(stranger);
         Some(how)
     }
@@ -352,6 +370,7 @@ impl World {
     fn settle(&mut self, last_fault: Instant) {
         let deadline = last_fault + SETTLES_WITHIN;
         let mut since: Option<(Instant, Vec<u32>)> = None;
+        let mut last_missing = Vec::new();
         loop {
             for service in self.stopped.clone() {
                 if self.tell(service, "start") {
@@ -374,11 +393,15 @@ impl World {
                 missing.join("\n"),
                 self.evidence(&census)
             );
+            if !missing.is_empty() {
+                last_missing = missing;
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
         let took = last_fault.elapsed();
         self.slowest = self.slowest.max(took);
-        eprintln!("  settled after {took:.1?}");
+        last_missing.truncate(2);
+        eprintln!("  {:?} settled after {took:.1?}, then came: {}", self.engine, last_missing.join(", "));
     }
 
     /// What is not as it should be, for people; empty when all is well.
@@ -387,18 +410,14 @@ impl World {
             self.stopped.iter().map(|service| format!("{} can't be told", SERVICES[*service].0)).collect();
         let mut expect_one = |what: &str, of: &str, count: usize| {
             if count != 1 {
-                missing.push(format!("{of} has {count} {what}, not 1"));
+                missing.push(format!("{of} has {count} {what}"));
             }
         };
         for (id, tree) in &census.trees {
             let up = std::fs::read_to_string(self.mark(id, "up")).unwrap_or_default();
             let is_up = |root: &&Seen| up.trim() == root.pid.to_string();
             expect_one("programs", id, tree.roots.len());
-            expect_one(
-                "programs that are through with their start",
-                id,
-                tree.roots.iter().filter(is_up).count(),
-            );
+            expect_one("programs past their start", id, tree.roots.iter().filter(is_up).count());
             expect_one("supervisors", id, tree.supervisors.len());
         }
         for (node, link) in census.links.iter().enumerate() {
@@ -407,6 +426,9 @@ impl World {
             expect_one("conversations", &of, link.shells.len());
             expect_one("tails", &of, link.tails.len());
         }
+        let mut known: Vec<u32> = self.nodes.iter().map(Sshd::pid).collect();
+        known.extend(self.controller.as_ref().map(Program::pid));
+        missing.extend(census.left_over(&known).map(|seen| format!("left over: {}", seen.describe())));
         for (service, _) in SERVICES {
             let path = format!("/instances/IN1/services/{service}/status");
             match self.call("GET", &path) {
