@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
+use crate::plan::step::Hold;
 use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::source::folder::FolderStatus;
@@ -26,7 +27,7 @@ struct Row<'a> {
     service: &'a str,
     wanted: bool,
     seen: Option<&'a ProcessSighting>,
-    hold: Option<String>,
+    hold: Option<Hold>,
     /// Whether its node tells us now.
     is_known: bool,
     /// Whether it runs, as far as was seen.
@@ -48,7 +49,7 @@ impl Scene {
                     service: &process.service,
                     wanted: wanted(process, service) && !document.is_deleting(),
                     seen: view.and_then(|view| view.sighting.processes.get(id)),
-                    hold: view.and_then(|view| view.holds.get(id)).map(ToString::to_string),
+                    hold: view.and_then(|view| view.holds.get(id)).cloned(),
                     is_known: view.is_some_and(|view| view.sighting.complete),
                     is_up: view.is_some_and(|view| view.is_up(id)),
                 }
@@ -98,7 +99,7 @@ pub(super) fn tree(scene: &Scene) -> Vec<String> {
     lines
 }
 
-/// The same as facts, each under a name that stays: what is told when it changes. No ages, for they always do.
+/// The same as facts, each under a name that stays: what is told when it changes. No ages and no progress, for they always do.
 pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     for (key, view) in scene.nodes() {
@@ -109,7 +110,10 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
             LinkState::Down { message, .. } => message.clone(),
         };
         facts.insert(place.clone(), how);
-        for row in scene.rows(&key.namespace, &key.name) {
+        for mut row in scene.rows(&key.namespace, &key.name) {
+            if let Some(Hold::Artifact { sent, .. }) = &mut row.hold {
+                *sent = None;
+            }
             let mut how = short(&row);
             if let Some(pid) = row.seen.and_then(|seen| seen.pid) {
                 how.push_str(&format!(" (pid {pid})"));
@@ -332,6 +336,21 @@ mod tests {
         );
         assert_eq!(facts(&scene)["IN1/ND1"], "connected, but its clock is 3600 s behind the controller's");
         assert!(is_all_running(&scene), "a warning is no failure");
+    }
+
+    #[test]
+    fn how_far_an_artifact_is_stands_in_the_tree_and_rings_no_bell() {
+        let mut view = connected(Phase::Running);
+        let facts_at = |view: &NodeView| facts(&scene(view.clone()));
+        view.holds.insert("p1".into(), Hold::Artifact { sent: Some(12_000_000), size: 80_000_000 });
+        let before = facts_at(&view);
+        let line = tree(&scene(view.clone()))[1].clone();
+        assert!(
+            line.contains("running, ") && line.ends_with("waits for its artifact (12 of 80 MB)"),
+            "{line}"
+        );
+        view.holds.insert("p1".into(), Hold::Artifact { sent: Some(40_000_000), size: 80_000_000 });
+        assert_eq!(facts_at(&view), before);
     }
 
     #[test]

@@ -5,9 +5,8 @@
 # It greets, reads one line of words, and then does what they say with what comes in and goes out as raw bytes. At the end of
 # its input, which is also how it learns that the controller is gone, it ends, and what it has started with it.
 #
-#   echo                        sends back what comes
-#   put ROOT EPOCH SUM SIZE     takes an artifact, a tar of SIZE bytes with this SHA-256, into ROOT/a/SUM
 #   echo                                sends back what comes
+#   put ROOT EPOCH SUM SIZE             takes an artifact, a tar of SIZE bytes with this SHA-256, into ROOT/a/SUM
 #   log ROOT ID follow|once all         a process's log, as frames.rs reads it: all that is kept,
 #   log ROOT ID follow|once last N      or its last N lines,
 #   log ROOT ID follow|once at GEN OFF  or from where another reading ended

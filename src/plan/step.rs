@@ -376,7 +376,9 @@ impl fmt::Display for Hold {
             Hold::ArtifactFailed { why: Some(why), .. } => {
                 write!(f, "its artifact could not be sent: {why}")
             }
-            Hold::ArtifactFailed { why: None, .. } => f.write_str("its artifact did not arrive"),
+            Hold::ArtifactFailed { why: None, .. } => {
+                f.write_str("its artifact was sent, and its node has not said yet that it is there")
+            }
             Hold::Invalid(why) => write!(f, "it can't be started as declared: {why}"),
             Hold::BackingOff { why: Some(why), .. } => write!(f, "the last try failed: {why}"),
             Hold::BackingOff { why: None, .. } => f.write_str("the last try did not help"),
