@@ -40,12 +40,25 @@ impl Sshd {
 
     /// Starts one whose nodes have another shell.
     pub fn start_as(shell: NodeShell, more: &str) -> Sshd {
-        let directory = tempfile::tempdir().unwrap();
-        // Another account than the test's may log in, and has its home here.
-        open_to_all(directory.path(), 0o755);
+        Sshd::start_in(
+            make_directory(|path| ["host", "id"].iter().for_each(|name| keygen(&path.join(name)))),
+            shell,
+            more,
+        )
+    }
+
+    /// Starts one with the keys of this one: for many at once, for each of which to make keys would take long.
+    pub fn start_another(&self) -> Sshd {
+        let directory = make_directory(|path| {
+            for name in ["host", "host.pub", "id", "id.pub"] {
+                std::fs::copy(self.directory.path().join(name), path.join(name)).unwrap();
+            }
+        });
+        Sshd::start_in(directory, self.shell, "PasswordAuthentication no\n")
+    }
+
+    fn start_in(directory: TempDir, shell: NodeShell, more: &str) -> Sshd {
         let at = |name: &str| directory.path().join(name);
-        keygen(&at("host"));
-        keygen(&at("id"));
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
@@ -141,6 +154,15 @@ fn busybox_tools(folder: &Path) -> String {
     assert!(done.expect("busybox is installed; tests/run does that").success());
     std::os::unix::fs::symlink("/usr/bin/flock", folder.join("flock")).unwrap();
     folder.display().to_string()
+}
+
+/// An sshd's folder, with keys in it.
+fn make_directory(put_keys: impl FnOnce(&Path)) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    // Another account than the test's may log in, and has its home here.
+    open_to_all(directory.path(), 0o755);
+    put_keys(directory.path());
+    directory
 }
 
 fn open_to_all(folder: &Path, mode: u32) {
