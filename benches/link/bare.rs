@@ -136,7 +136,7 @@ pub(crate) fn restart(root: &str, id: &str, program: &str) -> String {
     let mut script = format!("R={root}; export R; cd \"$R/{id}\"\n");
     // A zombie is gone; who has to notice that is not our matter.
     script.push_str(
-        "read sup <sup; read pid <pid; kill -9 $sup; kill -TERM -- -$pid\n\
+        "read sup <sup; read pid <pid; kill -9 $sup; kill -TERM -$pid\n\
          while read -r s </proc/$pid/stat && case $s in *') Z '*) false ;; esac; do sleep 0.002; done 2>/dev/null\n\
          rm -f pid; cd /\n",
     );

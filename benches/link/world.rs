@@ -24,6 +24,7 @@ use mainstay::store::embedded::Embedded;
 use tempfile::TempDir;
 
 use crate::bare;
+use crate::support;
 use crate::support::sshd::{Sshd, user};
 
 /// Longest that anything is waited for.
@@ -37,11 +38,44 @@ pub(crate) fn nodes(count: usize) -> Vec<Sshd> {
     all
 }
 
-/// Kills whatever runs on the nodes.
+/// Kills whatever runs on the nodes, and empties their accounts' home.
 pub(crate) fn clear(nodes: &[Sshd]) {
     for sshd in nodes {
-        bare::clear(&sshd.directory().join("home").display().to_string());
+        let home = sshd.directory().join("home");
+        bare::clear(&home.display().to_string());
+        std::fs::create_dir(&home).unwrap();
     }
+}
+
+/// The sshd processes that carry a node's connections: all below the one that listens that are sshd too.
+pub(crate) fn sessions(sshd: &Sshd) -> Vec<u32> {
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
+        .collect();
+    let parent = |pid: u32| support::stat(pid).and_then(|fields| fields[1].parse::<u32>().ok());
+    let is_sshd = |pid: u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd"))
+    };
+    let mut found = vec![sshd.pid()];
+    let mut at = 0;
+    while let Some(above) = found.get(at).copied() {
+        found.extend(all.iter().copied().filter(|pid| parent(*pid) == Some(above) && is_sshd(*pid)));
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// The sum of some fields of what the kernel says of a process's memory, in kB.
+pub(crate) fn memory_kb(pid: u32, fields: &[&str]) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let value = |field: &str| {
+        let line = text.lines().find(|line| line.starts_with(field))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok()
+    };
+    fields.iter().filter_map(|field| value(field)).sum()
 }
 
 /// The documents of the instance and its nodes ND1, ND2 …, and of a type whose processes count as running at once.
