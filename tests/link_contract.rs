@@ -317,7 +317,7 @@ async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: 
     // From here on it is supervised as any other, also when it is stopped.
     support::kill(pid);
     case.until("a restart", |_, all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
-    assert_eq!(case.log("a"), "up\nup\n");
+    case.wait_for_log("a", "up\nup\n");
     // One that has its supervisor gets another, and the old one's helpers are gone.
     let pid = case.processes["a"].pid.unwrap();
     let supervisor = support::parent(pid);
