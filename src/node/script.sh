@@ -107,22 +107,23 @@ members() {
   # Itself first: it is told a moment before it has a session of its own.
   if alive "$1" "$2"; then M=" $1"; fi
   # A stranger may have our old pid by now; then the session of that number is the stranger's.
-  _own=1
+  _led=$1
   st "$1"
-  [ -z "$SS" ] || [ "$SS" = "$2" ] || _own=''
+  [ -z "$SS" ] || [ "$SS" = "$2" ] || _led=-
   set +f
-  if [ -n "$_own" ] && [ "$1" != - ]; then
-    for _p in /proc/[0-9]*; do
-      st "${_p#/proc/}" && [ "$SID" = "$1" ] && M="$M ${_p#/proc/}"
-    done
-  fi
   # shellcheck disable=SC2046 # paths in /proc hold no blanks
-  for _p in $(tagged 9>&-); do
-    _p=${_p#/proc/} _p=${_p%/environ}
-    st "$_p" && M="$M $_p"
+  for _p in $(exec 9>&-; in_session "$_led"; tagged); do
+    _of=${_p#/proc/} _of=${_of%/*}
+    st "$_of" || continue
+    case $_p in */stat) [ "$SID" = "$_led" ] || continue ;; esac
+    M="$M $_of"
   done
   set -f
 }
+
+# The stats in /proc that may say this session. One grep, for to read them all here takes ten times as long; a name may hold
+# anything, so they are to be looked at again.
+in_session() { [ "$1" = - ] || grep -l ") [A-Za-z] [0-9]* [0-9]* $1 " /proc/[0-9]*/stat 2>/dev/null; }
 
 # The environments in /proc that hold this process's tag.
 tagged() {
@@ -222,12 +223,16 @@ supervise() {
     # Somebody removed our directory: what can't be recorded can't be kept to one copy either.
     [ -d "$d" ] || { [ -z "$checker" ] || kill "$checker"; exit 1; }
     load
-    sweep "$pid" "$pids"
+    # It could not even say who it was; what the record names is an older one, whose numbers may be a stranger's by now.
+    [ "$phase" = running ] || pid=- pids=-
     now
     [ $((UP - _since)) -lt 1000 ] || delay=0
     _restarts=$((_restarts + 1))
-    sup=$_sup sups=$_sups hash=$want restarts=$_restarts phase=backoff pid=- pids=- exit=$_exit since=$UP
+    sup=$_sup sups=$_sups hash=$want restarts=$_restarts phase=backoff exit=$_exit since=$UP
+    # Told first, for a sweep takes its time. The pid stays, so that who takes over from us in the middle knows that there is something
+    # to sweep.
     put
+    sweep "$pid" "$pids"
     [ $delay = 0 ] || nap $delay
     # At once, then 0.1 s, doubling to 30 s; a run of 10 s starts over.
     delay=$((delay * 2))
@@ -525,10 +530,13 @@ show() {
     done
     if alive "$pid" "$pids"; then
       alive "$sup" "$sups" || phase=unsupervised
-    elif alive "$sup" "$sups"; then
-      [ "$phase" != running ] || phase=backoff
     else
-      phase=lost
+      pid=- pids=-
+      if ! alive "$sup" "$sups"; then
+        phase=lost
+      elif [ "$phase" = running ]; then
+        phase=backoff
+      fi
     fi
   fi
   live=-

@@ -35,26 +35,31 @@ impl Sshd {
 
     /// Starts one with more lines in its configuration.
     pub fn start_with(more: &str) -> Sshd {
-        Sshd::start_any(NodeShell::Own, "", more)
+        Sshd::start_any(with_new_keys(), NodeShell::Own, "", more)
     }
 
     /// Starts one whose nodes have another shell.
     pub fn start_as(shell: NodeShell, more: &str) -> Sshd {
-        Sshd::start_any(shell, "", more)
+        Sshd::start_any(with_new_keys(), shell, "", more)
     }
 
     /// Starts one whose sessions have a variable, `NAME=value`, and with more lines in its configuration.
     pub fn start_in(variable: &str, more: &str) -> Sshd {
-        Sshd::start_any(NodeShell::Own, variable, more)
+        Sshd::start_any(with_new_keys(), NodeShell::Own, variable, more)
     }
 
-    fn start_any(shell: NodeShell, variable: &str, more: &str) -> Sshd {
-        let directory = tempfile::tempdir().unwrap();
-        // Another account than the test's may log in, and has its home here.
-        open_to_all(directory.path(), 0o755);
+    /// Starts one with the keys of this one: for many at once, for each of which to make keys would take long.
+    pub fn start_another(&self) -> Sshd {
+        let directory = make_directory(|path| {
+            for name in ["host", "host.pub", "id", "id.pub"] {
+                std::fs::copy(self.directory.path().join(name), path.join(name)).unwrap();
+            }
+        });
+        Sshd::start_any(directory, self.shell, "", "PasswordAuthentication no\n")
+    }
+
+    fn start_any(directory: TempDir, shell: NodeShell, variable: &str, more: &str) -> Sshd {
         let at = |name: &str| directory.path().join(name);
-        keygen(&at("host"), "ed25519");
-        keygen(&at("id"), "ed25519");
         std::fs::copy(at("id.pub"), at("authorized_keys")).unwrap();
         // What is left in the account's home on the node is left in a folder that goes with the test.
         std::fs::create_dir(at("home")).unwrap();
@@ -172,6 +177,19 @@ fn busybox_tools(folder: &Path) -> String {
     assert!(done.expect("busybox is installed; tests/run does that").success());
     std::os::unix::fs::symlink("/usr/bin/flock", folder.join("flock")).unwrap();
     folder.display().to_string()
+}
+
+fn with_new_keys() -> TempDir {
+    make_directory(|path| ["host", "id"].iter().for_each(|name| keygen(&path.join(name), "ed25519")))
+}
+
+/// An sshd's folder, with keys in it.
+fn make_directory(put_keys: impl FnOnce(&Path)) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    // Another account than the test's may log in, and has its home here.
+    open_to_all(directory.path(), 0o755);
+    put_keys(directory.path());
+    directory
 }
 
 fn open_to_all(folder: &Path, mode: u32) {
