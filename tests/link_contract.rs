@@ -465,9 +465,10 @@ async fn what_a_process_that_ended_unseen_left_is_not_beside_the_next(mut case: 
     case.wait_for_log("a", "up\n");
     let tag = format!("MAINSTAY_TAG={}/p/a/.", case.root.display());
     support::wait_for("the tree", || support::carrying(&tag).len() == 2);
-    support::kill(support::parent(first));
+    let supervisor = support::parent(first);
+    support::kill(supervisor);
     support::kill(first);
-    support::wait_for("its end", || !support::is_alive(first));
+    support::wait_for("their end", || !support::is_alive(first) && !support::is_alive(supervisor));
     case.look().await;
     assert_eq!(case.processes["a"].phase, Phase::Lost);
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;

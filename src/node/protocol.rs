@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! OPEN root epoch revision           take up the conversation; refused when something newer has spoken
-//! BATCH epoch revision n             n steps follow, one a line, and END n; nothing is done before all is there
+//! BATCH epoch revision n bytes       so many bytes follow: n steps, one a line, and END n; nothing is done before all is there
 //! LOOK token                         say again how everything is
 //! ```
 //!
@@ -85,13 +85,13 @@ pub fn look(token: u64) -> String {
 
 /// A batch of steps with its frame. The revision has to be higher than the last batch's of this epoch.
 pub fn batch(epoch: u64, revision: u64, steps: &[Step]) -> String {
-    let mut text = format!("BATCH {epoch} {revision} {}\n", steps.len());
+    let mut lines = String::new();
     for step in steps {
-        text.push_str(&encode(&step.action));
-        text.push('\n');
+        lines.push_str(&encode(&step.action));
+        lines.push('\n');
     }
-    text.push_str(&format!("END {}\n", steps.len()));
-    text
+    lines.push_str(&format!("END {}\n", steps.len()));
+    format!("BATCH {epoch} {revision} {} {}\n{lines}", steps.len(), lines.len())
 }
 
 fn encode(action: &Action) -> String {

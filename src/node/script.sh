@@ -1,11 +1,11 @@
 #!/bin/sh
 # What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh, setsid, flock,
 # grep, tail, sleep; GNU's or busybox's. Nothing of it is installed: it comes over the connection, and a supervisor
-# carries the first half of it in its environment.
+# carries the first half of it in its environment, of which it reads what stands before the helpers.
 #
 # The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout), run (one
-# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variable MAINSTAY
-# holds this text.
+# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variables MAINSTAY
+# and MAINSTAY_HELPERS hold this text.
 #
 # One directory a process, $ROOT/p/ID:
 #   lock    held by the one supervisor, and by the process itself until rec says who it is
@@ -152,11 +152,11 @@ halt() {
   if alive "$1" "$2"; then
     kill "-$sig" "-$1" 2>/dev/null || kill "-$sig" "$1" 2>/dev/null
     now
-    _end=$((UP + grace * 100)) _step=5
+    _end=$((UP + grace * 100)) _step=2
     while [ $UP -lt $_end ]; do
       if ! alive "$1" "$2"; then
         members "$1" "$2"
-        [ -n "$M" ] || break
+        [ -n "$M" ] || return 0
       fi
       nap $_step
       [ $_step -ge 100 ] || _step=$((_step * 2))
@@ -186,7 +186,7 @@ launch() {
 # Takes the environment of the service, and becomes a program.
 become() {
   export MAINSTAY_TAG="$d/." MAINSTAY_BUNDLE="$ROOT/bundle.json"
-  unset MAINSTAY SETSID DETACH GREPNUL
+  unset MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
   eval "unset MAINSTAY_ENV; $MAINSTAY_ENV"
   exec "$@"
 }
@@ -204,7 +204,7 @@ supervise() {
   printf '%s\n' "$keep" >"$d/keep"
   if [ "$check" != - ]; then
     # shellcheck disable=SC2119 # it sets its own words
-    look_after 9>&- </dev/null >/dev/null 2>&1 &
+    { eval "$MAINSTAY_HELPERS"; look_after; } 9>&- </dev/null >/dev/null 2>&1 &
     checker=$!
   fi
   while :; do
@@ -242,6 +242,99 @@ supervise() {
     [ -z "$checker" ] || kill -USR1 "$checker"
   done
 }
+
+# True, or made so: something keeps this node's logs to their sizes.
+keeper_runs() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  # shellcheck disable=SC2086 # words
+  # Without the variables of the service that was started last.
+  # shellcheck disable=SC2030,SC2031 # only for the keeper
+  alive "${_kp:--}" "$_ks" || (export MAINSTAY_ENV=; detach keep "$ROOT")
+}
+
+# Rings it, when there may be nothing to keep any more.
+keeper_rings() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
+}
+
+# ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
+detach() {
+  # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
+  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
+}
+
+# ---- one operation -----------------------------------------------------------------------------------------------
+
+# Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
+depose() {
+  _left=1000
+  while [ $_left -gt 0 ]; do
+    # With all that is in its group: its checker, and what these two wait for.
+    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
+      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
+    fi
+    flock -n 9 && return 0
+    _left=$((_left - 1))
+    nap 10
+  done
+  return 1
+}
+
+# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
+run() {
+  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
+  shift 7
+  d=$ROOT/p/$id
+  exec 9>>"$d/lock"
+  if [ "$op" = start ]; then
+    flock -n 9 || exit 0
+  else
+    depose || exit 1
+  fi
+  load
+  [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
+  if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
+  _pid=$pid _pids=$pids
+  st self
+  sup=$ME sups=$SS
+  case $op in
+    adopt)
+      if alive "$_pid" "$_pids"; then
+        adopted=1 phase=running hash=$want
+        put || exit 1
+      fi
+      ;;
+    restart | stop | remove)
+      now
+      phase=stopping since=$UP
+      put || exit 1
+      halt "$_pid" "$_pids"
+      ;;
+  esac
+  case $op in
+    start | restart | adopt)
+      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
+      [ "$op" = restart ] || [ -n "$adopted" ] || [ "$_pid" = - ] || sweep - -
+      [ "$op" = adopt ] || restarts=0
+      hash=$want
+      supervise "$@"
+      ;;
+    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
+    remove) rm -rf "$d"; ring "$id" ;;
+  esac
+  keeper_rings
+}
+
+case $1 in
+  run) ROOT=$2; shift 2; run "$@"; exit ;;
+  keep) ROOT=$2; eval "$MAINSTAY_HELPERS"; keep_logs; exit ;;
+esac
+
+: the helpers
+# From here on no supervisor reads it: health checks and the log keeper are read by those who do them.
 
 # ---- health ------------------------------------------------------------------------------------------------------
 
@@ -368,27 +461,6 @@ probe() {
 
 # ---- logs --------------------------------------------------------------------------------------------------------
 
-# True, or made so: something keeps this node's logs to their sizes.
-keeper_runs() {
-  _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
-  # shellcheck disable=SC2086 # words
-  alive "${_kp:--}" "$_ks" || detach keep "$ROOT"
-}
-
-# Rings it, when there may be nothing to keep any more.
-keeper_rings() {
-  _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
-  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
-}
-
-# ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
-detach() {
-  # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
-  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
-}
-
 # True while a process is, or is about to be, at work here.
 at_work() {
   set +f
@@ -437,79 +509,13 @@ rotate() {
   : >"$1"
 }
 
-# ---- one operation -----------------------------------------------------------------------------------------------
-
-# Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
-depose() {
-  _left=1000
-  while [ $_left -gt 0 ]; do
-    # With all that is in its group: its checker, and what these two wait for.
-    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
-      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
-    fi
-    flock -n 9 && return 0
-    _left=$((_left - 1))
-    nap 10
-  done
-  return 1
-}
-
-# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
-run() {
-  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
-  shift 7
-  d=$ROOT/p/$id
-  exec 9>>"$d/lock"
-  if [ "$op" = start ]; then
-    flock -n 9 || exit 0
-  else
-    depose || exit 1
-  fi
-  load
-  [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
-  if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
-  _pid=$pid _pids=$pids
-  st self
-  sup=$ME sups=$SS
-  case $op in
-    adopt)
-      if alive "$_pid" "$_pids"; then
-        adopted=1 phase=running hash=$want
-        put || exit 1
-      fi
-      ;;
-    restart | stop | remove)
-      now
-      phase=stopping since=$UP
-      put || exit 1
-      halt "$_pid" "$_pids"
-      ;;
-  esac
-  case $op in
-    start | restart | adopt)
-      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
-      [ "$op" = restart ] || [ -n "$adopted" ] || [ "$_pid" = - ] || sweep - -
-      [ "$op" = adopt ] || restarts=0
-      hash=$want
-      supervise "$@"
-      ;;
-    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
-    remove) rm -rf "$d"; ring "$id" ;;
-  esac
-  keeper_rings
-}
-
-case $1 in
-  run) ROOT=$2; shift 2; run "$@"; exit ;;
-  keep) ROOT=$2; keep_logs; exit ;;
-esac
-
 : the link
 # From here on no supervisor carries it.
 
 # ---- the link ----------------------------------------------------------------------------------------------------
 
-# Says how a process is, from its record and from what is alive.
+# Says how a process is, from its record and from what is alive. It is recorded a moment before it becomes its program; that it leads a
+# session is the sign that it has. With "soon", what has not is put off (1), so that others need not wait for it.
 show() {
   id=$1 d=$ROOT/p/$1
   load
@@ -517,18 +523,16 @@ show() {
     if [ -e "$d/rec" ]; then printf 'P %s busy - - 0 - - - 0 -\n' "$id"; else printf 'G %s\n' "$id"; fi
     return
   fi
+  now
   if [ "$boot" != "$BOOT" ]; then
     case $phase in stopped) ;; *) phase=lost ;; esac
     pid=- pids=-
   elif [ "$phase" != stopped ]; then
-    # It is recorded a moment before it becomes its program; that it leads a session is the sign that it has.
-    _more=50
-    while alive "$pid" "$pids" && [ "$SID" != "$pid" ] && [ $_more -gt 0 ]; do
-      _more=$((_more - 1))
-      nap 2
-      load
-    done
     if alive "$pid" "$pids"; then
+      if [ "$SID" != "$pid" ] && [ "${2:-}" = soon ] && [ $((UP - since)) -lt 100 ]; then
+        ring "$id"
+        return 1
+      fi
       alive "$sup" "$sups" || phase=unsupervised
     else
       pid=- pids=-
@@ -546,7 +550,6 @@ show() {
   # Of this very process, and not of the one before.
   { [ "$pid" = - ] || read -r _hp _hs _health _why <"$d/health"; } 2>/dev/null
   [ "$_hp $_hs" = "$pid $pids" ] || _health=- _why=''
-  now
   printf 'P %s %s %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
     $((UP - since)) "$_health" "$_why"
 }
@@ -577,6 +580,7 @@ show_bundle() {
 # Says what the events are about. Once the link is open it is the only one that says how things are, so that no word of it
 # is overtaken by an older one: what the link is asked for goes through the events too, marked as its own.
 relay() {
+  told='' in_batch=''
   while read -r _word _whose _what; do
     case $_word in
       '?artifact') show_artifact "$_whose" ;;
@@ -585,11 +589,14 @@ relay() {
         case $_word in
           '?look') look; clock; printf 'K %s %s\n' "$_what" "$CLOCK" ;;
           '?bundle') show_bundle ;;
-          '?done') printf 'D %s done\n' "$_what" ;;
+          # Between these two, what a supervisor has rung for need not be said again.
+          '?begin') in_batch=1 told=' ' ;;
+          '?say') case $told in *" $_what "*) ;; *) show "$_what" ;; esac ;;
+          '?done') in_batch=''; printf 'D %s done\n' "$_what" ;;
         esac
         ;;
       '' | .* | *[!A-Za-z0-9._-]*) ;;
-      *) show "$_word" ;;
+      *) if show "$_word" soon && [ -n "$in_batch" ]; then told="$told$_word "; fi ;;
     esac
   done
 }
@@ -700,6 +707,7 @@ step() {
         return
       fi
       _hash=$3 _sig=$5 _grace=$6
+      # shellcheck disable=SC2031 # the subshell elsewhere is another's
       export MAINSTAY_ENV="$7"
       shift 7
       started=1
@@ -767,42 +775,58 @@ in_use() {
 settle() {
   now
   _until=$((UP + 500)) _pause=2
-  while [ -n "$waiting" ]; do
-    _left=''
-    for _was in $waiting; do
-      id=${_was%%:*}
-      d=$ROOT/p/$id
+  # One after the other: by the time that the first has, most others have too.
+  for _was in $waiting; do
+    id=${_was%%:*}
+    d=$ROOT/p/$id
+    while :; do
       load
-      [ $? = 1 ] && [ "${_was#*:}" != ":-:-" ] && continue
-      [ "$_dot" = . ] && [ "$boot:$sup:$sups" != "${_was#*:}" ] && continue
-      _left="$_left $_was"
-    done
-    waiting=$_left
-    now
-    if [ -n "$waiting" ] && [ $UP -ge $_until ]; then
-      for _was in $waiting; do
-        id=${_was%%:*}
+      [ $? = 1 ] && [ "${_was#*:}" != ":-:-" ] && break
+      [ "$_dot" = . ] && [ "$boot:$sup:$sups" != "${_was#*:}" ] && break
+      now
+      if [ $UP -ge $_until ]; then
         if is_full; then tell "disk full: there is no room for its record"; else tell "its supervisor did not report within 5 s"; fi
-      done
-      return
-    fi
-    [ -z "$waiting" ] || nap $_pause
-    [ $_pause -ge 20 ] || _pause=$((_pause * 2))
+        break
+      fi
+      nap $_pause
+      [ $_pause -ge 20 ] || _pause=$((_pause * 2))
+    done
   done
 }
 
-# EPOCH REVISION COUNT; the steps follow, then END COUNT. Nothing is done before all of it is here.
-batch() {
-  epoch=$1 revision=$2 count=$3 _n=0 _whole=''
-  while IFS= read -r _line; do
-    if [ "$_line" = "END $count" ] && [ $_n -eq "$count" ]; then
-      _whole=1
-      break
-    fi
-    _n=$((_n + 1))
-    eval "L$_n=\$_line"
+# Makes the directories that these steps will need, in one go. Where that failed, the step finds out.
+make_directories() {
+  _missing=''
+  for _line in "$@"; do
+    case $_line in
+      "start "* | "restart "*)
+        _line=${_line#* } _line=${_line%% *}
+        [ -d "$ROOT/p/$_line" ] || _missing="$_missing $_line"
+        ;;
+    esac
   done
-  [ -n "$_whole" ] || exit 3
+  # shellcheck disable=SC2086 # ids, which hold no blanks
+  [ -z "$_missing" ] || (cd "$ROOT/p" && mkdir -p $_missing) 7>&-
+}
+
+# EPOCH REVISION COUNT BYTES; so many bytes follow, a step a line and then END COUNT. Nothing is done before all of it is here.
+batch() {
+  epoch=$1 revision=$2 count=$3
+  # A shell reads byte by byte, so what is long is read by another. That one may read ahead; nothing is sent before the answer.
+  if [ "$4" -gt 2000 ]; then
+    _text=$(head -c "$4")
+  else
+    _text=''
+    while [ "${_text##*"$NL"}" != "END $count" ] && IFS= read -r _line; do
+      _text=$_text${_text:+$NL}$_line
+    done
+  fi
+  [ "${_text##*"$NL"}" = "END $count" ] || exit 3
+  IFS=$NL
+  # shellcheck disable=SC2086 # split into lines
+  case $_text in *"$NL"*) set -- ${_text%"$NL"*} ;; *) set -- ;; esac
+  unset IFS
+  [ $# -eq "$count" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
   fence "$epoch" "$revision"
   _fence=$?
@@ -811,27 +835,24 @@ batch() {
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
     return
   fi
-  waiting='' unbundled='' started='' _n=0
-  while [ $_n -lt "$count" ]; do
-    _n=$((_n + 1))
+  waiting='' unbundled='' started=''
+  ring "?begin $LINK"
+  make_directories "$@"
+  for _line in "$@"; do
     if [ $_fence = 0 ]; then
-      eval "eval \"step \$L$_n\""
+      eval "step $_line"
     else
-      eval "id=\$L$_n"
-      id=${id#* } id=${id%% *}
+      id=${_line#* } id=${id%% *}
       unwritten "$ROOT/fence"
     fi
   done
   settle
   unlock
-  _n=0
-  while [ $_n -lt "$count" ]; do
-    _n=$((_n + 1))
-    eval "_line=\$L$_n"
+  for _line in "$@"; do
     case $_line in
       "bundle "* | "unbundle "*) ring "?bundle $LINK" ;;
       "discard "*) ring "?artifact ${_line#* }" ;;
-      *) _line=${_line#* }; ring "${_line%% *}" ;;
+      *) _line=${_line#* }; ring "?say $LINK ${_line%% *}" ;;
     esac
   done
   ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
@@ -841,12 +862,14 @@ batch() {
 
 link() {
   unset SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK SSH_ORIGINAL_COMMAND
-  for _tool in setsid flock tail grep sleep wc mkdir mv rm cp cat tr; do
+  for _tool in setsid flock head tail grep sleep wc mkdir mv rm cp cat tr; do
     has "$_tool" || { printf 'X unusable %s is missing\n' "$_tool"; exit 1; }
   done
   [ -d "${HOME:-}" ] || { printf 'X unusable HOME is no directory\n'; exit 1; }
   MAINSTAY=${MAINSTAY%%": the link"*}
-  export MAINSTAY SETSID DETACH GREPNUL
+  MAINSTAY_HELPERS=${MAINSTAY#*": the helpers"}
+  MAINSTAY=${MAINSTAY%%": the helpers"*}
+  export MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
   SETSID=$(command -v setsid)
   # Both detach: where there is no -f, the second setsid leads a group already, so that it has to fork.
   if "$SETSID" -f true 2>/dev/null; then DETACH="$SETSID -f"; else DETACH="$SETSID $SETSID"; fi
@@ -864,7 +887,7 @@ link() {
     [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
-      BATCH) batch "$2" "$3" "$4" ;;
+      BATCH) batch "$2" "$3" "$4" "$5" ;;
       LOOK)
         ring "?look $LINK $2" || refuse "$ROOT/events"
         wake

@@ -7,7 +7,7 @@
 #
 #   echo                                sends back what comes
 #   put ROOT EPOCH SUM SIZE             takes an artifact, a tar of SIZE bytes with this SHA-256, into ROOT/a/SUM
-#   log ROOT ID follow|once all         a process's log, as frames.rs reads it: all that is kept,
+#   log ROOT ID follow|once all         a process's log, as log.rs reads it: all that is kept,
 #   log ROOT ID follow|once last N      or its last N lines,
 #   log ROOT ID follow|once at GEN OFF  or from where another reading ended
 set -f
