@@ -700,6 +700,26 @@ settle() {
   done
 }
 
+# Makes what directories the batch's steps will need, in one go: to start a mkdir for each takes half the time of a batch. Where that
+# failed, the step finds out.
+make_directories() {
+  set --
+  _n=0
+  while [ $_n -lt "$count" ]; do
+    _n=$((_n + 1))
+    eval "_line=\$L$_n"
+    case $_line in
+      "start "* | "restart "*)
+        _line=${_line#* }
+        d=$ROOT/p/${_line%% *}
+        [ -d "$d" ] || set -- "$@" "$d"
+        ;;
+    esac
+  done
+  [ $# = 0 ] || mkdir -p "$@"
+  _n=0
+}
+
 # EPOCH REVISION COUNT; the steps follow, then END COUNT. Nothing is done before all of it is here.
 batch() {
   epoch=$1 revision=$2 count=$3 _n=0 _whole=''
@@ -715,6 +735,7 @@ batch() {
   lock || { printf 'D %s locked\n' "$revision"; return; }
   if fence "$epoch" "$revision"; then
     waiting='' unbundled='' started='' _n=0
+    make_directories
     while [ $_n -lt "$count" ]; do
       _n=$((_n + 1))
       eval "eval \"step \$L$_n\""
