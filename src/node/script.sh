@@ -480,7 +480,8 @@ esac
 
 # ---- the link ----------------------------------------------------------------------------------------------------
 
-# Says how a process is, from its record and from what is alive.
+# Says how a process is, from its record and from what is alive. While the relay is "busy" with a batch, what was just started is
+# put off until it is its program: others have something to say meanwhile.
 show() {
   id=$1 d=$ROOT/p/$1
   load
@@ -493,14 +494,23 @@ show() {
     pid=- pids=-
   elif [ "$phase" != stopped ]; then
     # It is recorded a moment before it becomes its program; that it leads a session is the sign that it has.
-    _more=50
-    while alive "$pid" "$pids" && [ "$SID" != "$pid" ] && [ $_more -gt 0 ]; do
+    _more=50 _lives=''
+    while alive "$pid" "$pids"; do
+      if [ "$SID" = "$pid" ] || [ $_more = 0 ]; then
+        _lives=1
+        break
+      fi
+      if [ -n "$busy" ] && [ "$restarts" = 0 ]; then
+        put_off="$put_off $id"
+        return
+      fi
       _more=$((_more - 1))
       nap 2
       load
     done
-    if alive "$pid" "$pids"; then
-      alive "$sup" "$sups" || phase=unsupervised
+    if [ -n "$_lives" ]; then
+      # Of what was just started the supervisor need not be looked for too.
+      [ -n "$busy" ] || alive "$sup" "$sups" || phase=unsupervised
     else
       pid=- pids=-
       if ! alive "$sup" "$sups"; then
@@ -519,6 +529,7 @@ show() {
   now
   printf 'P %s %s %s %s %s %s %s %s %s %s %s\n' "$id" "$phase" "$pid" "$pids" "$restarts" "$exit" "$hash" "$live" \
     $((UP - since)) "$_health" "$_why"
+  case $told in *" $id=$sup:$sups "*) ;; *) told="$told$id=$sup:$sups " ;; esac
 }
 
 look() {
@@ -539,6 +550,7 @@ show_bundle() {
 # Says what the events are about. Once the link is open it is the only one that says how things are, so that no word of it
 # is overtaken by an older one: what the link is asked for goes through the events too, marked as its own.
 relay() {
+  told=' ' busy='' put_off=''
   while read -r _word _whose _what; do
     case $_word in
       '?'*)
@@ -546,12 +558,23 @@ relay() {
         case $_word in
           '?look') look; printf 'K %s\n' "$_what" ;;
           '?bundle') show_bundle ;;
-          '?done') printf 'D %s done\n' "$_what" ;;
+          # ID, or ID=SUP:SUPSTART: that supervisor may have told of it already.
+          '?say') busy=''; case $told in *" $_what "*) ;; *) show "${_what%%=*}" ;; esac ;;
+          '?begin') busy=1 ;;
+          '?done')
+            busy=''
+            for _id in $put_off; do
+              case $told in *" $_id="*) ;; *) show "$_id" ;; esac
+            done
+            told=' ' put_off=''
+            printf 'D %s done\n' "$_what"
+            ;;
         esac
         ;;
       '' | .* | *[!A-Za-z0-9._-]*) ;;
       *) show "$_word" ;;
     esac
+    [ ${#told} -le 10000 ] || told=' '
   done
 }
 
@@ -581,6 +604,7 @@ open() {
   _at=$(wc -c <"$ROOT/events" 7>&-)
   if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
   unlock
+  told=' ' busy=''
   look
   # After the offset was taken and before it is followed, so that no change falls between.
   if [ -n "$TAILPID" ]; then
@@ -683,7 +707,10 @@ settle() {
       d=$ROOT/p/$id
       load
       [ $? = 1 ] && [ "${_was#*:}" != ":-:-" ] && continue
-      [ "$_dot" = . ] && [ "$boot:$sup:$sups" != "${_was#*:}" ] && continue
+      if [ "$_dot" = . ] && [ "$boot:$sup:$sups" != "${_was#*:}" ]; then
+        settled="$settled$id=$sup:$sups "
+        continue
+      fi
       _left="$_left $_was"
     done
     waiting=$_left
@@ -734,7 +761,8 @@ batch() {
   [ -n "$_whole" ] || exit 3
   lock || { printf 'D %s locked\n' "$revision"; return; }
   if fence "$epoch" "$revision"; then
-    waiting='' unbundled='' started='' _n=0
+    printf '?begin %s\n' "$LINK" >>"$ROOT/events"
+    waiting='' settled=' ' unbundled='' started='' _n=0
     make_directories
     while [ $_n -lt "$count" ]; do
       _n=$((_n + 1))
@@ -749,7 +777,11 @@ batch() {
         eval "_line=\$L$_n"
         case $_line in
           "bundle "*) printf '?bundle %s\n' "$LINK" ;;
-          *) _line=${_line#* }; printf '%s\n' "${_line%% *}" ;;
+          *)
+            _line=${_line#* } _line=${_line%% *} _by=''
+            case $settled in *" $_line="*) _by=${settled#*" $_line="} _by="=${_by%% *}" ;; esac
+            printf '?say %s %s\n' "$LINK" "$_line$_by"
+            ;;
         esac
       done
       printf '?done %s %s\n' "$LINK" "$revision"
