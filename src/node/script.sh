@@ -125,11 +125,11 @@ halt() {
   if alive "$1" "$2"; then
     kill "-$sig" "-$1" 2>/dev/null || kill "-$sig" "$1" 2>/dev/null
     now
-    _end=$((UP + grace * 100)) _step=5
+    _end=$((UP + grace * 100)) _step=2
     while [ $UP -lt $_end ]; do
       if ! alive "$1" "$2"; then
         members "$1" "$2"
-        [ -n "$M" ] || break
+        [ -n "$M" ] || return
       fi
       nap $_step
       [ $_step -ge 100 ] || _step=$((_step * 2))
