@@ -1,11 +1,11 @@
 #!/bin/sh
 # What runs on a node while the controller is connected, and the small supervisor of each process. POSIX sh, setsid, flock,
 # grep, tail, sleep; GNU's or busybox's. Nothing of it is installed: it comes over the connection, and a supervisor
-# carries the first half of it in its environment.
+# carries the first half of it in its environment, of which it reads what stands before the helpers.
 #
 # The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout), run (one
-# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variable MAINSTAY
-# holds this text.
+# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variables MAINSTAY and
+# MAINSTAY_HELPERS hold this text.
 #
 # One directory a process, $ROOT/p/ID:
 #   lock    held by the one supervisor, and by the process itself until rec says who it is
@@ -159,7 +159,7 @@ launch() {
 # Takes the environment of the service, and becomes a program.
 become() {
   export MAINSTAY_TAG="$d/." MAINSTAY_BUNDLE="$ROOT/bundle.json"
-  unset MAINSTAY SETSID DETACH GREPNUL
+  unset MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
   eval "unset MAINSTAY_ENV; $MAINSTAY_ENV"
   exec "$@"
 }
@@ -177,7 +177,7 @@ supervise() {
   printf '%s\n' "$keep" >"$d/keep"
   if [ "$check" != - ]; then
     # shellcheck disable=SC2119 # it sets its own words
-    look_after 9>&- </dev/null >/dev/null 2>&1 &
+    { eval "$MAINSTAY_HELPERS"; look_after; } 9>&- </dev/null >/dev/null 2>&1 &
     checker=$!
   fi
   while :; do
@@ -213,6 +213,97 @@ supervise() {
     [ -z "$checker" ] || kill -USR1 "$checker"
   done
 }
+
+# True, or made so: something keeps this node's logs to their sizes.
+keeper_runs() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  # shellcheck disable=SC2086 # words
+  alive "${_kp:--}" "$_ks" || detach keep "$ROOT"
+}
+
+# Rings it, when there may be nothing to keep any more.
+keeper_rings() {
+  _kp='' _ks=''
+  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
+}
+
+# ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
+detach() {
+  # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
+  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
+}
+
+# ---- one operation -----------------------------------------------------------------------------------------------
+
+# Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
+depose() {
+  _left=1000
+  while [ $_left -gt 0 ]; do
+    # With all that is in its group: its checker, and what these two wait for.
+    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
+      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
+    fi
+    flock -n 9 && return 0
+    _left=$((_left - 1))
+    nap 10
+  done
+  return 1
+}
+
+# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
+run() {
+  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
+  shift 7
+  d=$ROOT/p/$id
+  exec 9>>"$d/lock"
+  if [ "$op" = start ]; then
+    flock -n 9 || exit 0
+  else
+    depose || exit 1
+  fi
+  load
+  [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
+  if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
+  _pid=$pid _pids=$pids
+  st self
+  sup=$ME sups=$SS
+  case $op in
+    adopt)
+      if alive "$_pid" "$_pids"; then
+        adopted=1 phase=running hash=$want
+        put || exit 1
+      fi
+      ;;
+    restart | stop | remove)
+      now
+      phase=stopping since=$UP
+      put || exit 1
+      halt "$_pid" "$_pids"
+      ;;
+  esac
+  case $op in
+    start | restart | adopt)
+      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
+      [ "$op" = restart ] || [ -n "$adopted" ] || [ "$_pid" = - ] || sweep - -
+      [ "$op" = adopt ] || restarts=0
+      hash=$want
+      supervise "$@"
+      ;;
+    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
+    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
+  esac
+  keeper_rings
+}
+
+case $1 in
+  run) ROOT=$2; shift 2; run "$@"; exit ;;
+  keep) eval "$MAINSTAY_HELPERS"; ROOT=$2; keep_logs; exit ;;
+esac
+
+: the helpers
+# What only the checkers and the log keeper need; a supervisor carries it, but does not read it.
 
 # ---- health ------------------------------------------------------------------------------------------------------
 
@@ -339,27 +430,6 @@ probe() {
 
 # ---- logs --------------------------------------------------------------------------------------------------------
 
-# True, or made so: something keeps this node's logs to their sizes.
-keeper_runs() {
-  _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
-  # shellcheck disable=SC2086 # words
-  alive "${_kp:--}" "$_ks" || detach keep "$ROOT"
-}
-
-# Rings it, when there may be nothing to keep any more.
-keeper_rings() {
-  _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
-  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
-}
-
-# ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
-detach() {
-  # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
-  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
-}
-
 # True while a process is, or is about to be, at work here.
 at_work() {
   set +f
@@ -407,73 +477,6 @@ rotate() {
   [ "$2" = 0 ] || { cp "$1" "$1.new" && mv -f "$1.new" "$1.1"; } 2>/dev/null || rm -f "$1.new"
   : >"$1"
 }
-
-# ---- one operation -----------------------------------------------------------------------------------------------
-
-# Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
-depose() {
-  _left=1000
-  while [ $_left -gt 0 ]; do
-    # With all that is in its group: its checker, and what these two wait for.
-    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
-      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
-    fi
-    flock -n 9 && return 0
-    _left=$((_left - 1))
-    nap 10
-  done
-  return 1
-}
-
-# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
-run() {
-  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
-  shift 7
-  d=$ROOT/p/$id
-  exec 9>>"$d/lock"
-  if [ "$op" = start ]; then
-    flock -n 9 || exit 0
-  else
-    depose || exit 1
-  fi
-  load
-  [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
-  if [ "$op" = start ] && alive "$pid" "$pids"; then exit 0; fi
-  _pid=$pid _pids=$pids
-  st self
-  sup=$ME sups=$SS
-  case $op in
-    adopt)
-      if alive "$_pid" "$_pids"; then
-        adopted=1 phase=running hash=$want
-        put || exit 1
-      fi
-      ;;
-    restart | stop | remove)
-      now
-      phase=stopping since=$UP
-      put || exit 1
-      halt "$_pid" "$_pids"
-      ;;
-  esac
-  case $op in
-    start | restart | adopt)
-      # It ended unseen, and so did its supervisor: what is left of its tree would be beside the new one.
-      [ "$op" = restart ] || [ -n "$adopted" ] || [ "$_pid" = - ] || sweep - -
-      [ "$op" = adopt ] || restarts=0
-      hash=$want
-      supervise "$@"
-      ;;
-    stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
-    remove) rm -rf "$d"; printf '%s\n' "$id" >>"$ROOT/events" ;;
-  esac
-  keeper_rings
-}
-
-case $1 in
-  run) ROOT=$2; shift 2; run "$@"; exit ;;
-  keep) ROOT=$2; keep_logs; exit ;;
-esac
 
 : the link
 # From here on no supervisor carries it.
@@ -801,7 +804,8 @@ link() {
   done
   [ -d "${HOME:-}" ] || { printf 'X unusable HOME is no directory\n'; exit 1; }
   MAINSTAY=${MAINSTAY%%": the link"*}
-  export MAINSTAY SETSID DETACH GREPNUL
+  MAINSTAY_HELPERS=${MAINSTAY#*": the helpers"} MAINSTAY=${MAINSTAY%%": the helpers"*}
+  export MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
   SETSID=$(command -v setsid)
   # Both detach: where there is no -f, the second setsid leads a group already, so that it has to fork.
   if "$SETSID" -f true 2>/dev/null; then DETACH="$SETSID -f"; else DETACH="$SETSID $SETSID"; fi
