@@ -126,7 +126,8 @@ fn node_side(sshd: &Sshd) -> BTreeMap<u32, f64> {
     let home = sshd.directory().join("home").display().to_string();
     let is_program = |pid: u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.windows(13).any(|window| window == b"MAINSTAY_TAG=")
+        // A supervisor carries the script, which names the variable too.
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(b"MAINSTAY_TAG="))
     };
     carrying(&home).into_iter().filter(|pid| !is_program(*pid)).filter_map(used).collect()
 }

@@ -1,6 +1,6 @@
 //! Twenty processes started on a warm node, in one batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ impl Node {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "what else a node says does not matter here")]
     /// From the first byte sent until all were told as running, and until the batch's trailer.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what else a node says does not matter here")]
     async fn start(&mut self, ids: &[String]) -> (Duration, Duration) {
         let actions = ids.iter().map(|id| Action::Start { id: id.clone(), start: program() }).collect();
         let began = Instant::now();
@@ -71,7 +72,7 @@ impl Node {
     async fn remove(&mut self, ids: &[String]) {
         let stop = StopSpec { signal: Signal::Term, grace_seconds: 1 };
         self.send(ids.iter().map(|id| Action::Remove { id: id.clone(), stop: stop.clone() }).collect()).await;
-        let mut left: std::collections::BTreeSet<_> = ids.iter().cloned().collect();
+        let mut left: BTreeSet<_> = ids.iter().cloned().collect();
         while !left.is_empty() {
             if let Line::Gone(id) = self.link.next().await.unwrap() {
                 left.remove(&id);

@@ -278,7 +278,8 @@ depose() {
     fi
     flock -n 9 && return 0
     _left=$((_left - 1))
-    nap 10
+    # What was killed is gone in a moment.
+    if [ $_left -gt 990 ]; then nap 2; else nap 10; fi
   done
   return 1
 }
