@@ -43,7 +43,6 @@ impl Node {
         self.link.send(&protocol::batch(1, self.revision, &steps)).await.unwrap();
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what else a node says does not matter here")]
     /// From the first byte sent until all were told as running, and until the batch's trailer.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what else a node says does not matter here")]
     async fn start(&mut self, ids: &[String]) -> (Duration, Duration) {
