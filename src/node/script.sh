@@ -529,11 +529,22 @@ show() {
     case $phase in stopped) ;; *) phase=lost ;; esac
     pid=- pids=-
   elif [ "$phase" != stopped ]; then
-    if alive "$pid" "$pids"; then
-      if [ "$SID" != "$pid" ] && [ "${2:-}" = soon ] && [ $((UP - since)) -lt 100 ]; then
+    _lives='' _more=50
+    while alive "$pid" "$pids"; do
+      if [ "$SID" = "$pid" ] || [ $_more = 0 ]; then
+        _lives=1
+        break
+      fi
+      if [ "${2:-}" = soon ] && [ $((UP - since)) -lt 100 ]; then
         ring "$id"
         return 1
       fi
+      # Who asks has to be answered now, and told of a program that it is one.
+      _more=$((_more - 1))
+      nap 2
+      load
+    done
+    if [ -n "$_lives" ]; then
       alive "$sup" "$sups" || phase=unsupervised
     else
       pid=- pids=-
