@@ -305,6 +305,29 @@ async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut cas
     case.end().await;
 }
 
+async fn what_is_restarted_in_a_long_batch_is_told_as_running(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    case.phase("a", Phase::Running).await;
+    for round in 0..5 {
+        let mut again = command(&["sleep", "1000"]);
+        again.hash = format!("again{round}");
+        // It runs again while the others are still being started.
+        let mut actions = vec![Action::Restart { id: "a".into(), start: again.clone() }];
+        actions
+            .extend((0..10).map(|number| start(&format!("{round}-{number}"), command(&["sleep", "1000"]))));
+        case.batch(actions).await;
+        case.until_or_now("the restarted one to run", |all| {
+            all["a"].phase == Phase::Running && all["a"].hash == again.hash
+        })
+        .await;
+        case.until_or_now("all to run", |all| {
+            all.len() == 1 + 10 * (round + 1) && all.values().all(|seen| seen.phase == Phase::Running)
+        })
+        .await;
+    }
+    case.end().await;
+}
+
 async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     let first = case.phase("a", Phase::Running).await;
@@ -939,6 +962,7 @@ suite!(
     a_deposed_controller_is_refused,
     a_batch_of_an_older_conversation_is_refused,
     a_process_whose_supervisor_was_killed_is_seen_and_never_doubled,
+    what_is_restarted_in_a_long_batch_is_told_as_running,
     a_process_whose_supervisor_was_killed_is_adopted_and_runs_on,
     what_ended_before_it_was_adopted_is_started,
     after_a_reboot_what_ran_is_lost_and_can_be_started,
