@@ -676,7 +676,8 @@ poll() {
     _size=$(wc -c <"$ROOT/events")
     [ "$_size" -ge "$_at" ] || _at=0
     if [ "$_size" -gt "$_at" ]; then
-      tail -c "+$((_at + 1))" "$ROOT/events" | relay
+      # Up to what was measured: what comes meanwhile is for the next round, or it would be said twice.
+      tail -c "+$((_at + 1))" "$ROOT/events" | head -c $((_size - _at)) | relay
       _at=$_size
     else
       doze 1000
