@@ -535,10 +535,7 @@ show() {
         _lives=1
         break
       fi
-      if [ "${2:-}" = soon ] && [ $((UP - since)) -lt 100 ]; then
-        ring "$id"
-        return 1
-      fi
+      [ "${2:-}" != soon ] || [ $((UP - since)) -ge 100 ] || return 1
       # Who asks has to be answered now, and told of a program that it is one.
       _more=$((_more - 1))
       nap 2
@@ -578,6 +575,9 @@ look() {
   show_bundle
 }
 
+# TOKEN: how all of it is, and that this was all.
+answer() { look; clock; printf 'K %s %s\n' "$1" "$CLOCK"; }
+
 show_artifact() {
   if [ -d "$ROOT/a/$1" ]; then printf 'A %s here\n' "$1"; else printf 'A %s gone\n' "$1"; fi
 }
@@ -592,25 +592,47 @@ show_bundle() {
 # Says what the events are about. Once the link is open it is the only one that says how things are, so that no word of it
 # is overtaken by an older one: what the link is asked for goes through the events too, marked as its own.
 relay() {
-  told='' in_batch=''
+  told='' in_batch='' later=''
   while read -r _word _whose _what; do
     case $_word in
       '?artifact') show_artifact "$_whose" ;;
       '?'*)
         [ "$_whose" = "$LINK" ] || continue
         case $_word in
-          '?look') look; clock; printf 'K %s %s\n' "$_what" "$CLOCK" ;;
+          '?look') answer "$_what" ;;
           '?bundle') show_bundle ;;
           # Between these two, what a supervisor has rung for need not be said again.
           '?begin') in_batch=1 told=' ' ;;
-          '?say') case $told in *" $_what "*) ;; *) show "$_what" ;; esac ;;
-          '?done') in_batch=''; printf 'D %s done\n' "$_what" ;;
+          '?say') case $told in *" $_what "*) ;; *) show "$_what"; told="$told$_what " ;; esac ;;
+          '?done') in_batch=''; printf 'D %s done\n' "$_what"; put_off; told='' ;;
+          '?later') show_soon "$_what" ;;
         esac
         ;;
       '' | .* | *[!A-Za-z0-9._-]*) ;;
-      *) if show "$_word" soon && [ -n "$in_batch" ]; then told="$told$_word "; fi ;;
+      *) show_soon "$_word" ;;
     esac
   done
+  # Where no tail follows the events, this was one round of many.
+  put_off
+}
+
+# ID: says how it is, or puts it off; within a batch to the end of it, for there it is said anyway if it is the batch's.
+show_soon() {
+  if show "$1" soon; then
+    [ -z "$in_batch" ] || told="$told$1 "
+  else
+    later="$later $1"
+    case $told in *" $1 "*) told="${told%%" $1 "*} ${told#*" $1 "}" ;; esac
+    [ -n "$in_batch" ] || put_off
+  fi
+}
+
+# Has what is still to be said rung for in a moment.
+put_off() {
+  for _late in $later; do
+    case $told in *" $_late "*) ;; *) (nap 5; ring "?later $LINK $_late") & ;; esac
+  done
+  later=''
 }
 
 # EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. 1: something newer has. 2: it can't be
@@ -649,7 +671,8 @@ open() {
     *) refuse "$ROOT/fence"; unlock; return ;;
   esac
   _at=$(wc -c <"$ROOT/events" 7>&-)
-  if [ "$_at" -gt 262144 ]; then : >"$ROOT/events"; _at=0; fi
+  # Never quite empty, so that on a full disk there is something that can be dropped for a bell.
+  if [ "$_at" = 0 ] || [ "$_at" -gt 262144 ]; then printf '\n' >"$ROOT/events"; _at=0; fi
   unlock
   printf 'R %s\n' "$ROOT"
   look
@@ -861,11 +884,12 @@ batch() {
   done
   settle
   unlock
+  # Where not even a bell has room, the relay hears of nothing that is newer, so that what is said here overtakes no word of it.
   for _line in "$@"; do
     case $_line in
-      "bundle "* | "unbundle "*) ring "?bundle $LINK" ;;
-      "discard "*) ring "?artifact ${_line#* }" ;;
-      *) _line=${_line#* }; ring "?say $LINK ${_line%% *}" ;;
+      "bundle "* | "unbundle "*) ring "?bundle $LINK" || show_bundle ;;
+      "discard "*) ring "?artifact ${_line#* }" || show_artifact "${_line#* }" ;;
+      *) _line=${_line#* } _line=${_line%% *}; ring "?say $LINK $_line" || show "$_line" ;;
     esac
   done
   ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
@@ -902,7 +926,7 @@ link() {
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" "$5" ;;
       LOOK)
-        ring "?look $LINK $2" || refuse "$ROOT/events"
+        ring "?look $LINK $2" || answer "$2"
         wake
         ;;
       *) printf 'X unusable unknown line %s\n' "$1" ;;
