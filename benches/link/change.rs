@@ -61,7 +61,7 @@ impl Fleet {
 }
 
 pub(crate) async fn run() {
-    let nodes = world::nodes(NODES);
+    let nodes = world::machines(NODES);
     let names = (1..=NODES).map(|number| format!("ND{number}")).collect();
     let fleet = Fleet { nodes, names, fifo: Fifo::new() };
     let mut world = all_cold(&fleet).await;
@@ -124,7 +124,7 @@ async fn all_cold(fleet: &Fleet) -> World {
 /// All links and shells are open, and all processes are to start.
 async fn all_on_warm_links(fleet: &Fleet, world: &mut World, kept: &mut [Kept]) {
     let [mut ours, mut by_bare] = [(); 2].map(|()| Samples::default());
-    let mut batches = 0;
+    let (mut batches, mut spent) = (0, Duration::ZERO);
     for _ in 0..WARM_STARTS {
         world.apply(&fleet.base()).await;
         world
@@ -135,10 +135,12 @@ async fn all_on_warm_links(fleet: &Fleet, world: &mut World, kept: &mut [Kept]) 
             snapshots.wait_for(|snapshot| snapshot.documents.of_kind(Kind::Service).next().is_none()).await;
         drop(services_are_gone.unwrap());
         world.sent();
+        let before = world::processor_time();
         let (acknowledged, took) = world.apply(&fleet.text(&BTreeMap::new())).await;
         let began = acknowledged.checked_sub(took).unwrap();
         ours.push(world.until_running(NODES * SERVICES).await - began);
         batches = world.sent().len();
+        spent = world::processor_time().saturating_sub(before);
 
         let began = Instant::now();
         for (number, shell) in kept.iter_mut().enumerate() {
@@ -152,7 +154,10 @@ async fn all_on_warm_links(fleet: &Fleet, world: &mut World, kept: &mut [Kept]) 
         &format!("all on warm links: {NODES} × {SERVICES} start"),
         &[("ours, from the documents' commit to all seen", &ours), ("bare scripts on kept ssh", &by_bare)],
     );
-    println!("  batches that we sent in the last round: {batches}");
+    println!(
+        "  in the last round we sent {batches} batches, and the controller took {:.0} ms of processor time",
+        table::ms(spent)
+    );
     table::verdict("ours / bare scripts", table::ratio(&ours, &by_bare), 1.3);
 }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::bare::clear;
 use crate::fifo::Fifo;
-use crate::support::program::{Program, call, get};
+use crate::support::program::{Program, get};
 use crate::support::{parent, signal};
 use crate::table::{self, Samples};
 use crate::world;
@@ -17,7 +17,7 @@ const CHANGES: usize = 10;
 
 pub(crate) fn run(count: usize) {
     report_limits(count);
-    let nodes = world::nodes(count);
+    let nodes = world::machines(count);
     let fifo = Fifo::new();
     let names: Vec<String> = (1..=count).map(|number| format!("ND{number}")).collect();
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -89,9 +89,6 @@ pub(crate) fn run(count: usize) {
         &[("while another node is frozen", &frozen), ("while all answer", &free)],
     );
 
-    let (status, said) =
-        call("DELETE", &format!("{}/1.0/instances/IN1", program.api()), "").expect("the server answers");
-    eprintln!("the end: {status} {said}");
     drop(program);
     for sshd in &nodes {
         clear(&sshd.directory().join("home").display().to_string());

@@ -27,14 +27,23 @@ use tempfile::TempDir;
 
 use crate::bare;
 use crate::support;
-use crate::support::sshd::{Sshd, user};
+use crate::support::sshd::{NodeShell, Sshd, user};
 
 /// Longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Nodes that share their keys.
+/// Nodes that share their keys, and see each other's processes.
 pub(crate) fn nodes(count: usize) -> Vec<Sshd> {
-    let first = Sshd::start();
+    several(Sshd::start(), count)
+}
+
+/// Nodes that share their keys, and see their own processes only, as machines do: whoever looks through /proc has no more to read
+/// than on a real node.
+pub(crate) fn machines(count: usize) -> Vec<Sshd> {
+    several(Sshd::start_as(NodeShell::Alone, "PasswordAuthentication no\n"), count)
+}
+
+fn several(first: Sshd, count: usize) -> Vec<Sshd> {
     let mut all: Vec<Sshd> = (1..count).map(|_| first.start_another()).collect();
     all.insert(0, first);
     all
@@ -61,6 +70,10 @@ pub(crate) fn sessions(sshd: &Sshd) -> Vec<u32> {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd"))
     };
     let mut found = vec![sshd.pid()];
+    if !is_sshd(sshd.pid()) {
+        // What made its namespaces is the parent of the one that listens.
+        found = all.iter().copied().filter(|pid| parent(*pid) == Some(sshd.pid())).collect();
+    }
     let mut at = 0;
     while let Some(above) = found.get(at).copied() {
         found.extend(all.iter().copied().filter(|pid| parent(*pid) == Some(above) && is_sshd(*pid)));
@@ -292,4 +305,11 @@ impl Link for TappedLink {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.inner.close()
     }
+}
+
+/// What this process has used so far.
+pub(crate) fn processor_time() -> Duration {
+    let fields = support::stat(std::process::id()).unwrap();
+    // In hundredths of a second, as on every Linux that there is.
+    Duration::from_millis(fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>() * 10)
 }

@@ -17,6 +17,8 @@ pub enum NodeShell {
     Bash,
     /// busybox for everything but flock, which Debian's lacks.
     Busybox,
+    /// The machine's own, but only the node's own processes are to be seen, as on a machine of its own. With the sshd they all end.
+    Alone,
 }
 
 /// A running sshd; ends with the value.
@@ -229,22 +231,17 @@ impl Drop for Account {
 }
 
 fn listen(directory: &Path, shell: NodeShell, port: u16) -> Child {
-    let program = match shell {
-        NodeShell::Own => "",
-        NodeShell::Bash => "/bin/bash",
-        NodeShell::Busybox => "/bin/busybox",
+    // Only what this sshd starts sees another program under that name.
+    let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
+    let within: &[&str] = match shell {
+        NodeShell::Own => &["env"],
+        NodeShell::Bash => &["unshare", "-m", "/bin/bash", "-c", script, "/bin/bash"],
+        NodeShell::Busybox => &["unshare", "-m", "/bin/bash", "-c", script, "/bin/busybox"],
+        NodeShell::Alone => &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
     };
-    let mut command = match program {
-        "" => Command::new("env"),
-        _ => Command::new("unshare"),
-    };
-    if !program.is_empty() {
-        // Only what this sshd starts sees another program under that name.
-        let script = "mount --bind \"$0\" /bin/sh && exec \"$@\"";
-        command.args(["-m", "/bin/bash", "-c", script, program]);
-    }
     let log = directory.join("log");
-    let child = command
+    let child = Command::new(within[0])
+        .args(&within[1..])
         .args(["/usr/sbin/sshd", "-D", "-e", "-f"])
         .arg(directory.join("config"))
         .stdin(Stdio::null())
