@@ -56,15 +56,15 @@ ring() {
   printf '%s\n' "$1" >>"$ROOT/events" || { printf '' >"$ROOT/events" && printf '%s\n' "$1" >>"$ROOT/events"; }
 }
 
-# PID -> SS (start time), SID (session), ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
+# PID -> SS (start time), SID (session), PARENT, ME (the pid itself, for "self"); fails when it is gone or a zombie. No fork.
 # The name in the middle may hold anything, so what counts is after the last ") ".
 st() {
-  _s='' SS='' SID='' ME=''
+  _s='' SS='' SID='' PARENT='' ME=''
   { while IFS= read -r _l || [ -n "$_l" ]; do _s="$_s $_l"; done <"/proc/$1/stat"; } 2>/dev/null || return 1
   ME=${_s%% (*} ME=${ME# }
   # shellcheck disable=SC2086 # split into fields
   set -- ${_s##*) }
-  SID=${4:-} SS=${20:-}
+  PARENT=${2:-} SID=${4:-} SS=${20:-}
   case ${1:-} in '' | Z | X | x) return 1 ;; esac
 }
 
@@ -109,27 +109,29 @@ members() {
   # A stranger may have our old pid by now; then the session of that number is the stranger's.
   _led=$1
   st "$1"
-  [ -z "$SS" ] || [ "$SS" = "$2" ] || _led=-
   set +f
+  # One grep over all, for to read them here takes ten times as long; what it finds is looked at again. Mostly it finds nothing.
   # shellcheck disable=SC2046 # paths in /proc hold no blanks
-  for _p in $(exec 9>&-; in_session "$_led"; tagged); do
+  if [ -n "$GREPNUL" ]; then
+    set -- $(grep -lF -e " $_led " -e "MAINSTAY_TAG=$d/." /proc/[0-9]*/stat /proc/[0-9]*/environ 2>/dev/null 9>&-)
+  else
+    set -- $(exec 9>&-; grep -lF " $_led " /proc/[0-9]*/stat 2>/dev/null; tagged)
+  fi
+  set -f
+  for _p in "$@"; do
     _of=${_p#/proc/} _of=${_of%/*}
     st "$_of" || continue
-    case $_p in */stat) [ "$SID" = "$_led" ] || continue ;; esac
+    case $_p in
+      */stat) [ "$SID" = "$_led" ] || continue ;;
+      *) [ -z "$GREPNUL" ] || grep -qF "MAINSTAY_TAG=$d/." "$_p" 2>/dev/null 9>&- || continue ;;
+    esac
     M="$M $_of"
   done
-  set -f
 }
 
-# The stats in /proc that may say this session. One grep, for to read them all here takes ten times as long; a name may hold
-# anything, so they are to be looked at again.
-in_session() { [ "$1" = - ] || grep -l ") [A-Za-z] [0-9]* [0-9]* $1 " /proc/[0-9]*/stat 2>/dev/null; }
-
-# The environments in /proc that hold this process's tag.
+# The environments in /proc that hold this process's tag, where a grep stops at a NUL.
 tagged() {
-  if [ -n "$GREPNUL" ]; then
-    grep -lF "MAINSTAY_TAG=$d/." /proc/[0-9]*/environ 2>/dev/null
-  elif cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qxF "MAINSTAY_TAG=$d/."; then
+  if cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qxF "MAINSTAY_TAG=$d/."; then
     for _p in /proc/[0-9]*/environ; do
       { tr '\0' '\n' <"$_p"; } 2>/dev/null | grep -qxF "MAINSTAY_TAG=$d/." && printf '%s\n' "$_p"
     done
@@ -152,14 +154,16 @@ halt() {
   if alive "$1" "$2"; then
     kill "-$sig" "-$1" 2>/dev/null || kill "-$sig" "$1" 2>/dev/null
     now
-    _end=$((UP + grace * 100)) _step=2
+    # Most end at once, sooner than a sleep is started.
+    _end=$((UP + grace * 100)) _step=-10
     while [ $UP -lt $_end ]; do
       if ! alive "$1" "$2"; then
         members "$1" "$2"
         [ -n "$M" ] || return 0
+        [ $_step -gt 0 ] || _step=1
       fi
-      nap $_step
-      [ $_step -ge 100 ] || _step=$((_step * 2))
+      if [ $_step -gt 0 ]; then nap $_step; fi
+      if [ $_step -le 0 ]; then _step=$((_step + 1)); elif [ $_step -lt 100 ]; then _step=$((_step * 2)); fi
       now
     done
     sweep "$1" "$2"
@@ -186,7 +190,7 @@ launch() {
 # Takes the environment of the service, and becomes a program.
 become() {
   export MAINSTAY_TAG="$d/." MAINSTAY_BUNDLE="$ROOT/bundle.json"
-  unset MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
+  unset MAINSTAY MAINSTAY_HELPERS SETSID DETACH LOCKER GREPNUL
   eval "unset MAINSTAY_ENV; $MAINSTAY_ENV"
   exec "$@"
 }
@@ -263,23 +267,26 @@ keeper_rings() {
 # ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
 detach() {
   # shellcheck disable=SC2016,SC2086 # the new shell reads it; words
-  $DETACH /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
+  $DETACH ${with_lock:+$LOCKER "$with_lock"} /bin/sh -c 'eval "$MAINSTAY"' mainstay "$@" </dev/null >/dev/null 2>&1
 }
 
 # ---- one operation -----------------------------------------------------------------------------------------------
 
 # Takes the lock from the supervisor that has it, for which it tries 10 s: who that is may be about to be written.
 depose() {
-  _left=1000
+  _left=500
   while [ $_left -gt 0 ]; do
     # With all that is in its group: its checker, and what these two wait for.
-    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups"; then
-      kill -KILL "-$sup" 2>/dev/null || kill -KILL "$sup" 2>/dev/null
+    if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups" &&
+      { kill -KILL "-$sup" || kill -KILL "$sup"; } 2>/dev/null; then
+      # What was killed is gone in a moment, and whoever has the lock after it soon says so. A busybox's flock can't wait.
+      flock -w 1 9 2>/dev/null && return 0
+      _left=$((_left - 50))
+    else
+      flock -n 9 && return 0
+      nap 20
+      _left=$((_left - 1))
     fi
-    flock -n 9 && return 0
-    _left=$((_left - 1))
-    # What was killed is gone in a moment.
-    if [ $_left -gt 990 ]; then nap 2; else nap 10; fi
   done
   return 1
 }
@@ -289,11 +296,14 @@ run() {
   op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
   shift 7
   d=$ROOT/p/$id
-  exec 9>>"$d/lock"
-  if [ "$op" = start ]; then
-    flock -n 9 || exit 0
+  if [ "$op" = start ] && [ -n "$LOCKER" ]; then
+    # It came with the lock, see spawn.
+    # shellcheck disable=SC3013 # the link has tried it
+    [ /proc/self/fd/3 -ef "$d/lock" ] || exit 1
+    exec 9>&3 3>&-
   else
-    depose || exit 1
+    exec 9>>"$d/lock"
+    if [ "$op" = start ]; then flock -n 9 || exit 0; else depose || exit 1; fi
   fi
   load
   [ "$boot" = "$BOOT" ] || pid=- pids=- restarts=0
@@ -516,7 +526,7 @@ rotate() {
 # ---- the link ----------------------------------------------------------------------------------------------------
 
 # Says how a process is, from its record and from what is alive. It is recorded a moment before it becomes its program; that it leads a
-# session is the sign that it has. With "soon", what has not is put off (1), so that others need not wait for it.
+# session is the sign that it has. With "soon", what has not in a millisecond is put off (1), so that others need not wait for it.
 show() {
   id=$1 d=$ROOT/p/$1
   load
@@ -535,14 +545,18 @@ show() {
         _lives=1
         break
       fi
-      [ "${2:-}" != soon ] || [ $((UP - since)) -ge 100 ] || return 1
-      # Who asks has to be answered now, and told of a program that it is one.
       _more=$((_more - 1))
-      nap 2
+      if [ "${2:-}" != soon ] || [ $((UP - since)) -ge 100 ]; then
+        # Who asks has to be answered now, and told of a program that it is one.
+        nap 2
+      elif [ -n "$in_batch" ] || [ $_more -lt 40 ]; then
+        return 1
+      fi
       load
     done
     if [ -n "$_lives" ]; then
-      alive "$sup" "$sups" || phase=unsupervised
+      # Whose child it is, that one is there.
+      [ "$PARENT" = "$sup" ] || alive "$sup" "$sups" || phase=unsupervised
     else
       pid=- pids=-
       if ! alive "$sup" "$sups"; then
@@ -592,7 +606,7 @@ show_bundle() {
 # Says what the events are about. Once the link is open it is the only one that says how things are, so that no word of it
 # is overtaken by an older one: what the link is asked for goes through the events too, marked as its own.
 relay() {
-  told='' in_batch='' later=''
+  told='' in_batch='' before='' later=''
   while read -r _word _whose _what; do
     case $_word in
       '?artifact') show_artifact "$_whose" ;;
@@ -604,15 +618,31 @@ relay() {
           # Between these two, what a supervisor has rung for need not be said again.
           '?begin') in_batch=1 told=' ' ;;
           '?say') case $told in *" $_what "*) ;; *) show "$_what"; told="$told$_what " ;; esac ;;
-          '?done') in_batch=''; printf 'D %s done\n' "$_what"; put_off; told='' ;;
+          '?done')
+            printf 'D %s done\n' "$_what"
+            later="$later $before" in_batch='' before=''
+            put_off
+            told=''
+            ;;
           '?later') show_soon "$_what" ;;
         esac
         ;;
       '' | .* | *[!A-Za-z0-9._-]*) ;;
-      *) show_soon "$_word" ;;
+      "$before") ;;
+      *)
+        if [ -n "$in_batch" ]; then
+          case $told in *" $_word "*) told="${told%%" $_word "*} ${told#*" $_word "}" ;; esac
+          # When the next one rings, this one has become its program.
+          _look=$before before=$_word
+          [ -z "$_look" ] || show_soon "$_look"
+        else
+          show_soon "$_word"
+        fi
+        ;;
     esac
   done
   # Where no tail follows the events, this was one round of many.
+  later="$later $before"
   put_off
 }
 
@@ -622,7 +652,6 @@ show_soon() {
     [ -z "$in_batch" ] || told="$told$1 "
   else
     later="$later $1"
-    case $told in *" $1 "*) told="${told%%" $1 "*} ${told#*" $1 "}" ;; esac
     [ -n "$in_batch" ] || put_off
   fi
 }
@@ -630,7 +659,7 @@ show_soon() {
 # Has what is still to be said rung for in a moment.
 put_off() {
   for _late in $later; do
-    case $told in *" $_late "*) ;; *) (nap 5; ring "?later $LINK $_late") & ;; esac
+    case $told in *" $_late "*) ;; *) (nap 2; ring "?later $LINK $_late") & ;; esac
   done
   later=''
 }
@@ -647,7 +676,15 @@ fence() {
   printf '%019d %019d\n' "$1" "$2" 1<>"$ROOT/fence" || return 2
 }
 
-lock() { exec 7>>"$ROOT/lock" && flock -w 10 7; }
+lock() {
+  exec 7>>"$ROOT/lock" || return
+  _left=500
+  until flock -n 7; do
+    _left=$((_left - 1))
+    [ $_left -gt 0 ] || return
+    nap 20
+  done
+}
 unlock() { exec 7>&-; }
 
 # Says that the node can't be used because this could not be written.
@@ -722,7 +759,11 @@ unwritten() {
 # ARGV… of run, in a session of its own.
 spawn() {
   waiting="$waiting $id:$boot:$sup:$sups"
-  detach run "$ROOT" "$@" 7>&-
+  # A start takes the lock on its way, which saves a process.
+  with_lock=''
+  [ "$1" != start ] || with_lock=${LOCKER:+$d/lock}
+  detach run "$ROOT" "$@" 3>&- 7>&-
+  with_lock=''
 }
 
 # One line of a batch, as words.
@@ -906,17 +947,21 @@ link() {
   MAINSTAY=${MAINSTAY%%": the link"*}
   MAINSTAY_HELPERS=${MAINSTAY#*": the helpers"}
   MAINSTAY=${MAINSTAY%%": the helpers"*}
-  export MAINSTAY MAINSTAY_HELPERS SETSID DETACH GREPNUL
+  export MAINSTAY MAINSTAY_HELPERS SETSID DETACH LOCKER GREPNUL
   SETSID=$(command -v setsid)
   # Both detach: where there is no -f, the second setsid leads a group already, so that it has to fork.
   if "$SETSID" -f true 2>/dev/null; then DETACH="$SETSID -f"; else DETACH="$SETSID $SETSID"; fi
+  # A flock that becomes a program, and hands it the lock as the first free descriptor.
+  LOCKER='flock -n -F'
+  # shellcheck disable=SC2016 # the new shell reads it
+  $LOCKER -s / /bin/sh -c '[ /proc/self/fd/3 -ef / ]' 3>&- 2>/dev/null || LOCKER=''
   # A busybox's grep stops at a NUL, and its tail can't end with us.
   GREPNUL=''
   ! printf 'a\0b' | grep -qF b || GREPNUL=1
   TAILPID=''
   ! tail --pid=$$ -n 0 /dev/null 2>/dev/null || TAILPID=1
   sleep 0.001 2>/dev/null || { printf 'X unusable its sleep takes whole seconds only\n'; exit 1; }
-  LINK=$1 ROOT='' poller=''
+  LINK=$1 ROOT='' poller='' with_lock=''
   # On a line of its own, whatever an rc file has left unfinished.
   printf '\nMAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do

@@ -18,6 +18,7 @@ use super::ping::{Login, Pinger};
 use super::target::Common;
 use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
+use crate::model::Spec;
 use crate::model::meta::Kind;
 use crate::node::link::Connector;
 use crate::plan::place::{PlaceAction, Placement, place};
@@ -198,7 +199,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
         return Ok(Pass::Going);
     }
     let now = timestamp();
-    let edits: Vec<Edit> = steps
+    let mut edits: Vec<Edit> = steps
         .into_iter()
         .filter_map(|step| {
             tracing::info!(reason = ?step.reason, "{}", named(&step.action));
@@ -213,12 +214,21 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
             }
         })
         .collect();
+    // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
+    edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
     match shared.state.commit(&edits, Some(shared.epoch)).await? {
         Commit::Done => Ok(Pass::Going),
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
         Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
     }
+}
+
+/// The instance and the node that a change of a process is for.
+fn node_of(edit: &Edit) -> Option<(&str, &str)> {
+    let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
+    let Spec::Process(process) = &document.spec else { return None };
+    Some((document.metadata.namespace.as_str(), process.node.as_str()))
 }
 
 fn named(action: &PlaceAction) -> String {
