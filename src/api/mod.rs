@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing that a client sends makes this panic, wait without an end, or answer 500.
 //! **Invariant:** what is unknown is said to be; it is never shown as stopped.
-//! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
+//! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
 mod body;
 mod error;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::{map_request, map_response};
+use axum::middleware::from_fn;
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
@@ -60,7 +60,7 @@ type Shared = Arc<Context>;
 
 /// All paths.
 pub fn router(context: Context) -> Router {
-    Router::new()
+    let routes = Router::new()
         .merge(instances::routes())
         .merge(nodes::routes())
         .merge(services::routes())
@@ -71,7 +71,7 @@ pub fn router(context: Context) -> Router {
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
         })
-        .layer(map_request(body::take_in))
-        .layer(map_response(|response| std::future::ready(error::uniform(response))))
-        .with_state(Arc::new(context))
+        .with_state(Arc::new(context));
+    // Around all of it, for what a path takes is found out only when no layer of its own is left.
+    Router::new().fallback_service(routes).layer(from_fn(error::uniform))
 }

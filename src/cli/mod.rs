@@ -46,6 +46,12 @@ struct ListenArguments {
     /// Let the API listen where others can reach it, without authentication.
     #[arg(long)]
     insecure: bool,
+    /// A name that the API is asked by, besides localhost and addresses; may be given several times.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// An origin whose pages a browser lets use the API; may be given several times.
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    cors_origins: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::SignalKind;
 
-use super::wire::{self, Settings};
+use super::wire::{self, Door, Settings};
 use super::{Outcome, ServeArguments};
 
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
@@ -12,8 +12,8 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
     let ServeArguments { listen, data_dir, etcd, etcd_prefix, secret_key, manifests, no_catalogue } =
         arguments;
-    let listener = wire::bind(&listen).await?;
-    let address = listener.local_addr()?;
+    let door = Door::open(&listen)?;
+    let url = door.url()?;
     let running = wire::start(Settings {
         data_dir,
         etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
@@ -22,10 +22,11 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         catalogue: !no_catalogue,
     })
     .await?;
-    running.serve(listener);
-    eprintln!("mainstay: serving http://{address}/1.0");
+    let server = running.serve(door);
+    eprintln!("mainstay: serving {url}/1.0");
     asked.await?;
     eprintln!("mainstay: ending; what runs on the nodes goes on");
+    server.end().await;
     running.end().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
-use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::{ListenArguments, key};
 use crate::api;
 use crate::clock::Clock;
+use crate::edge::{self, Edge, Hosts, Origins, Server};
 use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
@@ -50,6 +49,7 @@ pub(super) struct Running {
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
     router: axum::Router,
+    metrics: Arc<Metrics>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -145,11 +145,12 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         observed: observed.clone(),
         events,
         sealer,
-        metrics,
+        metrics: Arc::clone(&metrics),
         pinger: controller.pinger(),
         logs: controller.logs(),
     };
-    Ok(Running { state, controller, observed, clock, folders, router: api::router(context), followers })
+    let router = api::router(context);
+    Ok(Running { state, controller, observed, clock, folders, router, metrics, followers })
 }
 
 impl Running {
@@ -162,37 +163,40 @@ impl Running {
     }
 
     /// Starts the API.
-    pub(super) fn serve(&self, listener: TcpListener) {
-        let router = self.router.clone();
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = keep_alive(connection) {
-                tracing::debug!(%error, "a client that vanishes will not be noticed");
-            }
-        });
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the API ended");
-            }
-        });
+    pub(super) fn serve(&self, Door { listener, hosts, origins }: Door) -> Server {
+        let edge = Edge { router: self.router.clone(), hosts, origins, metrics: Arc::clone(&self.metrics) };
+        edge.serve(listener)
     }
 }
 
-/// Has a client noticed that vanished without a word while it follows what has no end, such as a log; each holds a place.
-fn keep_alive(connection: &TcpStream) -> rustix::io::Result<()> {
-    sockopt::set_tcp_keepidle(connection, Duration::from_secs(30))?;
-    sockopt::set_tcp_keepintvl(connection, Duration::from_secs(10))?;
-    sockopt::set_tcp_keepcnt(connection, 3)?;
-    sockopt::set_socket_keepalive(connection, true)
+/// Where the API is asked, and by whom.
+pub(super) struct Door {
+    listener: TcpListener,
+    hosts: Hosts,
+    origins: Origins,
 }
 
-/// Takes the API's address; before anything else is started, so that nothing is when it is taken.
-pub(super) async fn bind(arguments: &ListenArguments) -> Result<TcpListener, StartError> {
-    let listen = arguments.listen.clone();
-    let address: SocketAddr = listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
-    if !address.ip().is_loopback() && !arguments.insecure {
-        return Err(StartError::Exposed { listen });
+impl Door {
+    /// Takes the API's address; before anything else is started, so that nothing is when it is taken.
+    pub(super) fn open(
+        arguments: &ListenArguments,
+    ) -> Result<Door, Box<dyn std::error::Error + Send + Sync>> {
+        let listen = arguments.listen.clone();
+        let address: SocketAddr =
+            listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
+        if !address.ip().is_loopback() && !arguments.insecure {
+            return Err(StartError::Exposed { listen }.into());
+        }
+        let hosts = Hosts::new(address.ip(), &arguments.hosts)?;
+        let origins = Origins::new(&arguments.cors_origins)?;
+        let listener = edge::bind(address).map_err(|source| StartError::Listen { listen, source })?;
+        Ok(Door { listener, hosts, origins })
     }
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { listen, source })
+
+    /// Where it is.
+    pub(super) fn url(&self) -> std::io::Result<String> {
+        Ok(format!("http://{}", self.listener.local_addr()?))
+    }
 }
 
 /// Our own program by a path that stays valid when the file is replaced by a newer one.

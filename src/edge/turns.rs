@@ -1,0 +1,81 @@
+//! How many requests are worked on at once. What may take long has turns of its own, so that it never takes those of short reads.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::Method;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Refusal;
+use super::places::Place;
+
+/// Most that are worked on of what may take long: changes, which wait for the store, start and stop, which wait for nodes, and logs.
+const LONG_AT_ONCE: usize = 384;
+/// Most that are worked on of the rest.
+const SHORT_AT_ONCE: usize = 128;
+
+/// The turns.
+pub(super) struct Turns {
+    long: Arc<Semaphore>,
+    short: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Turns { long: turns(LONG_AT_ONCE), short: turns(SHORT_AT_ONCE) }
+    }
+}
+
+impl Turns {
+    /// A turn, if there is one now: a line of those who wait would only be another thing that grows.
+    pub(super) fn take(&self, method: &Method, path: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turns = if method.is_safe() && !path.ends_with("/logs") { &self.short } else { &self.long };
+        Arc::clone(turns).try_acquire_owned().map_err(|_| {
+            Refusal::busy("too many requests are being worked on at this moment; try again in a second")
+        })
+    }
+}
+
+/// An answer's body, that keeps what the answer holds until it has been handed on.
+pub(super) struct Held {
+    body: Body,
+    /// Dropped with the body: its turn and its room are free again.
+    _holds: [Option<OwnedSemaphorePermit>; 2],
+    place: Arc<Place>,
+}
+
+impl Held {
+    pub(super) fn new(body: Body, holds: [Option<OwnedSemaphorePermit>; 2], place: Arc<Place>) -> Held {
+        Held { body, _holds: holds, place }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.place.wait();
+    }
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
