@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "edge/access.rs"]
+mod access;
 #[path = "edge/assaults.rs"]
 mod assaults;
 #[path = "edge/raw.rs"]

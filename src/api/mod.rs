@@ -38,6 +38,7 @@ use crate::state::State;
 use self::error::Error;
 
 /// What the answers are made of.
+#[derive(Clone)]
 pub struct Context {
     /// The documents.
     pub state: Arc<State>,
@@ -47,12 +48,33 @@ pub struct Context {
     pub events: Events,
     /// Opens and seals the nodes' passwords.
     pub sealer: Sealer,
+    /// Whether answers have the passwords, as the seed's do.
+    pub secrets: Secrets,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
     pub pinger: Arc<dyn Pinger>,
     /// Reads processes' logs.
     pub logs: Logs,
+}
+
+/// Whether answers have the nodes' passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// In clear.
+    Shown,
+    /// Not at all.
+    LeftOut,
+}
+
+impl Context {
+    /// What opens the secrets that an answer has.
+    fn opener(&self) -> Option<&Sealer> {
+        match self.secrets {
+            Secrets::Shown => Some(&self.sealer),
+            Secrets::LeftOut => None,
+        }
+    }
 }
 
 /// How the handlers share the context.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::wire::{self, Door, Settings};
 use super::{Outcome, ServeArguments};
@@ -22,8 +22,18 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         catalogue: !no_catalogue,
     })
     .await?;
+    let keys = door.keys();
     let server = running.serve(door);
     eprintln!("mainstay: serving {url}/1.0");
+    // Without keys a hangup ends us, as it does every program that has no use for it.
+    if keys.can_change() {
+        let mut hangups = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                keys.reload();
+            }
+        });
+    }
     asked.await?;
     eprintln!("mainstay: ending; what runs on the nodes goes on");
     server.end().await;

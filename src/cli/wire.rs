@@ -10,10 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{ListenArguments, key};
-use crate::api;
+use super::{ListenArguments, chain, key};
+use crate::api::{self, Secrets};
 use crate::clock::Clock;
-use crate::edge::{self, Edge, Hosts, Origins, Server};
+use crate::edge::{self, Edge, Hosts, Origins, Server, Tls, Tokens};
 use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
@@ -48,8 +48,7 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
-    router: axum::Router,
-    metrics: Arc<Metrics>,
+    context: api::Context,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -75,10 +74,10 @@ pub(super) enum StartError {
     )]
     Address { listen: String },
     #[error(
-        "the API has no authentication, and {listen} can be reached by others; listen on 127.0.0.1, or add --insecure \
-         if everyone who reaches it may do everything"
+        "{listen} can be reached by others, and the API has no {without}; listen on 127.0.0.1, or give --tls-cert, --tls-key and \
+         --tokens, or add --insecure if everyone who reaches it may do everything"
     )]
-    Exposed { listen: String },
+    Exposed { listen: String, without: &'static str },
     #[error("can't listen on {listen}; is another server running there? choose another with --listen")]
     Listen {
         listen: String,
@@ -145,12 +144,12 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         observed: observed.clone(),
         events,
         sealer,
-        metrics: Arc::clone(&metrics),
+        secrets: Secrets::Shown,
+        metrics,
         pinger: controller.pinger(),
         logs: controller.logs(),
     };
-    let router = api::router(context);
-    Ok(Running { state, controller, observed, clock, folders, router, metrics, followers })
+    Ok(Running { state, controller, observed, clock, folders, context, followers })
 }
 
 impl Running {
@@ -163,9 +162,19 @@ impl Running {
     }
 
     /// Starts the API.
-    pub(super) fn serve(&self, Door { listener, hosts, origins }: Door) -> Server {
-        let edge = Edge { router: self.router.clone(), hosts, origins, metrics: Arc::clone(&self.metrics) };
-        edge.serve(listener)
+    pub(super) fn serve(&self, door: Door) -> Server {
+        let redacted = api::Context { secrets: Secrets::LeftOut, ..self.context.clone() };
+        let context = if door.redact { redacted.clone() } else { self.context.clone() };
+        let edge = Edge {
+            router: api::router(context),
+            redacted: api::router(redacted),
+            tls: door.keys.tls,
+            tokens: door.keys.tokens,
+            hosts: door.hosts,
+            origins: door.origins,
+            metrics: Arc::clone(&self.context.metrics),
+        };
+        edge.serve(door.listener)
     }
 }
 
@@ -174,6 +183,37 @@ pub(super) struct Door {
     listener: TcpListener,
     hosts: Hosts,
     origins: Origins,
+    keys: Keys,
+    redact: bool,
+}
+
+/// What encrypts, and who is known.
+#[derive(Clone)]
+pub(super) struct Keys {
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Keys {
+    /// Whether there is anything to read again.
+    pub(super) fn can_change(&self) -> bool {
+        self.tls.is_some() || self.tokens.is_some()
+    }
+
+    /// Reads the files again. A mistake in one is told, and what was read before goes on.
+    pub(super) fn reload(&self) {
+        let tls = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+        let tokens = self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.reload());
+        let mistakes = [tls.map_err(|error| chain(&error)), tokens.map_err(|error| chain(&error))];
+        let mut is_fine = true;
+        for mistake in mistakes.into_iter().filter_map(Result::err) {
+            is_fine = false;
+            eprintln!("mainstay: {mistake}; what was read before goes on");
+        }
+        if is_fine {
+            eprintln!("mainstay: the certificate and the tokens were read again");
+        }
+    }
 }
 
 impl Door {
@@ -184,18 +224,39 @@ impl Door {
         let listen = arguments.listen.clone();
         let address: SocketAddr =
             listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
-        if !address.ip().is_loopback() && !arguments.insecure {
-            return Err(StartError::Exposed { listen }.into());
+        let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+            (_, _) => None,
+        };
+        let tokens = arguments.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
+        let without = match (&tls, &tokens) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some("tokens"),
+            (None, Some(_)) => Some("TLS"),
+            (None, None) => Some("TLS and no tokens"),
+        };
+        if let Some(without) = without
+            && !address.ip().is_loopback()
+            && !arguments.insecure
+        {
+            return Err(StartError::Exposed { listen, without }.into());
         }
         let hosts = Hosts::new(address.ip(), &arguments.hosts)?;
         let origins = Origins::new(&arguments.cors_origins)?;
         let listener = edge::bind(address).map_err(|source| StartError::Listen { listen, source })?;
-        Ok(Door { listener, hosts, origins })
+        let redact = arguments.redact_secrets;
+        Ok(Door { listener, hosts, origins, keys: Keys { tls, tokens }, redact })
     }
 
     /// Where it is.
     pub(super) fn url(&self) -> std::io::Result<String> {
-        Ok(format!("http://{}", self.listener.local_addr()?))
+        let scheme = if self.keys.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+    }
+
+    /// What can be read again while it is open.
+    pub(super) fn keys(&self) -> Keys {
+        self.keys.clone()
     }
 }
 

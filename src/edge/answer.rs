@@ -1,7 +1,7 @@
 //! What the edge answers by itself: refusals, in the API's own form.
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
@@ -17,6 +17,12 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Refusal {
         Refusal { status, message: message.into(), header: None }
+    }
+
+    /// Nobody that we know asks.
+    pub(super) fn unauthorized(message: &str) -> Refusal {
+        let header = Some((WWW_AUTHENTICATE, "Bearer realm=\"mainstay\""));
+        Refusal { header, ..Refusal::new(StatusCode::UNAUTHORIZED, message) }
     }
 
     /// There is no turn now.

@@ -11,9 +11,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::server::TlsStream;
 
 use super::places::{Place, Places, Told};
 use super::request::{Client, Gate};
+use super::tls::Tls;
 
 /// How long a request's head may take, and a connection may be idle: hyper has one clock for both. Longer than ureq keeps an idle one
 /// (15 s), so that our own client does not meet one that is being closed.
@@ -30,23 +32,34 @@ pub(super) struct Connections {
     http: http1::Builder,
     gate: Gate,
     places: Arc<Places>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Connections {
-    pub(super) fn new(gate: Gate, places: Arc<Places>) -> Connections {
+    pub(super) fn new(gate: Gate, places: Arc<Places>, tls: Option<Arc<Tls>>) -> Connections {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_header_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS);
-        Connections { http, gate, places }
+        Connections { http, gate, places, tls }
     }
 
     /// Serves a connection, if there is a place for it.
     pub(super) fn take(self: &Arc<Connections>, stream: TcpStream, peer: SocketAddr) {
         let Some(place) = self.places.take() else { return };
         let connections = Arc::clone(self);
-        tokio::spawn(async move { connections.talk(stream, Client { place: Arc::new(place), peer }).await });
+        let client = Client { place: Arc::new(place), peer };
+        tokio::spawn(async move {
+            match &connections.tls {
+                None => connections.talk(stream, client).await,
+                Some(tls) => {
+                    if let Some(stream) = greet(tls, stream, &client).await {
+                        connections.talk(stream, client).await;
+                    }
+                }
+            }
+        });
     }
 
     /// Ends all of them, in good order as long as they do it in time.
@@ -77,5 +90,22 @@ impl Connections {
             // For who looks for it: what a client does to its own connection is no trouble of ours.
             tracing::debug!(peer = %client.peer, %error, "a connection broke off");
         }
+    }
+}
+
+/// The beginning of TLS, which may take as long as a request's head.
+async fn greet(tls: &Tls, stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
+    let greeting = tokio::time::timeout(HEAD_TIME, tls.acceptor().accept(stream));
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        _ = client.place.told() => return None,
+    };
+    match greeted {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %client.peer, %error, "no TLS with a client");
+            None
+        }
+        Err(_) => None,
     }
 }

@@ -4,6 +4,7 @@
 //! accept → a place → head → Host, Origin → who → body → a turn → the router → answer
 //! ```
 //!
+//! **Invariant:** where there are tokens, nothing but `/healthz` and `/readyz` is answered without one.
 //! **Invariant:** what a client sends or leaves out costs a bounded amount of memory and time, and never another client's turn for
 //! long: whoever is waited for gives way when places run short.
 //! **Absent here:** what an answer says. The routers know the documents; we know connections and requests.
@@ -14,7 +15,10 @@ mod connection;
 mod host;
 mod origin;
 mod places;
+pub mod private;
 mod request;
+mod tls;
+mod tokens;
 mod turns;
 
 use std::net::SocketAddr;
@@ -35,6 +39,8 @@ pub use self::host::{Hosts, NoHost};
 pub use self::origin::{NoOrigin, Origins};
 use self::places::Places;
 use self::request::Gate;
+pub use self::tls::{Tls, TlsError};
+pub use self::tokens::{Role, Tokens, TokensError, make as make_token};
 use self::turns::Turns;
 
 /// Most connections at once, where the machine lets us have as many.
@@ -50,8 +56,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How the API is offered.
 pub struct Edge {
-    /// What answers.
+    /// What answers those who may see secrets.
     pub router: Router,
+    /// What answers those who may not.
+    pub redacted: Router,
+    /// Encrypts, if anything does.
+    pub tls: Option<Arc<Tls>>,
+    /// Who may ask; without it, everyone everything.
+    pub tokens: Option<Arc<Tokens>>,
     /// Under which names.
     pub hosts: Hosts,
     /// Which pages of others may ask.
@@ -83,12 +95,14 @@ impl Edge {
         let places = Places::new(room(), Arc::clone(&self.metrics));
         let gate = Gate {
             router: self.router,
+            redacted: self.redacted,
+            tokens: self.tokens,
             hosts: self.hosts,
             origins: self.origins,
             turns: Turns::default(),
             metrics: self.metrics,
         };
-        let connections = Arc::new(Connections::new(gate, places));
+        let connections = Arc::new(Connections::new(gate, places, self.tls));
         Server { ending, task: tokio::spawn(accept(listener, connections, is_ending)) }
     }
 }

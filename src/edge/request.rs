@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::answer::Refusal;
@@ -15,6 +16,7 @@ use super::arrival::{drain, take_in};
 use super::host::Hosts;
 use super::origin::{self, Origins};
 use super::places::Place;
+use super::tokens::{self, Role, Tokens};
 use super::turns::{Held, Turns};
 use crate::metrics::Metrics;
 
@@ -24,6 +26,8 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// What every request passes.
 pub(super) struct Gate {
     pub(super) router: Router,
+    pub(super) redacted: Router,
+    pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) hosts: Hosts,
     pub(super) origins: Origins,
     pub(super) turns: Turns,
@@ -36,6 +40,17 @@ pub(super) struct Client {
     pub(super) peer: SocketAddr,
 }
 
+/// What was found out about a request before it is answered.
+struct Checked {
+    /// The page of others that asks, if one does.
+    page: Option<HeaderValue>,
+    /// Whether a browser only asks whether that page may ask.
+    is_preflight: bool,
+}
+
+/// What an answer holds until it has been handed on.
+type Holds = [Option<OwnedSemaphorePermit>; 2];
+
 impl Gate {
     /// Answers a request, whatever it is.
     pub(super) async fn answer(
@@ -46,55 +61,21 @@ impl Gate {
         let place = &client.place;
         // Its body is still to come, or there is none; then this is over at once.
         place.wait();
-        let checked = self.check(&request);
-        let (page, checked) = match checked {
-            Ok(page) => (page, Ok(())),
-            Err(refusal) => (None, Err(refusal)),
+        let (page, (response, holds)) = match self.check(&request) {
+            Err(refusal) => (None, refuse(refusal, request.into_body()).await),
+            Ok(Checked { page, is_preflight: true }) => (page, (origin::preflight(), Holds::default())),
+            Ok(Checked { page, is_preflight: false }) => (page, self.admit(request, place).await),
         };
-        let (mut response, holds) = match checked {
-            Err(refusal) => (refuse(refusal, request.into_body()).await, [None, None]),
-            Ok(()) if page.is_some() && origin::is_preflight(request.method(), request.headers()) => {
-                (origin::preflight(), [None, None])
-            }
-            Ok(()) => self.work(request, place).await,
-        };
+        let mut response = response;
         if let Some(page) = page {
             origin::show(&mut response, page);
         }
         Ok(response.map(|body| Held::new(body, holds, Arc::clone(place))))
     }
 
-    /// Takes the body in, and a turn, and has it answered.
-    async fn work(
-        &self,
-        request: Request<Incoming>,
-        place: &Place,
-    ) -> (Response<Body>, [Option<tokio::sync::OwnedSemaphorePermit>; 2]) {
-        let (parts, body) = request.into_parts();
-        let arrived = match take_in(body).await {
-            Ok(arrived) => arrived,
-            Err(refusal) => return (self.refused(refusal).response(true), [None, None]),
-        };
-        let turn = match self.turns.take(&parts.method, parts.uri.path()) {
-            Ok(turn) => turn,
-            Err(refusal) => return (self.refused(refusal).response(false), [None, None]),
-        };
-        place.work();
-        let request = Request::from_parts(parts, Body::from(arrived.bytes));
-        let Ok(response) = self.router.clone().call(request).await;
-        (response, [Some(turn), arrived.room])
-    }
-
-    fn refused(&self, refusal: Refusal) -> Refusal {
-        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
-            self.metrics.api_overloads.inc();
-        }
-        refusal
-    }
-
-    /// What is right or wrong before anything else is looked at. The answer is the page of others that asks, if one does.
-    fn check(&self, request: &Request<Incoming>) -> Result<Option<axum::http::HeaderValue>, Refusal> {
-        let (uri, headers) = (request.uri(), request.headers());
+    /// What is right or wrong whoever asks.
+    fn check(&self, request: &Request<Incoming>) -> Result<Checked, Refusal> {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let host = self.hosts.check(request.version(), uri, headers)?;
         let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET_BYTES {
@@ -103,11 +84,63 @@ impl Gate {
                 format!("the path and its query have {target} bytes; they can have {MAX_TARGET_BYTES}"),
             ));
         }
-        self.origins.check(request.method(), headers, host.as_ref())
+        let page = self.origins.check(method, headers, host.as_ref())?;
+        let is_preflight = page.is_some() && origin::is_preflight(method, headers);
+        Ok(Checked { page, is_preflight })
+    }
+
+    /// Looks at who asks, and has it answered if he may.
+    async fn admit(&self, request: Request<Incoming>, place: &Place) -> (Response<Body>, Holds) {
+        let router = match self.authorize(&request) {
+            Ok(router) => router,
+            Err(refusal) => return refuse(refusal, request.into_body()).await,
+        };
+        self.work(request, router, place).await
+    }
+
+    /// What answers whoever asks.
+    fn authorize(&self, request: &Request<Incoming>) -> Result<&Router, Refusal> {
+        let Some(tokens) = &self.tokens else { return Ok(&self.router) };
+        let Some(needed) = Role::needed(request.method(), request.uri().path()) else {
+            return Ok(&self.redacted);
+        };
+        let holder = tokens.holder(request.headers())?;
+        tokens::check(&holder, needed)?;
+        Ok(if holder.role == Role::Admin { &self.router } else { &self.redacted })
+    }
+
+    /// Takes the body in, and a turn, and has it answered.
+    async fn work(
+        &self,
+        request: Request<Incoming>,
+        router: &Router,
+        place: &Place,
+    ) -> (Response<Body>, Holds) {
+        let (parts, body) = request.into_parts();
+        let arrived = match take_in(body).await {
+            Ok(arrived) => arrived,
+            Err(refusal) => return (self.counted(refusal).response(true), Holds::default()),
+        };
+        let turn = match self.turns.take(&parts.method, parts.uri.path()) {
+            Ok(turn) => turn,
+            Err(refusal) => return (self.counted(refusal).response(false), Holds::default()),
+        };
+        place.work();
+        let request = Request::from_parts(parts, Body::from(arrived.bytes));
+        let Ok(response) = router.clone().call(request).await;
+        (response, [Some(turn), arrived.room])
+    }
+
+    fn counted(&self, refusal: Refusal) -> Refusal {
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            self.metrics.api_overloads.inc();
+        }
+        refusal
     }
 }
 
-async fn refuse(refusal: Refusal, body: Incoming) -> Response<Body> {
+/// A refusal, once what was sent with the request is out of the way.
+async fn refuse(refusal: Refusal, body: Incoming) -> (Response<Body>, Holds) {
     let is_whole = drain(body).await;
-    refusal.response(!is_whole)
+    (refusal.response(!is_whole), Holds::default())
 }

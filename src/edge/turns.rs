@@ -43,7 +43,7 @@ impl Turns {
 /// An answer's body, that keeps what the answer holds until it has been handed on.
 pub(super) struct Held {
     body: Body,
-    /// Dropped with the body: its turn and its room are free again.
+    /// Its turn and its room, free again when it is dropped.
     _holds: [Option<OwnedSemaphorePermit>; 2],
     place: Arc<Place>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, router};
+use mainstay::api::{Context, Secrets, router};
 use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
@@ -61,6 +61,7 @@ impl Api {
             observed: Observed::default(),
             events: Events::default(),
             sealer: sealer(),
+            secrets: Secrets::Shown,
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
@@ -68,7 +69,10 @@ impl Api {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let edge = Edge {
-            router: router(context),
+            router: router(context.clone()),
+            redacted: router(context),
+            tls: None,
+            tokens: None,
             hosts: Hosts::new(Ipv4Addr::LOCALHOST.into(), &[]).unwrap(),
             origins: Origins::default(),
             metrics: Arc::clone(&metrics),
