@@ -38,6 +38,8 @@ pub struct Metrics {
     pub api_evictions: Counter,
     /// Requests that were refused because too many others were being worked on.
     pub api_overloads: Counter,
+    /// Lines of the audit log that could not be written.
+    pub audit_failures: Counter,
 }
 
 impl Metrics {
@@ -60,6 +62,7 @@ impl Metrics {
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
         counter("api_evictions", "Connections to the API closed to make room", &self.api_evictions);
         counter("api_overloads", "Requests refused because of too many others", &self.api_overloads);
+        counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
         registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
         let mut text = String::new();

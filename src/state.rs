@@ -11,6 +11,8 @@
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
 //! ```
 
+pub mod noted;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +175,7 @@ impl State {
             return Ok(Commit::Conflict);
         }
         self.metrics.store_writes.inc();
+        noted::note(revision);
         self.reached(revision).await?;
         Ok(Commit::Done)
     }

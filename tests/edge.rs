@@ -10,6 +10,8 @@ use tempfile::TempDir;
 mod access;
 #[path = "edge/assaults.rs"]
 mod assaults;
+#[path = "edge/audit.rs"]
+mod audit;
 #[path = "edge/raw.rs"]
 mod raw;
 mod support;

@@ -69,6 +69,10 @@ struct ListenArguments {
     /// Leave the nodes' passwords out of every answer.
     #[arg(long)]
     redact_secrets: bool,
+    /// Where every change that is asked for is told, a line of JSON each: a file, - for stderr, or none. [default: audit.log in
+    /// the data folder]
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

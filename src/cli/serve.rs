@@ -20,6 +20,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         secret_key,
         manifests,
         catalogue: !no_catalogue,
+        audit: listen.audit,
     })
     .await?;
     let keys = door.keys();

@@ -49,6 +49,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         secret_key: None,
         manifests: vec![folder],
         catalogue: true,
+        audit: listen.audit,
     })
     .await?;
     let server = running.serve(door);

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::{ListenArguments, chain, key};
 use crate::api::{self, Secrets};
 use crate::clock::Clock;
-use crate::edge::{self, Edge, Hosts, Origins, Server, Tls, Tokens};
+use crate::edge::{self, Audit, Edge, Hosts, Origins, Server, Tls, Tokens};
 use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
     pub(super) catalogue: bool,
+    /// Where the audit log goes, if it is said.
+    pub(super) audit: Option<PathBuf>,
 }
 
 /// What runs.
@@ -49,6 +51,7 @@ pub(super) struct Running {
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
     context: api::Context,
+    audit: Option<Arc<Audit>>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -94,6 +97,14 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     make_private(&settings.data_dir)
         .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
     let metrics = Arc::new(Metrics::default());
+    let audit = match settings.audit.as_deref().and_then(Path::to_str) {
+        Some("none") => None,
+        Some("-") => Some(Audit::on_stderr(Arc::clone(&metrics))),
+        Some(_) | None => {
+            let path = settings.audit.unwrap_or_else(|| settings.data_dir.join("audit.log"));
+            Some(Audit::in_file(&path, Arc::clone(&metrics))?)
+        }
+    };
     let store: Arc<dyn Store> = match &settings.etcd {
         Some((endpoints, prefix)) => Arc::new(Etcd::connect(endpoints, prefix).await?),
         None => Arc::new(Embedded::open(&settings.data_dir)?),
@@ -149,7 +160,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         pinger: controller.pinger(),
         logs: controller.logs(),
     };
-    Ok(Running { state, controller, observed, clock, folders, context, followers })
+    Ok(Running { state, controller, observed, clock, folders, context, audit, followers })
 }
 
 impl Running {
@@ -170,6 +181,7 @@ impl Running {
             redacted: api::router(redacted),
             tls: door.keys.tls,
             tokens: door.keys.tokens,
+            audit: self.audit.clone(),
             hosts: door.hosts,
             origins: door.origins,
             metrics: Arc::clone(&self.context.metrics),

@@ -11,6 +11,7 @@
 
 mod answer;
 mod arrival;
+mod audit;
 mod connection;
 mod host;
 mod origin;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
 
+pub use self::audit::{Audit, AuditError};
 use self::connection::Connections;
 pub use self::host::{Hosts, NoHost};
 pub use self::origin::{NoOrigin, Origins};
@@ -64,6 +66,8 @@ pub struct Edge {
     pub tls: Option<Arc<Tls>>,
     /// Who may ask; without it, everyone everything.
     pub tokens: Option<Arc<Tokens>>,
+    /// Where changes are told, if anywhere.
+    pub audit: Option<Arc<Audit>>,
     /// Under which names.
     pub hosts: Hosts,
     /// Which pages of others may ask.
@@ -97,6 +101,7 @@ impl Edge {
             router: self.router,
             redacted: self.redacted,
             tokens: self.tokens,
+            audit: self.audit,
             hosts: self.hosts,
             origins: self.origins,
             turns: Turns::default(),

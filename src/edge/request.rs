@@ -13,10 +13,11 @@ use tower_service::Service;
 
 use super::answer::Refusal;
 use super::arrival::{drain, take_in};
+use super::audit::{Audit, Call};
 use super::host::Hosts;
 use super::origin::{self, Origins};
 use super::places::Place;
-use super::tokens::{self, Role, Tokens};
+use super::tokens::{self, Holder, Role, Tokens};
 use super::turns::{Held, Turns};
 use crate::metrics::Metrics;
 
@@ -28,6 +29,7 @@ pub(super) struct Gate {
     pub(super) router: Router,
     pub(super) redacted: Router,
     pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) audit: Option<Arc<Audit>>,
     pub(super) hosts: Hosts,
     pub(super) origins: Origins,
     pub(super) turns: Turns,
@@ -64,7 +66,7 @@ impl Gate {
         let (page, (response, holds)) = match self.check(&request) {
             Err(refusal) => (None, refuse(refusal, request.into_body()).await),
             Ok(Checked { page, is_preflight: true }) => (page, (origin::preflight(), Holds::default())),
-            Ok(Checked { page, is_preflight: false }) => (page, self.admit(request, place).await),
+            Ok(Checked { page, is_preflight: false }) => (page, self.admit(request, client).await),
         };
         let mut response = response;
         if let Some(page) = page {
@@ -89,24 +91,45 @@ impl Gate {
         Ok(Checked { page, is_preflight })
     }
 
-    /// Looks at who asks, and has it answered if he may.
-    async fn admit(&self, request: Request<Incoming>, place: &Place) -> (Response<Body>, Holds) {
-        let router = match self.authorize(&request) {
-            Ok(router) => router,
+    /// Looks at who asks, has it answered if he may, and tells of it where it could change something.
+    async fn admit(&self, request: Request<Incoming>, client: &Client) -> (Response<Body>, Holds) {
+        let (method, uri) = (request.method(), request.uri());
+        let holder = match self.holder(&request) {
+            Ok(holder) => holder,
             Err(refusal) => return refuse(refusal, request.into_body()).await,
         };
-        self.work(request, router, place).await
+        let call = self.audit.as_ref().filter(|_| !method.is_safe()).map(|audit| {
+            Call::new(audit, holder.as_ref().map(|holder| Arc::clone(&holder.name)), client.peer, method, uri)
+        });
+        let (response, holds) = match (self.router(&request, holder.as_ref()), &call) {
+            (Err(refusal), _) => refuse(refusal, request.into_body()).await,
+            (Ok(router), None) => self.work(request, router, &client.place).await,
+            (Ok(router), Some(call)) => call.noted.during(self.work(request, router, &client.place)).await,
+        };
+        if let Some(call) = call {
+            call.end(response.status()).await;
+        }
+        (response, holds)
     }
 
-    /// What answers whoever asks.
-    fn authorize(&self, request: &Request<Incoming>) -> Result<&Router, Refusal> {
-        let Some(tokens) = &self.tokens else { return Ok(&self.router) };
-        let Some(needed) = Role::needed(request.method(), request.uri().path()) else {
-            return Ok(&self.redacted);
-        };
-        let holder = tokens.holder(request.headers())?;
-        tokens::check(&holder, needed)?;
-        Ok(if holder.role == Role::Admin { &self.router } else { &self.redacted })
+    /// Who asks, where it matters.
+    fn holder(&self, request: &Request<Incoming>) -> Result<Option<Holder>, Refusal> {
+        match (&self.tokens, Role::needed(request.method(), request.uri().path())) {
+            (Some(tokens), Some(_)) => tokens.holder(request.headers()).map(Some),
+            (_, _) => Ok(None),
+        }
+    }
+
+    /// What answers whoever asks, if he may.
+    fn router(&self, request: &Request<Incoming>, holder: Option<&Holder>) -> Result<&Router, Refusal> {
+        match (holder, Role::needed(request.method(), request.uri().path())) {
+            (Some(holder), Some(needed)) => {
+                tokens::check(holder, needed)?;
+                Ok(if holder.role == Role::Admin { &self.router } else { &self.redacted })
+            }
+            (_, _) if self.tokens.is_some() => Ok(&self.redacted),
+            (_, _) => Ok(&self.router),
+        }
     }
 
     /// Takes the body in, and a turn, and has it answered.

@@ -73,6 +73,7 @@ impl Api {
             redacted: router(context),
             tls: None,
             tokens: None,
+            audit: None,
             hosts: Hosts::new(Ipv4Addr::LOCALHOST.into(), &[]).unwrap(),
             origins: Origins::default(),
             metrics: Arc::clone(&metrics),

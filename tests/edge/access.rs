@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A file of tokens of all roles, and the tokens: viewer's, operator's, admin's.
-fn tokens(folder: &Path) -> (String, [String; 3]) {
+pub(crate) fn tokens(folder: &Path) -> (String, [String; 3]) {
     let mut lines = String::new();
     let tokens = ["viewer", "operator", "admin"].map(|role| {
         let made = mainstay(&["token", "--name", &format!("a-{role}"), "--role", role], None);
@@ -49,7 +49,7 @@ fn tokens(folder: &Path) -> (String, [String; 3]) {
     (file.to_str().unwrap().to_owned(), tokens)
 }
 
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
