@@ -126,6 +126,11 @@ impl State {
         Ok(State { store, snapshot, metrics, follower })
     }
 
+    /// The present snapshot's revision.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.borrow().revision
+    }
+
     /// The present snapshot.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.borrow().clone()

@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("reconcile", &["model", "plan", "clock", "metrics", "store", "state", "node", "home", "artifact"]),
     ("source", &["model", "clock", "metrics", "state", "artifact"]),
     ("api", &["model", "plan", "clock", "metrics", "store", "state", "reconcile"]),
-    ("edge", &["clock", "metrics", "state"]),
+    ("edge", &["clock", "metrics", "state", "api"]),
     (
         "cli",
         &[

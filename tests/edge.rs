@@ -45,6 +45,18 @@ fn answers_a_change(api: &str) {
     assert_eq!(call("DELETE", &url, "").expect("the server answers").0, 204);
 }
 
+/// A process of SV1 of IN1 on ND1, which nobody reaches.
+fn with_process(api: &str) {
+    for (path, body) in [
+        ("/1.0/instances", json!({"name": "a", "zk": "z:1", "redis": "redis://r"})),
+        ("/1.0/instances/IN1/nodes", json!({"name": "n", "ip-address": "192.0.2.1", "username": "u"})),
+        ("/1.0/instances/IN1/services", json!({"name": "s", "type": "timer", "command": ["true"]})),
+        ("/1.0/processes", json!({"instance": "IN1", "service": "SV1", "node": "ND1"})),
+    ] {
+        assert_eq!(ask(api, "POST", path, &raw::json(&body)).status, 201, "{path}");
+    }
+}
+
 /// A figure of a process's memory, in kB.
 fn memory(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -199,4 +211,28 @@ fn an_ending_server_lets_go_of_who_waits_and_answers_who_has_asked() {
     let answer = raw::read(&mut reader).unwrap();
     assert_eq!((answer.status, answer.header("connection")), (201, Some("close")), "{answer:?}");
     assert!(program.end().0.success());
+}
+
+#[test]
+fn who_waits_for_nodes_takes_no_turn_of_who_only_reads_and_too_many_are_told_at_once() {
+    let data = TempDir::new().unwrap();
+    let (_program, api) = serve(&data, &[]);
+    with_process(&api);
+    let start = "/1.0/instances/IN1/services/SV1/start?timeout=600";
+    let request = format!("POST {start} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // More than there are turns, for ours may take one that was meant for them.
+    let waiting: Vec<_> = (0..400)
+        .map(|_| {
+            let mut stream = connect(&api);
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let more = "/1.0/instances/IN1/services/SV1/start?wait=false";
+    support::wait_for("all turns to be taken", || ask(&api, "POST", more, "").status == 503);
+    let refused = ask(&api, "POST", more, "");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    answers(&api);
+    drop(waiting);
+    support::wait_for("the turns to be free again", || ask(&api, "POST", more, "").status == 200);
 }

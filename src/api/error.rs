@@ -1,10 +1,8 @@
 //! What went wrong, as an answer: a status of the seed's, or 409, 413, 415, 503, and `{"error": "…"}` for people.
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -115,9 +113,7 @@ impl IntoResponse for Error {
 }
 
 /// Gives errors that are not ours (the router's own) the form of ours, and says of every path what may be done there.
-pub(super) async fn uniform(request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let response = next.run(request).await;
+pub(super) fn uniform(method: &Method, response: Response) -> Response {
     let status = response.status();
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");

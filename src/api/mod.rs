@@ -16,6 +16,7 @@ mod instances;
 mod logs;
 mod nodes;
 mod processes;
+mod remembered;
 mod resource;
 mod running;
 mod services;
@@ -24,8 +25,10 @@ mod switch;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::Uri;
-use axum::middleware::from_fn;
+use axum::response::Response;
+use tower_service::Service;
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
@@ -36,6 +39,7 @@ use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
+use self::remembered::Remembered;
 
 /// What the answers are made of.
 #[derive(Clone)]
@@ -80,20 +84,46 @@ impl Context {
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
-/// All paths.
-pub fn router(context: Context) -> Router {
-    let routes = Router::new()
-        .merge(instances::routes())
-        .merge(nodes::routes())
-        .merge(services::routes())
-        .merge(processes::routes())
-        .merge(events::routes())
-        .merge(logs::routes())
-        .merge(health::routes())
-        .fallback(|uri: Uri| {
-            std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
-        })
-        .with_state(Arc::new(context));
-    // Around all of it, for what a path takes is found out only when no layer of its own is left.
-    Router::new().fallback_service(routes).layer(from_fn(error::uniform))
+/// All paths, and what was answered at some of them.
+pub struct Api {
+    context: Shared,
+    routes: Router,
+    remembered: Remembered,
+}
+
+impl Api {
+    /// The paths over a context.
+    pub fn new(context: Context) -> Api {
+        let context = Arc::new(context);
+        let routes = Router::new()
+            .merge(instances::routes())
+            .merge(nodes::routes())
+            .merge(services::routes())
+            .merge(processes::routes())
+            .merge(events::routes())
+            .merge(logs::routes())
+            .merge(health::routes())
+            .fallback(|uri: Uri| {
+                std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
+            })
+            .with_state(Arc::clone(&context));
+        Api { context, routes, remembered: Remembered::default() }
+    }
+
+    /// Answers a request whose body has come.
+    pub async fn answer(&self, request: Request) -> Response {
+        let revision = self.context.state.revision();
+        let path = remembered::path(&request);
+        if let Some(known) = path.and_then(|path| self.remembered.recall(path, revision)) {
+            return known;
+        }
+        let path = path.map(str::to_owned);
+        let method = request.method().clone();
+        let Ok(response) = self.routes.clone().call(request).await;
+        let response = error::uniform(&method, response);
+        match path {
+            Some(path) => self.remembered.keep(path, revision, response).await,
+            None => response,
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{ListenArguments, chain, key};
-use crate::api::{self, Secrets};
+use crate::api::{self, Api, Secrets};
 use crate::clock::Clock;
 use crate::edge::{self, Audit, Edge, Hosts, Origins, Server, Tls, Tokens};
 use crate::metrics::Metrics;
@@ -177,8 +177,8 @@ impl Running {
         let redacted = api::Context { secrets: Secrets::LeftOut, ..self.context.clone() };
         let context = if door.redact { redacted.clone() } else { self.context.clone() };
         let edge = Edge {
-            router: api::router(context),
-            redacted: api::router(redacted),
+            api: Api::new(context),
+            redacted: Api::new(redacted),
             tls: door.keys.tls,
             tokens: door.keys.tokens,
             audit: self.audit.clone(),

@@ -1,13 +1,13 @@
 //! What stands between a socket and the API: places for connections, limits, who may ask, and a good end.
 //!
 //! ```text
-//! accept → a place → head → Host, Origin → who → body → a turn → the router → answer
+//! accept → a place → head → Host, Origin → who → body → a turn → the API → answer
 //! ```
 //!
 //! **Invariant:** where there are tokens, nothing but `/healthz` and `/readyz` is answered without one.
 //! **Invariant:** what a client sends or leaves out costs a bounded amount of memory and time, and never another client's turn for
 //! long: whoever is waited for gives way when places run short.
-//! **Absent here:** what an answer says. The routers know the documents; we know connections and requests.
+//! **Absent here:** what an answer says. The API knows the documents; we know connections and requests.
 
 mod answer;
 mod arrival;
@@ -26,13 +26,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::Api;
 use crate::metrics::Metrics;
 
 pub use self::audit::{Audit, AuditError};
@@ -59,9 +59,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How the API is offered.
 pub struct Edge {
     /// What answers those who may see secrets.
-    pub router: Router,
+    pub api: Api,
     /// What answers those who may not.
-    pub redacted: Router,
+    pub redacted: Api,
     /// Encrypts, if anything does.
     pub tls: Option<Arc<Tls>>,
     /// Who may ask; without it, everyone everything.
@@ -98,7 +98,7 @@ impl Edge {
         let (ending, is_ending) = watch::channel(false);
         let places = Places::new(room(), Arc::clone(&self.metrics));
         let gate = Gate {
-            router: self.router,
+            api: self.api,
             redacted: self.redacted,
             tokens: self.tokens,
             audit: self.audit,

@@ -4,12 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tower_service::Service;
 
 use super::answer::Refusal;
 use super::arrival::{drain, take_in};
@@ -19,6 +17,7 @@ use super::origin::{self, Origins};
 use super::places::Place;
 use super::tokens::{self, Holder, Role, Tokens};
 use super::turns::{Held, Turns};
+use crate::api::Api;
 use crate::metrics::Metrics;
 
 /// Longest path with its query, in bytes.
@@ -26,8 +25,8 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 
 /// What every request passes.
 pub(super) struct Gate {
-    pub(super) router: Router,
-    pub(super) redacted: Router,
+    pub(super) api: Api,
+    pub(super) redacted: Api,
     pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) hosts: Hosts,
@@ -101,10 +100,10 @@ impl Gate {
         let call = self.audit.as_ref().filter(|_| !method.is_safe()).map(|audit| {
             Call::new(audit, holder.as_ref().map(|holder| Arc::clone(&holder.name)), client.peer, method, uri)
         });
-        let (response, holds) = match (self.router(&request, holder.as_ref()), &call) {
+        let (response, holds) = match (self.api(&request, holder.as_ref()), &call) {
             (Err(refusal), _) => refuse(refusal, request.into_body()).await,
-            (Ok(router), None) => self.work(request, router, &client.place).await,
-            (Ok(router), Some(call)) => call.noted.during(self.work(request, router, &client.place)).await,
+            (Ok(api), None) => self.work(request, api, &client.place).await,
+            (Ok(api), Some(call)) => call.noted.during(self.work(request, api, &client.place)).await,
         };
         if let Some(call) = call {
             call.end(response.status()).await;
@@ -121,24 +120,19 @@ impl Gate {
     }
 
     /// What answers whoever asks, if he may.
-    fn router(&self, request: &Request<Incoming>, holder: Option<&Holder>) -> Result<&Router, Refusal> {
+    fn api(&self, request: &Request<Incoming>, holder: Option<&Holder>) -> Result<&Api, Refusal> {
         match (holder, Role::needed(request.method(), request.uri().path())) {
             (Some(holder), Some(needed)) => {
                 tokens::check(holder, needed)?;
-                Ok(if holder.role == Role::Admin { &self.router } else { &self.redacted })
+                Ok(if holder.role == Role::Admin { &self.api } else { &self.redacted })
             }
             (_, _) if self.tokens.is_some() => Ok(&self.redacted),
-            (_, _) => Ok(&self.router),
+            (_, _) => Ok(&self.api),
         }
     }
 
     /// Takes the body in, and a turn, and has it answered.
-    async fn work(
-        &self,
-        request: Request<Incoming>,
-        router: &Router,
-        place: &Place,
-    ) -> (Response<Body>, Holds) {
+    async fn work(&self, request: Request<Incoming>, api: &Api, place: &Place) -> (Response<Body>, Holds) {
         let (parts, body) = request.into_parts();
         let arrived = match take_in(body).await {
             Ok(arrived) => arrived,
@@ -150,7 +144,7 @@ impl Gate {
         };
         place.work();
         let request = Request::from_parts(parts, Body::from(arrived.bytes));
-        let Ok(response) = router.clone().call(request).await;
+        let response = api.answer(request).await;
         (response, [Some(turn), arrived.room])
     }
 

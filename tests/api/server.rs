@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, Secrets, router};
+use mainstay::api::{Context, Secrets};
 use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
@@ -69,8 +69,8 @@ impl Api {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let edge = Edge {
-            router: router(context.clone()),
-            redacted: router(context),
+            api: mainstay::api::Api::new(context.clone()),
+            redacted: mainstay::api::Api::new(context),
             tls: None,
             tokens: None,
             audit: None,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::raw::ask;
+use super::raw::{self, ask};
 use super::serve;
 use super::support::program::Program;
 use super::support::wait_for;
@@ -54,9 +54,7 @@ pub(crate) fn bearer(token: &str) -> String {
 }
 
 fn with_body(token: &str, body: &Value) -> String {
-    let body = body.to_string();
-    // The head's last line end comes after this.
-    format!("{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", bearer(token), body.len())
+    format!("{}{}", bearer(token), raw::json(body))
 }
 
 #[test]
@@ -128,11 +126,7 @@ fn a_password_that_is_left_out_is_not_lost_when_what_was_read_is_put_back() {
     let (program, api) = serve(&data, &["--redact-secrets"]);
     let instance = json!({"name": "a", "zk": "z:1", "redis": "redis://r"});
     let node = json!({"name": "n", "ip-address": "192.0.2.1", "username": "u", "password": "butter"});
-    let send = |method, path, body: &Value| {
-        let body = body.to_string();
-        let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        ask(&api, method, path, &more)
-    };
+    let send = |method, path, body: &Value| ask(&api, method, path, &raw::json(body));
     send("POST", "/1.0/instances", &instance);
     let made = send("POST", "/1.0/instances/IN1/nodes", &node);
     assert!(made.status == 201 && !made.body.contains("password"), "{made:?}");
@@ -224,8 +218,7 @@ fn a_certificate_is_replaced_without_an_end_and_a_broken_one_changes_nothing() {
     assert!(url.starts_with("https://"), "{url}");
     assert_eq!(first.get(&url), Some(200));
     assert_eq!(second.get(&url), None);
-    let in_clear =
-        super::raw::send(&api.replace("https", "http"), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let in_clear = raw::send(&api.replace("https", "http"), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(in_clear.is_none(), "{in_clear:?}");
 
     std::fs::write(certificate, "half a certif").unwrap();

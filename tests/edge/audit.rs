@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::access::{bearer, tokens};
-use super::raw::{ask, connect};
-use super::serve;
+use super::raw::{self, ask, connect};
 use super::support::program::counter;
 use super::support::wait_for;
+use super::{serve, with_process};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -24,8 +24,7 @@ fn every_change_that_is_asked_for_is_told_before_it_is_answered() {
     let data = TempDir::new().unwrap();
     let (_program, api) = serve(&data, &[]);
     let log = data.path().join("audit.log");
-    let body = json!({"name": "secret-4711", "zk": "z:1", "redis": "redis://r"}).to_string();
-    let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let more = raw::json(&json!({"name": "secret-4711", "zk": "z:1", "redis": "redis://r"}));
     for (method, path, more, status) in [
         ("POST", "/1.0/instances", &*more, 201),
         ("GET", "/1.0/instances", "", 200),
@@ -79,16 +78,7 @@ fn it_is_told_by_name_who_asked_and_nothing_of_who_is_not_known() {
 fn a_client_that_leaves_before_its_answer_is_told_too() {
     let data = TempDir::new().unwrap();
     let (_program, api) = serve(&data, &[]);
-    for (path, body) in [
-        ("/1.0/instances", json!({"name": "a", "zk": "z:1", "redis": "redis://r"})),
-        ("/1.0/instances/IN1/nodes", json!({"name": "n", "ip-address": "192.0.2.1", "username": "u"})),
-        ("/1.0/instances/IN1/services", json!({"name": "s", "type": "timer", "command": ["true"]})),
-        ("/1.0/processes", json!({"instance": "IN1", "service": "SV1", "node": "ND1"})),
-    ] {
-        let body = body.to_string();
-        let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        assert_eq!(ask(&api, "POST", path, &more).status, 201, "{path}");
-    }
+    with_process(&api);
     let log = data.path().join("audit.log");
     let writes = counter(&api, "store_writes");
     let mut leaving = connect(&api);

@@ -48,6 +48,13 @@ pub(crate) fn read(stream: &mut impl Read) -> Option<Answer> {
     Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
+/// A JSON body, as the rest of a request.
+pub(crate) fn json(body: &serde_json::Value) -> String {
+    let body = body.to_string();
+    // The head's own last line end comes after the body, where nobody reads it.
+    format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// A request whose connection ends with it, with more header lines.
 pub(crate) fn ask(api: &str, method: &str, path: &str, more: &str) -> Answer {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n");
