@@ -96,7 +96,8 @@ impl Edge {
     /// Serves what connects to a listener. Within a runtime; who drops the answer lets it serve on.
     pub fn serve(self, listener: TcpListener) -> Server {
         let (ending, is_ending) = watch::channel(false);
-        let places = Places::new(room(), Arc::clone(&self.metrics));
+        let room = room();
+        let places = Places::new(room, Arc::clone(&self.metrics));
         let gate = Gate {
             api: self.api,
             redacted: self.redacted,
@@ -104,7 +105,7 @@ impl Edge {
             audit: self.audit,
             hosts: self.hosts,
             origins: self.origins,
-            turns: Turns::default(),
+            turns: Turns::new(room),
             metrics: self.metrics,
         };
         let connections = Arc::new(Connections::new(gate, places, self.tls));

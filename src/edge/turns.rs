@@ -12,10 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::Refusal;
 use super::places::Place;
 
-/// Most that are worked on of what may take long: changes, which wait for the store, start and stop, which wait for nodes, and logs.
-const LONG_AT_ONCE: usize = 384;
-/// Most that are worked on of the rest.
-const SHORT_AT_ONCE: usize = 128;
+/// Of how many eighths of the places those may be that are worked for and wait for what may take long: changes, which wait for the store,
+/// start and stop, which wait for nodes, and logs.
+const LONG_EIGHTHS: usize = 3;
+/// And those of the rest. Together they leave places whose clients can be told to go.
+const SHORT_EIGHTHS: usize = 1;
 
 /// The turns.
 pub(super) struct Turns {
@@ -23,14 +24,13 @@ pub(super) struct Turns {
     short: Arc<Semaphore>,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        let turns = |count| Arc::new(Semaphore::new(count));
-        Turns { long: turns(LONG_AT_ONCE), short: turns(SHORT_AT_ONCE) }
-    }
-}
-
 impl Turns {
+    /// As many as go with a number of places.
+    pub(super) fn new(places: usize) -> Turns {
+        let turns = |eighths: usize| Arc::new(Semaphore::new((places * eighths / 8).max(1)));
+        Turns { long: turns(LONG_EIGHTHS), short: turns(SHORT_EIGHTHS) }
+    }
+
     /// A turn, if there is one now: a line of those who wait would only be another thing that grows.
     pub(super) fn take(&self, method: &Method, path: &str) -> Result<OwnedSemaphorePermit, Refusal> {
         let turns = if method.is_safe() && !path.ends_with("/logs") { &self.short } else { &self.long };
