@@ -12,12 +12,13 @@ use super::{answers, answers_a_change};
 type Assault = fn(&str);
 
 /// By name.
-pub(crate) const ALL: [(&str, Assault); 9] = [
+pub(crate) const ALL: [(&str, Assault); 10] = [
     ("bodies of 20 MB", large_bodies),
     ("bodies of 1 MB, 200 at once", many_bodies),
     ("10,000 idle connections", idle_connections),
     ("2,000 heads dripped", slow_heads),
     ("2,000 bodies dripped", slow_bodies),
+    ("answers that nobody reads", unread_answers),
     ("what is no UTF-8", no_utf8),
     ("deep and wide JSON", odd_json),
     ("every byte in a path", every_byte),
@@ -94,6 +95,25 @@ fn drip(api: &str, count: usize, beginning: &[u8]) {
             let _ = stream.write_all(b"x");
         }
     }
+}
+
+/// Some megabytes of answers on each connection, more than fits on the way.
+fn unread_answers(api: &str) {
+    let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
+    let all: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = connect(api);
+            stream.set_nonblocking(true).unwrap();
+            // As much as is taken; who reads no answers is not read for ever.
+            let _ = stream.write_all(asked.as_bytes());
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        answers(api);
+        answers_a_change(api);
+    }
+    drop(all);
 }
 
 fn no_utf8(api: &str) {
