@@ -32,6 +32,14 @@ pub struct Metrics {
     pub folder_reads: Counter,
     /// Readings of a manifests folder that were refused.
     pub folder_refusals: Counter,
+    /// Connections to the API that are open now.
+    pub api_connections: Gauge,
+    /// Connections to the API that were closed to make room for others.
+    pub api_evictions: Counter,
+    /// Requests that were refused because too many others were being worked on.
+    pub api_overloads: Counter,
+    /// Lines of the audit log that could not be written.
+    pub audit_failures: Counter,
 }
 
 impl Metrics {
@@ -52,6 +60,10 @@ impl Metrics {
         counter("artifact_failures", "Artifacts that could not be sent", &self.artifact_failures);
         counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
+        counter("api_evictions", "Connections to the API closed to make room", &self.api_evictions);
+        counter("api_overloads", "Requests refused because of too many others", &self.api_overloads);
+        counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
+        registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string can't fail");

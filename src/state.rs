@@ -11,6 +11,8 @@
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
 //! ```
 
+pub mod noted;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +126,11 @@ impl State {
         Ok(State { store, snapshot, metrics, follower })
     }
 
+    /// The present snapshot's revision.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.borrow().revision
+    }
+
     /// The present snapshot.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.borrow().clone()
@@ -173,6 +180,7 @@ impl State {
             return Ok(Commit::Conflict);
         }
         self.metrics.store_writes.inc();
+        noted::note(revision);
         self.reached(revision).await?;
         Ok(Commit::Done)
     }

@@ -353,15 +353,21 @@ fn paths_and_methods_that_do_not_exist() {
         api.refused("GET", path, None, 404);
     }
     for (method, path, allow) in [
-        ("PATCH", "/1.0/instances", "GET,HEAD,POST"),
-        ("DELETE", "/1.0/instances", "GET,HEAD,POST"),
-        ("POST", "/1.0/instances/IN1", "GET,HEAD,PUT,DELETE"),
-        ("PUT", "/1.0/processes/x", "GET,HEAD,DELETE"),
-        ("GET", "/1.0/instances/IN1/services/SV1/start", "POST"),
+        ("PATCH", "/1.0/instances", "GET, HEAD, POST, OPTIONS"),
+        ("DELETE", "/1.0/instances", "GET, HEAD, POST, OPTIONS"),
+        ("POST", "/1.0/instances/IN1", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("PUT", "/1.0/processes/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("GET", "/1.0/instances/IN1/services/SV1/start", "POST, OPTIONS"),
     ] {
         let response = api.send(method, path, None, b"");
         assert_eq!(response.headers()["allow"], allow, "{method} {path}");
-        assert_eq!(read(response).0, 405);
+        let (status, answer) = read(response);
+        assert_eq!(status, 405);
+        let why = answer["error"].as_str().unwrap();
+        assert!(why.contains(method) && why.ends_with(allow), "{why}");
+        let options = api.send("OPTIONS", path, None, b"");
+        assert_eq!(options.status(), 204);
+        assert_eq!(options.headers()["allow"], allow);
     }
 }
 

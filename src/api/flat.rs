@@ -34,8 +34,9 @@ fn documented(kind: Kind) -> &'static [&'static str] {
 }
 
 impl Flat {
-    /// An object as it is shown. A password that can't be opened is left out: one damaged field hides no other.
-    pub(super) fn of(document: &Document, sealer: &Sealer) -> Flat {
+    /// An object as it is shown, with its password only to who has the means to open it: left out, it is not changed by a PUT of what
+    /// was read. A password that can't be opened is left out too: one damaged field hides no other.
+    pub(super) fn of(document: &Document, sealer: Option<&Sealer>) -> Flat {
         let kind = document.spec.kind();
         let mut fields = spec_fields(document);
         // Whether it runs is told by its status.
@@ -43,7 +44,7 @@ impl Flat {
         if kind == Kind::Process {
             fields.insert("instance".into(), document.metadata.namespace.clone().into());
         }
-        match password(document, sealer) {
+        match sealer.map_or(Ok(None), |sealer| password(document, sealer)) {
             Ok(Some(clear)) => {
                 fields.insert("password".into(), clear.expose().into());
             }
@@ -169,7 +170,7 @@ mod tests {
             "ip-address": "127.0.0.1", "name": "local box",
         }));
         assert_eq!(
-            serde_json::to_string(&Flat::of(&document, &sealer())).unwrap(),
+            serde_json::to_string(&Flat::of(&document, Some(&sealer()))).unwrap(),
             r#"{"id":"ND1","name":"local box","ip-address":"127.0.0.1","username":"cxengage","password":"butter","status":true,"port":2222}"#
         );
     }
@@ -194,6 +195,7 @@ mod tests {
         let document = node(json!({"name": "a", "ip-address": "h", "username": "u", "password": "butter"}));
         let other = Sealer::new([2; KEY_BYTES]);
         assert!(matches!(merged(&document, &Object::new(), &other), Err(Error::Damaged(_))));
-        assert!(!format!("{:?}", Flat::of(&document, &other)).contains("password"));
+        assert!(!format!("{:?}", Flat::of(&document, Some(&other))).contains("password"));
+        assert!(!format!("{:?}", Flat::of(&document, None)).contains("butter"));
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** nothing that a client sends makes this panic, wait without an end, or answer 500.
 //! **Invariant:** what is unknown is said to be; it is never shown as stopped.
-//! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
+//! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
 mod body;
 mod error;
@@ -16,6 +16,7 @@ mod instances;
 mod logs;
 mod nodes;
 mod processes;
+mod remembered;
 mod resource;
 mod running;
 mod services;
@@ -24,8 +25,10 @@ mod switch;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::Uri;
-use axum::middleware::{map_request, map_response};
+use axum::response::Response;
+use tower_service::Service;
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
@@ -36,8 +39,10 @@ use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
+use self::remembered::Remembered;
 
 /// What the answers are made of.
+#[derive(Clone)]
 pub struct Context {
     /// The documents.
     pub state: Arc<State>,
@@ -47,6 +52,8 @@ pub struct Context {
     pub events: Events,
     /// Opens and seals the nodes' passwords.
     pub sealer: Sealer,
+    /// Whether answers have the passwords, as the seed's do.
+    pub secrets: Secrets,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
@@ -55,23 +62,68 @@ pub struct Context {
     pub logs: Logs,
 }
 
+/// Whether answers have the nodes' passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// In clear.
+    Shown,
+    /// Not at all.
+    LeftOut,
+}
+
+impl Context {
+    /// What opens the secrets that an answer has.
+    fn opener(&self) -> Option<&Sealer> {
+        match self.secrets {
+            Secrets::Shown => Some(&self.sealer),
+            Secrets::LeftOut => None,
+        }
+    }
+}
+
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
-/// All paths.
-pub fn router(context: Context) -> Router {
-    Router::new()
-        .merge(instances::routes())
-        .merge(nodes::routes())
-        .merge(services::routes())
-        .merge(processes::routes())
-        .merge(events::routes())
-        .merge(logs::routes())
-        .merge(health::routes())
-        .fallback(|uri: Uri| {
-            std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
-        })
-        .layer(map_request(body::take_in))
-        .layer(map_response(|response| std::future::ready(error::uniform(response))))
-        .with_state(Arc::new(context))
+/// All paths, and what was answered at some of them.
+pub struct Api {
+    context: Shared,
+    routes: Router,
+    remembered: Remembered,
+}
+
+impl Api {
+    /// The paths over a context.
+    pub fn new(context: Context) -> Api {
+        let context = Arc::new(context);
+        let routes = Router::new()
+            .merge(instances::routes())
+            .merge(nodes::routes())
+            .merge(services::routes())
+            .merge(processes::routes())
+            .merge(events::routes())
+            .merge(logs::routes())
+            .merge(health::routes())
+            .fallback(|uri: Uri| {
+                std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
+            })
+            .with_state(Arc::clone(&context));
+        Api { context, routes, remembered: Remembered::default() }
+    }
+
+    /// Answers a request whose body has come.
+    pub async fn answer(&self, request: Request) -> Response {
+        let revision = self.context.state.revision();
+        let path = remembered::path(&request);
+        if let Some(known) = path.and_then(|path| self.remembered.recall(path, revision)) {
+            return known;
+        }
+        let path = path.map(str::to_owned);
+        let method = request.method().clone();
+        let Ok(response) = self.routes.clone().call(request).await;
+        let response = error::uniform(&method, response);
+        match path {
+            Some(path) => self.remembered.keep(path, revision, response).await,
+            None => response,
+        }
+    }
 }

@@ -57,7 +57,7 @@ async fn create(
     let id = Uuid::new_v4().to_string().into();
     let process = admitted(Kind::Process, &instance, &id, given, &documents, &context.sealer)?;
     let created = create_chosen(&context, &documents, born(process, &timestamp())).await?;
-    Ok((StatusCode::CREATED, Json(Flat::of(&created, &context.sealer))))
+    Ok((StatusCode::CREATED, Json(Flat::of(&created, context.opener()))))
 }
 
 async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {
@@ -65,7 +65,7 @@ async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {
     let mut all = Vec::new();
     for instance in listed(&documents, Kind::Instance, "")? {
         let processes = listed(&documents, Kind::Process, &instance.metadata.name)?;
-        all.extend(processes.into_iter().map(|process| Flat::of(process, &context.sealer)));
+        all.extend(processes.into_iter().map(|process| Flat::of(process, context.opener())));
     }
     Ok(Json(all))
 }
@@ -73,7 +73,7 @@ async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {
 async fn retrieve(State(context): State<Shared>, place: Place) -> Result<Json<Flat>, Error> {
     let documents = context.state.snapshot().documents;
     let key = find(&documents, &place.id)?;
-    Ok(Json(Flat::of(visible(&documents, &key)?, &context.sealer)))
+    Ok(Json(Flat::of(visible(&documents, &key)?, context.opener())))
 }
 
 async fn remove(State(context): State<Shared>, place: Place) -> Result<StatusCode, Error> {

@@ -45,20 +45,20 @@ pub(super) fn routes(resource: &'static Resource) -> Router<Shared> {
     let list = move |State(context): State<Shared>, place: Place| async move {
         let documents = context.state.snapshot().documents;
         let objects = listed(&documents, kind, &place.instance)?;
-        Ok::<_, Error>(Json(objects.into_iter().map(|it| Flat::of(it, &context.sealer)).collect::<Vec<_>>()))
+        Ok::<_, Error>(Json(objects.into_iter().map(|it| Flat::of(it, context.opener())).collect::<Vec<_>>()))
     };
     let create = move |State(context): State<Shared>, place: Place, Parameters(given): Parameters| async move {
         let created = create(&context, resource, &place.instance, given).await?;
-        Ok::<_, Error>((StatusCode::CREATED, Json(Flat::of(&created, &context.sealer))))
+        Ok::<_, Error>((StatusCode::CREATED, Json(Flat::of(&created, context.opener()))))
     };
     let retrieve = move |State(context): State<Shared>, place: Place| async move {
         let documents = context.state.snapshot().documents;
         let found = visible(&documents, &place.key(kind))?;
-        Ok::<_, Error>(Json(Flat::of(found, &context.sealer)))
+        Ok::<_, Error>(Json(Flat::of(found, context.opener())))
     };
     let update = move |State(context): State<Shared>, place: Place, Parameters(given): Parameters| async move {
         let updated = update(&context, &place.key(kind), given).await?;
-        Ok::<_, Error>(Json(Flat::of(&updated, &context.sealer)))
+        Ok::<_, Error>(Json(Flat::of(&updated, context.opener())))
     };
     let delete = move |State(context): State<Shared>, place: Place| async move {
         delete(&context, &place.key(kind)).await?;

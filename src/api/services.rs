@@ -83,7 +83,7 @@ async fn processes(State(context): State<Shared>, place: Place) -> Result<Json<V
     let belongs = |key: &Key| documents.process(key).is_some_and(|process| process.service == service.name);
     let all = listed(&documents, Kind::Process, &instance)?;
     let all = all.into_iter().filter(|document| belongs(&document.key()));
-    Ok(Json(all.map(|document| Flat::of(document, &context.sealer)).collect()))
+    Ok(Json(all.map(|document| Flat::of(document, context.opener())).collect()))
 }
 
 /// A service and what it is asked to do.

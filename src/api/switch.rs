@@ -159,6 +159,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::api::Secrets;
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
@@ -210,7 +211,16 @@ mod tests {
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
-        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody), logs }
+        Context {
+            state,
+            observed,
+            events,
+            sealer,
+            secrets: Secrets::Shown,
+            metrics,
+            pinger: Arc::new(Nobody),
+            logs,
+        }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

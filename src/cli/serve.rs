@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::wire::{self, Settings};
+use super::wire::{self, Door, Settings};
 use super::{Outcome, ServeArguments};
 
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
@@ -12,20 +12,32 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
     let ServeArguments { listen, data_dir, etcd, etcd_prefix, secret_key, manifests, no_catalogue } =
         arguments;
-    let listener = wire::bind(&listen).await?;
-    let address = listener.local_addr()?;
+    let door = Door::open(&listen)?;
+    let url = door.url()?;
     let running = wire::start(Settings {
         data_dir,
         etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
         secret_key,
         manifests,
         catalogue: !no_catalogue,
+        audit: listen.audit,
     })
     .await?;
-    running.serve(listener);
-    eprintln!("mainstay: serving http://{address}/1.0");
+    let keys = door.keys();
+    let server = running.serve(door);
+    eprintln!("mainstay: serving {url}/1.0");
+    // Without keys a hangup ends us, as it does every program that has no use for it.
+    if keys.can_change() {
+        let mut hangups = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                keys.reload();
+            }
+        });
+    }
     asked.await?;
     eprintln!("mainstay: ending; what runs on the nodes goes on");
+    server.end().await;
     running.end().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,11 +1,13 @@
 //! A server of `/1.0` over an embedded store, a client of it, and the seed's objects.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, router};
+use mainstay::api::{Context, Secrets};
+use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
@@ -59,13 +61,25 @@ impl Api {
             observed: Observed::default(),
             events: Events::default(),
             sealer: sealer(),
+            secrets: Secrets::Shown,
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router(context)).await });
+        let edge = Edge {
+            api: mainstay::api::Api::new(context.clone()),
+            redacted: mainstay::api::Api::new(context),
+            tls: None,
+            tokens: None,
+            audit: None,
+            hosts: Hosts::new(Ipv4Addr::LOCALHOST.into(), &[]).unwrap(),
+            origins: Origins::default(),
+            metrics: Arc::clone(&metrics),
+        };
+        // It ends with the runtime.
+        runtime.block_on(async { drop(edge.serve(listener)) });
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)))
