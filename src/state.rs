@@ -36,8 +36,8 @@ const SEALING_KEY: &str = "meta/key";
 /// How long a change may take to come back through the store's watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
-const BATCH: usize = 60;
+/// Edits of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
+pub const BATCH: usize = 60;
 
 /// Counting ids never gets here.
 const OUT_OF_REACH: u64 = 1_000_000_000_000;
@@ -60,6 +60,21 @@ pub enum Edit {
     Replace(Document),
     /// Take the object out that was read.
     Remove(Document),
+    /// Change nothing, but only do the rest of the transaction while the object is as it was read: what refers to it is written only
+    /// while it is there.
+    Expect(Document),
+}
+
+impl Edit {
+    /// The object that it is about.
+    pub const fn document(&self) -> &Document {
+        match self {
+            Edit::Create(document)
+            | Edit::Replace(document)
+            | Edit::Remove(document)
+            | Edit::Expect(document) => document,
+        }
+    }
 }
 
 /// What became of a change.
@@ -140,41 +155,63 @@ impl State {
     /// # Errors
     /// When the store did not take it, or can't say.
     pub async fn commit(&self, edits: &[Edit], epoch: Option<Epoch>) -> Result<Commit, StateError> {
+        let revision = self.commit_at(edits, epoch).await?;
+        Ok(if revision.is_some() { Commit::Done } else { Commit::Conflict })
+    }
+
+    /// As [`State::commit`]; answers the revision at which the last changes were written, none in a conflict.
+    ///
+    /// # Errors
+    /// When the store did not take it, or can't say.
+    pub async fn commit_at(
+        &self,
+        edits: &[Edit],
+        epoch: Option<Epoch>,
+    ) -> Result<Option<Revision>, StateError> {
+        let mut last = self.snapshot.borrow().revision;
         for part in edits.chunks(BATCH) {
             let mut txn = Txn::default();
             if let Some(Epoch(epoch)) = epoch {
                 txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
             }
             for edit in part {
-                let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
+                let document = edit.document();
                 let path = path(&document.key());
                 let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
-                    Edit::Replace(_) | Edit::Remove(_) => Compare::ModRevision(path.clone(), read()),
-                });
-                txn.then.push(match edit {
-                    Edit::Create(_) | Edit::Replace(_) => {
-                        Write::Put(path, document.to_value().to_string().into_bytes())
+                    Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => {
+                        Compare::ModRevision(path.clone(), read())
                     }
-                    Edit::Remove(_) => Write::Delete(path),
+                });
+                txn.then.extend(match edit {
+                    Edit::Create(_) | Edit::Replace(_) => {
+                        Some(Write::Put(path, document.to_value().to_string().into_bytes()))
+                    }
+                    Edit::Remove(_) => Some(Write::Delete(path)),
+                    Edit::Expect(_) => None,
                 });
             }
-            if self.write(txn).await? == Commit::Conflict {
-                return Ok(Commit::Conflict);
+            match self.write(txn).await? {
+                Some(revision) => last = revision,
+                None => return Ok(None),
             }
         }
-        Ok(Commit::Done)
+        Ok(Some(last))
     }
 
-    async fn write(&self, txn: Txn) -> Result<Commit, StateError> {
+    /// Answers the revision at which it was written, none in a conflict.
+    async fn write(&self, txn: Txn) -> Result<Option<Revision>, StateError> {
+        let is_write = !txn.then.is_empty();
         let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
         if !succeeded {
-            return Ok(Commit::Conflict);
+            return Ok(None);
         }
-        self.metrics.store_writes.inc();
-        self.reached(revision).await?;
-        Ok(Commit::Done)
+        if is_write {
+            self.metrics.store_writes.inc();
+            self.reached(revision).await?;
+        }
+        Ok(Some(revision))
     }
 
     /// Waits until the snapshot shows a revision. Revisions that touched no document count as shown when a later one does, so this
@@ -319,7 +356,8 @@ impl State {
                 Write::Put(counter.clone(), next.to_string().into_bytes()),
                 Write::Put(path, document.to_value().to_string().into_bytes()),
             ];
-            if self.write(Txn { when, then }).await? == Commit::Done {
+            if let Some(revision) = self.write(Txn { when, then }).await? {
+                document.metadata.resource_version = revision.to_string();
                 return Ok(document);
             }
         }

@@ -334,10 +334,10 @@ fn paths_and_methods_that_do_not_exist() {
     for path in [
         "/",
         "/1.0",
-        "/1.0/tenants",
-        "/1.0/users",
+        "/1.0/tenants/x",
+        "/1.0/users/x",
         "/1.0/instances/",
-        "/1.0/instances/IN1/tenants",
+        "/1.0/instances/IN9/tenants",
         "/1.0/instances/IN9",
         "/1.0/instances/a%3Breboot",
         "/1.0/instances/%FF",
@@ -462,14 +462,36 @@ fn no_value_of_any_parameter_is_answered_with_a_server_error() {
         "auth",
         "description",
         "labels",
+        "instance",
+        "integrations",
+        "rate-limit",
+        "email",
+        "password",
+        "password-hash",
+        "client-id",
+        "tenants",
+        "endpoint",
+        "listener",
+        "schema",
         "",
         "~/",
     ];
+    let tenant = json!({"id": "t", "name": "a"});
+    let user = json!({"email": "a@b", "name": "a", "password": "butter"});
+    let integration = json!({"id": "i", "type": "a", "display": "a"});
+    for (list, object) in
+        [("/1.0/tenants", &tenant), ("/1.0/users", &user), ("/1.0/integrations", &integration)]
+    {
+        api.create(list, object.clone());
+    }
     for (list, one, object) in [
         ("/1.0/instances", "/1.0/instances/IN1", root_instance()),
         ("/1.0/instances/IN1/nodes", "/1.0/instances/IN1/nodes/ND1", dev_node()),
         ("/1.0/instances/IN1/services", "/1.0/instances/IN1/services/SV1", auth()),
         ("/1.0/processes", "", process),
+        ("/1.0/tenants", "/1.0/tenants/t", tenant),
+        ("/1.0/users", "/1.0/users/a@b", user),
+        ("/1.0/integrations", "/1.0/integrations/i", integration),
     ] {
         let known = object.as_object().unwrap().keys().map(String::as_str);
         for name in known.chain(beyond) {
@@ -488,7 +510,8 @@ fn no_value_of_any_parameter_is_answered_with_a_server_error() {
         assert_eq!(status, 200);
         // All that was taken can be shown, and put back as it is shown.
         for object in all.as_array().unwrap() {
-            let path = format!("{list}/{}", object["id"].as_str().unwrap());
+            let id = object.get("id").unwrap_or(&object["email"]);
+            let path = format!("{list}/{}", id.as_str().unwrap());
             assert_eq!(&api.get(&path), &(200, object.clone()));
             if list != "/1.0/processes" {
                 assert_eq!(api.call("PUT", &path, Some(object.clone())), (200, object.clone()), "{path}");

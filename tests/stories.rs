@@ -150,6 +150,7 @@ impl Fleet {
             match edit {
                 Edit::Create(document) | Edit::Replace(document) => self.documents.insert(document),
                 Edit::Remove(document) => self.documents.remove(&document.key()),
+                Edit::Expect(_) => {}
             }
         }
         Ok(())

@@ -83,7 +83,7 @@ fn wish(query: &str) -> Result<Wish, String> {
 }
 
 async fn logs(State(context): State<Shared>, place: Place, wish: Wish) -> Result<Response, Error> {
-    let documents = context.state.snapshot().documents;
+    let documents = context.documents();
     let key = find(&documents, &place.id)?;
     let Spec::Process(spec) = &visible(&documents, &key)?.spec else {
         return Err(Error::NotFound(format!("{key} does not exist")));

@@ -8,18 +8,24 @@
 //! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
 mod body;
+mod credentials;
 mod error;
+mod etag;
 mod events;
 mod flat;
 mod health;
 mod instances;
+mod integrations;
 mod logs;
 mod nodes;
 mod processes;
+mod relation;
 mod resource;
 mod running;
 mod services;
 mod switch;
+mod tenants;
+mod users;
 
 use std::sync::Arc;
 
@@ -28,6 +34,7 @@ use axum::http::Uri;
 use axum::middleware::{map_request, map_response};
 
 use crate::metrics::Metrics;
+use crate::model::Documents;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
 use crate::reconcile::logs::Logs;
@@ -55,6 +62,13 @@ pub struct Context {
     pub logs: Logs,
 }
 
+impl Context {
+    /// The documents as they are now.
+    fn documents(&self) -> Documents {
+        self.state.snapshot().documents
+    }
+}
+
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
@@ -65,6 +79,9 @@ pub fn router(context: Context) -> Router {
         .merge(nodes::routes())
         .merge(services::routes())
         .merge(processes::routes())
+        .merge(tenants::routes())
+        .merge(users::routes())
+        .merge(integrations::routes())
         .merge(events::routes())
         .merge(logs::routes())
         .merge(health::routes())

@@ -20,7 +20,7 @@ use crate::reconcile::ping::TrustError;
 const PING_TIME: Duration = Duration::from_secs(60);
 
 static NODES: Resource =
-    Resource { kind: Kind::Node, path: "/1.0/instances/{instance}/nodes", prefix: "ND", reserved: &[] };
+    Resource { kind: Kind::Node, path: "/1.0/instances/{instance}/nodes", prefix: Some("ND"), reserved: &[] };
 
 pub(super) fn routes() -> Router<Shared> {
     resource::routes(&NODES)
@@ -74,7 +74,7 @@ fn view(context: &Context, key: &Key) -> NodeView {
 
 async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    visible(&context.documents(), &key)?;
     Ok(Json(Status::of(&view(&context, &key))))
 }
 
@@ -82,7 +82,7 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Stat
 /// has no such thing.
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    visible(&context.documents(), &key)?;
     let mut changes = context.observed.changes();
     let before = view(&context, &key).link;
     context.pinger.trust(&key).map_err(|error| match error {
@@ -105,7 +105,7 @@ struct Pinged {
 
 async fn ping(State(context): State<Shared>, place: Place) -> Result<Json<Pinged>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    visible(&context.documents(), &key)?;
     let answer = tokio::time::timeout(PING_TIME, context.pinger.ping(key)).await;
     Ok(Json(match answer {
         Ok(Ok(())) => Pinged { result: true, reason: None },

@@ -14,26 +14,8 @@ use super::meta::{Key, Kind};
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
-    /// (what is named, who names it), of the kinds that [`names`] reads: the way back, without looking at everyone.
+    /// (what is named, who names it), as [`Spec::names`] says: the way back, without looking at everyone.
     named_by: OrdSet<(Key, Key)>,
-}
-
-/// What a document names, where the way back is asked for: a tenant its instance, a user its tenants. Whether that exists is
-/// another question.
-fn names(document: &Document) -> Vec<Key> {
-    match &document.spec {
-        Spec::Tenant(tenant) => {
-            tenant.instance.iter().map(|id| Key::cluster(Kind::Instance, id.as_str())).collect()
-        }
-        Spec::User(user) => user.tenants.iter().map(|id| Key::cluster(Kind::Tenant, id.as_str())).collect(),
-        Spec::Instance(_)
-        | Spec::Integration(_)
-        | Spec::ServiceType(_)
-        | Spec::Node(_)
-        | Spec::Service(_)
-        | Spec::Process(_)
-        | Spec::Event(_) => Vec::new(),
-    }
 }
 
 /// Declares the typed look-ups, one a kind that decisions read.
@@ -71,7 +53,7 @@ impl Documents {
     /// Sets a document.
     pub fn insert(&mut self, document: Document) {
         let key = document.key();
-        let named = names(&document);
+        let named = document.spec.names();
         if let Some(before) = self.map.insert(key.clone(), Arc::new(document)) {
             self.forget_names(&key, &before);
         }
@@ -86,7 +68,7 @@ impl Documents {
     }
 
     fn forget_names(&mut self, key: &Key, document: &Document) {
-        for named in names(document) {
+        for named in document.spec.names() {
             self.named_by.remove(&(named, key.clone()));
         }
     }
@@ -114,22 +96,29 @@ impl Documents {
 
     /// The tenants that an instance serves and that are not being deleted, by id. Costs what it answers.
     pub fn tenants_of<'a>(&'a self, instance: &str) -> impl Iterator<Item = (&'a Key, &'a TenantSpec)> {
-        self.naming(Key::cluster(Kind::Instance, instance)).filter_map(|key| Some((key, self.tenant(key)?)))
+        let naming = self.naming(Key::cluster(Kind::Instance, instance));
+        naming.filter_map(|(key, _)| Some((key, self.tenant(key)?)))
     }
 
     /// The users with access to a tenant that are not being deleted, by email. Costs what it answers.
     pub fn users_of<'a>(&'a self, tenant: &str) -> impl Iterator<Item = (&'a Key, &'a UserSpec)> {
-        self.naming(Key::cluster(Kind::Tenant, tenant)).filter_map(|key| Some((key, self.user(key)?)))
+        let naming = self.naming(Key::cluster(Kind::Tenant, tenant));
+        naming.filter_map(|(key, _)| Some((key, self.user(key)?)))
     }
 
-    /// Who names this and is not being deleted.
-    fn naming(&self, named: Key) -> impl Iterator<Item = &Key> {
+    /// Who names this ([`Spec::names`]) and is not being deleted. Costs what it answers.
+    pub fn naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let first = (named.clone(), Key::first(Kind::Instance, ""));
         self.named_by
             .range(first..)
             .take_while(move |(of, _)| *of == named)
-            .map(|(_, by)| by)
-            .filter(|by| self.live(by).is_some())
+            .filter_map(|(_, by)| Some((by, self.live(by)?)))
+    }
+
+    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted.
+    pub fn dangling(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        let gone = self.named_by.iter().filter(|(named, _)| self.live(named).is_none());
+        gone.filter_map(|(named, by)| Some((named, self.live(by)?)))
     }
 
     /// The processes of a service, with their specs, by id.
