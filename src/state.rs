@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
+//! doc/…/NAME/next           one that waits until an older one is gone
 //! meta/epoch                how many controllers have taken over so far: the fencing token
 //! meta/cluster              the id of this store's world; names our directory on the nodes
 //! meta/key                  id of the key that secrets are sealed with
@@ -29,6 +30,8 @@ use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
 
 const DOCUMENTS: &str = "doc/";
+/// What the path of a document that waits ends with; no name holds a `/`.
+const NEXT: &str = "/next";
 const EPOCH: &str = "meta/epoch";
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
@@ -176,7 +179,7 @@ impl State {
             }
             for edit in part {
                 let document = edit.document();
-                let path = path(&document.key());
+                let path = path(document);
                 let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
@@ -337,6 +340,7 @@ impl State {
             let chosen = self
                 .snapshot()
                 .documents
+                .declared()
                 .within(key.kind, &key.namespace)
                 .filter_map(|(key, _)| key.name.strip_prefix(prefix)?.parse::<u64>().ok())
                 .filter(|number| *number < OUT_OF_REACH)
@@ -344,7 +348,7 @@ impl State {
             let next = last.max(chosen).unwrap_or(0) + 1;
             document.metadata.name = format!("{prefix}{next}");
             bind(&mut document);
-            let path = path(&document.key());
+            let path = path(&document);
             let when = vec![
                 Compare::Absent(path.clone()),
                 match &found {
@@ -375,7 +379,8 @@ pub fn born(mut document: Document, now: &str) -> Document {
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
     let lingers = match document.spec.kind() {
-        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => true,
+        // Nothing was done for one that waits.
+        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !document.metadata.waiting,
         Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Event => false,
     };
     if !lingers {
@@ -512,8 +517,9 @@ fn replace(
 /// The source of the documents that are shipped with the program. Anybody's own document of the same name wins.
 pub const CATALOGUE: &str = "catalogue";
 
-fn path(key: &Key) -> String {
-    format!("{DOCUMENTS}{}/{}", place_of(key), key.name)
+fn path(document: &Document) -> String {
+    let next = if document.metadata.waiting { NEXT } else { "" };
+    format!("{DOCUMENTS}{}/{}{next}", place_of(&document.key()), document.metadata.name)
 }
 
 fn place_of(key: &Key) -> String {
@@ -589,8 +595,11 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
             }
         },
         Change::Delete { key, .. } => {
-            if let Some(key) = parse_path(key) {
-                snapshot.documents.remove(&key);
+            let (path, waits) = key.strip_suffix(NEXT).map_or((key.as_str(), false), |path| (path, true));
+            match parse_path(path) {
+                Some(key) if waits => snapshot.documents.remove_waiting(&key),
+                Some(key) => snapshot.documents.remove(&key),
+                None => {}
             }
         }
     }

@@ -63,9 +63,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// The documents as they are now.
+    /// The documents as they are declared now.
     fn documents(&self) -> Documents {
-        self.state.snapshot().documents
+        self.state.snapshot().documents.declared()
     }
 }
 

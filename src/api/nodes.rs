@@ -34,7 +34,8 @@ pub(super) fn routes() -> Router<Shared> {
 #[serde(rename_all = "kebab-case")]
 struct Status {
     /// `connecting`, `connected`, or by what it is not: `auth failed`, `unreachable`, `host key changed` (then nothing is done there
-    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`.
+    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`;
+    /// or `waiting` for an older node of the same id to be gone.
     state: &'static str,
     /// Since when it has been connected, or not; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +51,19 @@ struct Status {
 }
 
 impl Status {
+    /// What is seen is the older node, which is not the one that is asked about.
+    fn waiting() -> Status {
+        let message =
+            "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
+        Status {
+            state: "waiting",
+            since: None,
+            message: Some(message.into()),
+            next_try: None,
+            warnings: Vec::new(),
+        }
+    }
+
     fn of(view: &NodeView) -> Status {
         let (since, message, next_try) = match &view.link {
             LinkState::Connecting => (None, None, None),
@@ -74,7 +88,9 @@ fn view(context: &Context, key: &Key) -> NodeView {
 
 async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.documents(), &key)?;
+    if visible(&context.documents(), &key)?.metadata.waiting {
+        return Ok(Json(Status::waiting()));
+    }
     Ok(Json(Status::of(&view(&context, &key))))
 }
 
@@ -82,7 +98,11 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Stat
 /// has no such thing.
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.documents(), &key)?;
+    if visible(&context.documents(), &key)?.metadata.waiting {
+        return Err(Error::Conflict(format!(
+            "{key} waits until an older node of the same id is gone; nothing has tried to connect to it"
+        )));
+    }
     let mut changes = context.observed.changes();
     let before = view(&context, &key).link;
     context.pinger.trust(&key).map_err(|error| match error {

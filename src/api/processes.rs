@@ -55,8 +55,21 @@ async fn create(State(context): State<Shared>, Parameters(mut given): Parameters
     let documents = context.documents();
     let id = Uuid::new_v4().to_string().into();
     let process = admitted(Kind::Process, &instance, &id, given, &documents, &context.sealer)?;
+    if let Spec::Process(spec) = &process.spec {
+        refuse_cordoned(&documents, &Key::within(Kind::Node, &*process.metadata.namespace, &*spec.node))?;
+    }
     let created = create_chosen(&context, born(process, &timestamp())).await?;
-    Ok(Shown::of(StatusCode::CREATED, &created, &context))
+    Ok(Shown::created(&documents, &created, &context))
+}
+
+/// Whoever names a node that is not to be deployed against has not seen that; a start would only wait.
+fn refuse_cordoned(documents: &Documents, node: &Key) -> Result<(), Error> {
+    match documents.node(node) {
+        Some(spec) if spec.status == Some(false) => Err(Error::Conflict(format!(
+            "node: {node} is cordoned (`status: false`): nothing new is placed there; set its `status` to true, or name another node"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {

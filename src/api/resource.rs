@@ -58,6 +58,14 @@ impl Shown {
         Shown { status, version, object: Flat::of(document, &context.sealer) }
     }
 
+    /// A new object; where it waits for an older one to go, with that.
+    pub(super) fn created(before: &Documents, document: &Document, context: &Context) -> Shown {
+        let waits = awaited(before, document).filter(|_| document.metadata.waiting);
+        let waits =
+            waits.map(|older| ("waits-for", format!("the older {older} to be gone; see /1.0/events")));
+        Shown::of(StatusCode::CREATED, document, context).with(waits)
+    }
+
     /// With something that is said in this answer only.
     pub(super) fn with(self, extra: Option<(&'static str, String)>) -> Shown {
         Shown { object: self.object.with(extra), ..self }
@@ -131,10 +139,7 @@ pub(super) fn visible<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Arc
 
 /// Whether there is all that an object goes with: a process goes with its service and its node.
 fn has_all(documents: &Documents, document: &Document) -> bool {
-    let Spec::Process(process) = &document.spec else { return true };
-    let instance = document.metadata.namespace.as_str();
-    documents.live(&Key::within(Kind::Service, instance, process.service.as_str())).is_some()
-        && documents.live(&Key::within(Kind::Node, instance, process.node.as_str())).is_some()
+    document.needs().iter().all(|need| documents.live(need).is_some())
 }
 
 /// The objects of a kind in an instance, in the order of their ids' numbers.
@@ -181,7 +186,7 @@ async fn change_at<T>(
 ) -> Result<(T, Option<Revision>), Error> {
     let mut bell = context.state.changes();
     for _ in 0..ATTEMPTS {
-        let documents = bell.borrow_and_update().documents.clone();
+        let documents = bell.borrow_and_update().documents.declared();
         let (edits, decided) = decide(&documents)?;
         if edits.is_empty() {
             return Ok((decided, None));
@@ -311,7 +316,8 @@ async fn create(
         credentials.put_into(&mut document.spec)?;
         once = Some((CLIENT_SECRET, secret.expose().to_owned()));
     }
-    let document = state::born(document, &timestamp());
+    let mut document = state::born(document, &timestamp());
+    document.metadata.waiting = waiting_need(&documents, &document).is_some();
     let created = match resource.prefix {
         Some(prefix) if chosen.is_none() => {
             let clear = flat::password(&document, &context.sealer)?;
@@ -320,7 +326,22 @@ async fn create(
         }
         Some(_) | None => create_chosen(context, document).await?,
     };
-    Ok(Shown::of(StatusCode::CREATED, &created, context).with(once))
+    Ok(Shown::created(&documents, &created, context).with(once))
+}
+
+/// What a new object has to wait for: an older one of its name that is still being deleted, or something that it needs and that waits
+/// itself.
+pub(super) fn awaited(documents: &Documents, document: &Document) -> Option<Key> {
+    let key = document.key();
+    if documents.get(&key).is_some_and(|old| old.is_deleting()) {
+        return Some(key);
+    }
+    waiting_need(documents, document)
+}
+
+fn waiting_need(documents: &Documents, document: &Document) -> Option<Key> {
+    let waits = |need: &Key| documents.live(need).is_some_and(|need| need.metadata.waiting);
+    document.needs().into_iter().find(waits)
 }
 
 /// Creates an object under the name that it has.
@@ -332,8 +353,10 @@ pub(super) async fn create_chosen(context: &Context, document: Document) -> Resu
         let mut edits = unlinked(documents, &key)?;
         edits.truncate(state::BATCH / 2 - 1);
         edits.extend(guards(documents, &document.spec, &[]));
+        let mut document = document.clone();
+        document.metadata.waiting = awaited(documents, &document).is_some();
         edits.push(Edit::Create(document.clone()));
-        Ok((edits, document.clone()))
+        Ok((edits, document))
     })
     .await?;
     document.metadata.resource_version = revision.unwrap_or_default().to_string();
@@ -341,10 +364,7 @@ pub(super) async fn create_chosen(context: &Context, document: Document) -> Resu
 }
 
 fn refuse_taken(documents: &Documents, key: &Key) -> Result<(), Error> {
-    match documents.get(key) {
-        Some(old) if old.is_deleting() => Err(Error::Conflict(format!(
-            "{key} is still being deleted; wait until it is gone, or choose another id"
-        ))),
+    match documents.live(key) {
         Some(_) => Err(Error::Conflict(format!("{key} exists already; choose another id"))),
         None => Ok(()),
     }
@@ -400,6 +420,11 @@ pub(super) async fn delete(
         let mut edits = vec![state::deletion(current, &timestamp())];
         edits.extend(unlinked(documents, key)?);
         edits.truncate(state::BATCH);
+        if current.metadata.waiting {
+            // What needs it waits as well; a later one of this name would find it there.
+            let needing = documents.waiting().filter(|(_, other)| other.needs().contains(key));
+            edits.extend(needing.map(|(_, other)| Edit::Remove(Document::clone(other))));
+        }
         Ok((edits, ()))
     })
     .await?;

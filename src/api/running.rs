@@ -157,6 +157,11 @@ pub(super) fn process(
     let is_early = asked && view.is_some_and(|view| view.is_starting(id));
     let reason = if !is_wish {
         Some(contradiction(document, asked))
+    } else if document.metadata.waiting {
+        Some(
+            "it waits until an older object of the same name is gone; /1.0/events says what that waits for"
+                .into(),
+        )
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))

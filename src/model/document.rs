@@ -147,6 +147,20 @@ impl Spec {
 }
 
 impl Document {
+    /// What it can't be without: its instance, and of a process its service and its node.
+    pub fn needs(&self) -> Vec<Key> {
+        let instance = self.metadata.namespace.as_str();
+        let mut needs = Vec::new();
+        if self.spec.kind().is_namespaced() {
+            needs.push(Key::cluster(Kind::Instance, instance));
+        }
+        if let Spec::Process(process) = &self.spec {
+            needs.push(Key::within(Kind::Service, instance, process.service.as_str()));
+            needs.push(Key::within(Kind::Node, instance, process.node.as_str()));
+        }
+        needs
+    }
+
     /// What the spec itself says of running; none for kinds that do not run, and where it is silent.
     pub fn states_running(&self) -> Option<bool> {
         match &self.spec {

@@ -14,6 +14,8 @@ use super::meta::{Key, Kind};
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
+    /// Those that wait for an older one to go.
+    waiting: OrdMap<Key, Arc<Document>>,
     /// (what is named, who names it), as [`Spec::names`] says: the way back, without looking at everyone.
     named_by: OrdSet<(Key, Key)>,
 }
@@ -52,12 +54,61 @@ impl Documents {
 
     /// Sets a document.
     pub fn insert(&mut self, document: Document) {
+        if document.metadata.waiting {
+            self.waiting.insert(document.key(), Arc::new(document));
+        } else {
+            self.put(Arc::new(document));
+        }
+    }
+
+    fn put(&mut self, document: Arc<Document>) {
         let key = document.key();
         let named = document.spec.names();
-        if let Some(before) = self.map.insert(key.clone(), Arc::new(document)) {
+        if let Some(before) = self.map.insert(key.clone(), document) {
             self.forget_names(&key, &before);
         }
         self.named_by.extend(named.into_iter().map(|named| (named, key.clone())));
+    }
+
+    /// Those that wait for an older object to go, by key. They are in no other answer of this map.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.waiting.iter()
+    }
+
+    /// The document with this key that waits.
+    pub fn successor(&self, key: &Key) -> Option<&Arc<Document>> {
+        self.waiting.get(key)
+    }
+
+    /// Takes a document out that waits.
+    pub fn remove_waiting(&mut self, key: &Key) {
+        self.waiting.remove(key);
+    }
+
+    /// As people see it: what waits stands in the place of the older one that it waits for, and what belongs to that one is not there.
+    #[must_use]
+    pub fn declared(&self) -> Documents {
+        let mut all = self.clone();
+        for key in self.waiting.keys().filter(|key| self.map.contains_key(*key)) {
+            let (kinds, instance): (&[Kind], &str) = match key.kind {
+                Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process], &key.name),
+                Kind::Node | Kind::Service => (&[Kind::Process], &key.namespace),
+                Kind::Integration
+                | Kind::ServiceType
+                | Kind::Tenant
+                | Kind::User
+                | Kind::Process
+                | Kind::Event => (&[], ""),
+            };
+            let within = kinds.iter().flat_map(|kind| self.within(*kind, instance));
+            within
+                .filter(|(_, document)| document.needs().contains(key))
+                .for_each(|(key, _)| all.remove(key));
+        }
+        for document in self.waiting.values() {
+            all.put(Arc::clone(document));
+        }
+        all
     }
 
     /// Takes a document out.
@@ -117,7 +168,8 @@ impl Documents {
 
     /// (what is named, who names it), where there is no such object any more and who names it is not being deleted.
     pub fn dangling(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
-        let gone = self.named_by.iter().filter(|(named, _)| self.live(named).is_none());
+        let is_gone = |named: &Key| self.live(named).is_none() && !self.waiting.contains_key(named);
+        let gone = self.named_by.iter().filter(move |(named, _)| is_gone(named));
         gone.filter_map(|(named, by)| Some((named, self.live(by)?)))
     }
 

@@ -9,7 +9,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connected::Connected;
-use super::events::Events;
+use super::deleting;
+use super::events::{Events, Said};
 use super::gate::Gate;
 use super::logs::Logs;
 use super::node_task::{self, Mode, Shared, node_key};
@@ -19,11 +20,12 @@ use super::target::Common;
 use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
 use crate::model::meta::Kind;
+use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
-use crate::plan::place::{PlaceAction, Placement, place};
+use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
-use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
+use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion, update};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
@@ -191,40 +193,73 @@ enum Pass {
 
 /// Decides once which processes exist, and writes it.
 async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> {
-    let seen = shared.observed.all().into_iter().map(|(place, view)| (place, view.sighting)).collect();
-    let Placement { steps, .. } = place(&World { documents: &snapshot.documents, seen: &seen });
+    let views = shared.observed.all();
+    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
+    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
     shared.metrics.place_passes.inc();
+    shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
     if steps.is_empty() {
         return Ok(Pass::Going);
     }
     let now = timestamp();
-    let edits: Vec<Edit> = steps
-        .into_iter()
-        .filter_map(|step| {
-            tracing::info!(reason = ?step.reason, "{}", named(&step.action));
-            match step.action {
-                PlaceAction::Create(document) => Some(Edit::Create(born(*document, &now))),
-                PlaceAction::MarkDeleting(key) => {
-                    snapshot.documents.live(&key).map(|found| deletion(found, &now))
-                }
-                PlaceAction::Finalize(key) => {
-                    snapshot.documents.get(&key).map(|found| Edit::Remove((**found).clone()))
+    let mut edits = Vec::new();
+    for PlaceStep { action, reason } in steps {
+        tracing::info!(?reason, "{}", named(&action));
+        edits.extend(edits_of(&snapshot.documents, action, &now));
+    }
+    match shared.state.commit(&edits, Some(shared.epoch)).await? {
+        Commit::Done => {
+            for edit in &edits {
+                if let Edit::Remove(document) = edit
+                    && document.is_deleting()
+                {
+                    shared.events.say(deleted(document), shared.clock.now_ms());
                 }
             }
-        })
-        .collect();
-    match shared.state.commit(&edits, Some(shared.epoch)).await? {
-        Commit::Done => Ok(Pass::Going),
+            Ok(Pass::Going)
+        }
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
         Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
     }
 }
 
-fn named(action: &PlaceAction) -> String {
+fn deleted(document: &Document) -> Said {
+    let (regarding, message) = (document.key().to_string(), "nothing of it is left".into());
+    Said { regarding, action: "Delete", reason: "Clean", message }
+}
+
+/// What a step is in the store. An object that is not there any more needs none.
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
+    let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
+    let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
-        PlaceAction::Create(document) => format!("create {}", document.key()),
-        PlaceAction::MarkDeleting(key) => format!("delete {key}"),
-        PlaceAction::Finalize(key) => format!("finalize {key}"),
+        PlaceAction::Create(document) => vec![Edit::Create(born(*document, now))],
+        PlaceAction::MarkDeleting(key) => {
+            found(&key).map(|found| deletion(&found, now)).into_iter().collect()
+        }
+        PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),
+        PlaceAction::Unlink(document) => {
+            let edit = found(&document.key()).and_then(|found| update(&found, document.spec));
+            edit.into_iter().collect()
+        }
+        PlaceAction::Promote(key) => waiting(&key).map_or_else(Vec::new, |waiting| {
+            let mut document = waiting.clone();
+            document.metadata.waiting = false;
+            vec![Edit::Create(document), Edit::Remove(waiting)]
+        }),
+        PlaceAction::Drop(key) => waiting(&key).map(Edit::Remove).into_iter().collect(),
     }
+}
+
+fn named(action: &PlaceAction) -> String {
+    let word = match action {
+        PlaceAction::Create(_) => "create",
+        PlaceAction::MarkDeleting(_) => "delete",
+        PlaceAction::Finalize(_) => "finalize",
+        PlaceAction::Unlink(_) => "unlink",
+        PlaceAction::Promote(_) => "promote",
+        PlaceAction::Drop(_) => "drop",
+    };
+    format!("{word} {}", action.key())
 }
