@@ -10,6 +10,7 @@
 //! meta/cluster              the id of this store's world; names our directory on the nodes
 //! meta/key                  id of the key that secrets are sealed with
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
+//! meta/aside/KIND/-/NAME    a shipped document that people deleted, and that is not put back
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use crate::model::document::Unreadable;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
-use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
+use crate::store::{Change, Compare, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write};
 
 const DOCUMENTS: &str = "doc/";
 /// What the path of a document that waits ends with; no name holds a `/`.
@@ -35,12 +36,16 @@ const NEXT: &str = "/next";
 const EPOCH: &str = "meta/epoch";
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
+const ASIDE: &str = "meta/aside/";
 
 /// How long a change may take to come back through the store's watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Edits of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
 pub const BATCH: usize = 60;
+
+/// Bytes of the documents of one transaction; the rest of [`MAX_TXN_BYTES`] is left for keys.
+const BATCH_BYTES: usize = MAX_TXN_BYTES - 128 * 1024;
 
 /// Counting ids never gets here.
 const OUT_OF_REACH: u64 = 1_000_000_000_000;
@@ -152,7 +157,7 @@ impl State {
         self.snapshot.clone()
     }
 
-    /// Changes documents, all together when there are up to 60, else in order, 60 at a time. When this answers `Done`, the
+    /// Changes documents, all together when there are up to 60 that are not very large, else in order, as many at a time. When this answers `Done`, the
     /// changes are durable and the snapshot shows them. With an epoch, only while that is the newest.
     ///
     /// # Errors
@@ -172,7 +177,10 @@ impl State {
         epoch: Option<Epoch>,
     ) -> Result<Option<Revision>, StateError> {
         let mut last = self.snapshot.borrow().revision;
-        for part in edits.chunks(BATCH) {
+        let mut rest = edits;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(fitting(rest));
+            rest = after;
             let mut txn = Txn::default();
             if let Some(Epoch(epoch)) = epoch {
                 txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
@@ -297,6 +305,22 @@ impl State {
         if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
     }
 
+    /// Remembers that people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store did not take it.
+    pub async fn set_aside(&self, key: &Key) -> Result<(), StateError> {
+        self.get_or_make(&format!("{ASIDE}{}/{}", place_of(key), key.name), "").await.map(drop)
+    }
+
+    /// Whether people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn is_aside(&self, key: &Key) -> Result<bool, StateError> {
+        Ok(self.get(&format!("{ASIDE}{}/{}", place_of(key), key.name)).await?.is_some())
+    }
+
     async fn get_or_make(&self, key: &str, value: &str) -> Result<String, StateError> {
         loop {
             if let Some((found, _)) = self.get(key).await? {
@@ -366,6 +390,19 @@ impl State {
             }
         }
     }
+}
+
+/// How many of the first edits one transaction takes; at least one.
+fn fitting(edits: &[Edit]) -> usize {
+    let mut bytes = 0usize;
+    let fits = edits.iter().take(BATCH).take_while(|edit| {
+        bytes = bytes.saturating_add(match edit {
+            Edit::Create(document) | Edit::Replace(document) => document.to_value().to_string().len(),
+            Edit::Remove(_) | Edit::Expect(_) => 0,
+        });
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
 }
 
 /// Gives a new object what the store gives: uid, time, generation.

@@ -156,6 +156,20 @@ fn what_waits_can_be_deleted_with_all_that_is_in_it() {
 }
 
 #[test]
+fn a_shipped_integration_that_is_deleted_does_not_come_back() {
+    let data = TempDir::new().unwrap();
+    let served = Served::start(data.path(), &[]);
+    served.call("DELETE", "/integrations/echo", &Value::Null, 204);
+    served.call("PUT", "/integrations/timer", &json!({"display": "Mine"}), 200);
+    served.program.kill();
+    let served = Served::start(data.path(), &[]);
+    served.call("GET", "/integrations/echo", &Value::Null, 404);
+    assert_eq!(served.get("/integrations/timer")["display"], "Mine");
+    served.get("/integrations/sendgrid");
+    served.post("/integrations", &json!({"id": "echo", "type": "echo", "display": "Echo again"}));
+}
+
+#[test]
 fn people_put_no_process_on_a_cordoned_node() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
     let served = Served::start(data.path(), &[]);

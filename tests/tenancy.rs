@@ -262,6 +262,20 @@ fn a_tenant_of_very_many_users_is_deleted_with_all_that_names_it() {
 }
 
 #[test]
+fn a_tenant_of_users_too_large_for_one_transaction_can_be_deleted() {
+    let api = Api::start();
+    tenant(&api, "crowd");
+    for n in 0..3 {
+        let user = json!({"email": format!("u{n}@x"), "name": "x".repeat(600_000), "password": "p", "tenants": ["crowd"]});
+        api.create("/1.0/users", user);
+    }
+    assert_eq!(api.call("DELETE", "/1.0/tenants/crowd", None), (204, Value::Null));
+    for user in api.get("/1.0/users").1.as_array().unwrap() {
+        assert_eq!(user["tenants"], json!([]));
+    }
+}
+
+#[test]
 fn what_a_folder_keeps_naming_is_not_deleted_here() {
     let api = Api::start();
     tenant(&api, "red");

@@ -412,6 +412,11 @@ pub(super) async fn delete(
     key: &Key,
     conditions: &Conditions,
 ) -> Result<StatusCode, Error> {
+    if key.kind == Kind::Integration {
+        visible(&context.documents(), key)?;
+        // Before it goes: a shipped one would come back with the next start.
+        in_time(context.state.set_aside(key)).await?;
+    }
     change(context, |documents| {
         let current = visible(documents, key)?;
         conditions.check(current)?;

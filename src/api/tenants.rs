@@ -30,9 +30,11 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/1.0/tenants/{id}/instance", get(instance).post(set_instance).delete(leave_instance))
         .route("/1.0/tenants/{id}/integrations", get(integrations))
         .route("/1.0/instances/{id}/tenants", get(of_instance))
-        // The seed's examples spell the two like this; its definitions do not.
+        // The seed's examples spell the first two like this; its definitions do not.
         .route("/1.0/tenant/{id}", get_one(Kind::Tenant))
         .route("/1.0/tenant/{id}/instance", get(instance))
+        .route("/1.0/tenant/{id}/users", get(users))
+        .route("/1.0/tenant/{id}/integrations", get(integrations))
 }
 
 /// The tenant, as long as it is there.
