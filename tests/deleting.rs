@@ -114,6 +114,11 @@ fn a_name_that_is_being_deleted_can_be_declared_again_and_the_new_one_waits() {
     assert_eq!(started["running"], false);
     let why = started["processes"][0]["reason"].as_str().unwrap();
     assert!(why.starts_with("it waits until an older object"), "{why}");
+    let log = format!("/processes/{}/logs", new.as_str().unwrap());
+    for (method, path) in [("GET", log.as_str()), ("POST", "/instances/IN1/nodes/ND1/trust")] {
+        let why = served.call(method, path, &Value::Null, 409);
+        assert!(why["error"].as_str().unwrap().contains("it waits until"), "{why}");
+    }
     support::wait_for("the wait to be told", || !told(&served, "Instance IN1", "Waiting").is_empty());
     assert_eq!((running(&old).len(), running(&new).len()), (1, 0));
 

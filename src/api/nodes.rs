@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::body::Place;
 use super::error::Error;
 use super::resource::{self, Resource, visible};
+use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::rfc3339;
 use crate::model::{Key, Kind};
@@ -53,12 +54,10 @@ struct Status {
 impl Status {
     /// What is seen is the older node, which is not the one that is asked about.
     fn waiting() -> Status {
-        let message =
-            "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
         Status {
             state: "waiting",
             since: None,
-            message: Some(message.into()),
+            message: Some(WAITS.into()),
             next_try: None,
             warnings: Vec::new(),
         }
@@ -99,9 +98,7 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Stat
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
     if visible(&context.documents(), &key)?.metadata.waiting {
-        return Err(Error::Conflict(format!(
-            "{key} waits until an older node of the same id is gone; nothing has tried to connect to it"
-        )));
+        return Err(Error::Conflict(format!("{key}: {WAITS}")));
     }
     let mut changes = context.observed.changes();
     let before = view(&context, &key).link;

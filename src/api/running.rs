@@ -17,6 +17,10 @@ use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::store::Revision;
 
+/// Why nothing is seen of an object that waits for an older one to go.
+pub(super) const WAITS: &str =
+    "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
+
 /// What was seen, by (instance, node).
 pub(super) type Views = BTreeMap<(String, String), NodeView>;
 
@@ -158,10 +162,7 @@ pub(super) fn process(
     let reason = if !is_wish {
         Some(contradiction(document, asked))
     } else if document.metadata.waiting {
-        Some(
-            "it waits until an older object of the same name is gone; /1.0/events says what that waits for"
-                .into(),
-        )
+        Some(WAITS.into())
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))
