@@ -308,6 +308,14 @@ fn what_a_folder_keeps_is_changed_there() {
     let why = api.refused("POST", "/1.0/processes/p1/start?wait=false", None, 409);
     assert!(why.contains("fleet/web.yaml says `running: false`"), "{why}");
 
+    let why = api.refused("DELETE", "/1.0/instances/IN1", None, 409);
+    assert!(why.contains(" belongs to Instance IN1 and stands in fleet/web.yaml"), "{why}");
+    let why = api.refused("DELETE", "/1.0/instances/IN1/nodes/ND1", None, 409);
+    assert_eq!(
+        why,
+        "Process IN1/p1 belongs to Node IN1/ND1 and stands in fleet/web.yaml; change it there first"
+    );
+
     // Where the manifest is silent, the API owns it; a process whose manifest is not silent stays as it is.
     let (status, answer) = api.post("/1.0/instances/IN1/services/silent/start?timeout=10");
     assert_eq!((status, api.service("silent"), api.process("p1")), (200, Some(true), Some(false)));

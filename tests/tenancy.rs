@@ -247,6 +247,32 @@ fn access_to_a_tenant_is_given_and_taken_and_goes_with_the_tenant() {
 }
 
 #[test]
+fn nobody_keeps_access_to_a_tenant_that_is_deleted_while_access_is_given() {
+    let api = Api::start();
+    let emails = ["a@x", "b@x", "c@x"];
+    emails.iter().for_each(|email| drop(user(&api, email, &[])));
+    for round in 0..30 {
+        tenant(&api, "t");
+        std::thread::scope(|scope| {
+            for email in emails {
+                let api = &api;
+                scope.spawn(move || {
+                    let (status, _) = api.post(&format!("/1.0/users/{email}/tenants/t"));
+                    assert!(matches!(status, 201 | 404), "{status}");
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(round % 6));
+            assert_eq!(api.call("DELETE", "/1.0/tenants/t", None).0, 204);
+        });
+        // As it is stored, whatever is shown.
+        for email in emails {
+            let names = api.document(&Key::cluster(Kind::User, email)).spec.names();
+            assert!(names.is_empty(), "round {round}: {email} names {names:?}");
+        }
+    }
+}
+
+#[test]
 fn a_tenant_of_very_many_users_is_deleted_with_all_that_names_it() {
     let api = Api::start();
     tenant(&api, "crowd");

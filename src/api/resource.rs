@@ -422,6 +422,7 @@ pub(super) async fn delete(
         conditions.check(current)?;
         refuse_owned(current)?;
         refuse_placed(documents, current)?;
+        refuse_needed(documents, key)?;
         let mut edits = vec![state::deletion(current, &timestamp())];
         edits.extend(unlinked(documents, key)?);
         edits.truncate(state::BATCH);
@@ -458,6 +459,16 @@ fn refuse_owned(document: &Document) -> Result<(), Error> {
         Some(file) => Err(Error::Conflict(format!(
             "{} stands in {file}; change it there, for the folder would put it back",
             document.key()
+        ))),
+    }
+}
+
+fn refuse_needed(documents: &Documents, key: &Key) -> Result<(), Error> {
+    let live = documents.needing(key).filter(|(_, document)| !document.is_deleting());
+    match live.filter_map(|(other, document)| Some((other, file(document)?))).next() {
+        None => Ok(()),
+        Some((other, file)) => Err(Error::Conflict(format!(
+            "{other} belongs to {key} and stands in {file}; change it there first"
         ))),
     }
 }

@@ -110,6 +110,7 @@ fn service(
         (Some(document), Some(spec)) if spec.running.unwrap_or(true) != asked => {
             (Some(contradiction(document, asked)), true)
         }
+        (Some(document), Some(_)) if asked && document.metadata.waiting => (Some(WAITS.into()), false),
         (Some(_), Some(spec)) if asked => missing(documents, key, spec, processes.len()),
         (Some(_), Some(_)) => (None, false),
         (_, _) => (Some("it was deleted meanwhile".into()), true),
@@ -162,7 +163,7 @@ pub(super) fn process(
     let reason = if !is_wish {
         Some(contradiction(document, asked))
     } else if document.metadata.waiting {
-        Some(WAITS.into())
+        asked.then(|| WAITS.into())
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))

@@ -90,25 +90,28 @@ impl Documents {
     pub fn declared(&self) -> Documents {
         let mut all = self.clone();
         for key in self.waiting.keys().filter(|key| self.map.contains_key(*key)) {
-            let (kinds, instance): (&[Kind], &str) = match key.kind {
-                Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process], &key.name),
-                Kind::Node | Kind::Service => (&[Kind::Process], &key.namespace),
-                Kind::Integration
-                | Kind::ServiceType
-                | Kind::Tenant
-                | Kind::User
-                | Kind::Process
-                | Kind::Event => (&[], ""),
-            };
-            let within = kinds.iter().flat_map(|kind| self.within(*kind, instance));
-            within
-                .filter(|(_, document)| document.needs().contains(key))
-                .for_each(|(key, _)| all.remove(key));
+            self.needing(key).for_each(|(needing, _)| all.remove(needing));
         }
         for document in self.waiting.values() {
             all.put(Arc::clone(document));
         }
         all
+    }
+
+    /// What can't be without this ([`Document::needs`]), by key; with what is being deleted, without what waits.
+    pub fn needing<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a Key, &'a Arc<Document>)> {
+        let (kinds, instance): (&[Kind], &str) = match key.kind {
+            Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process], &key.name),
+            Kind::Node | Kind::Service => (&[Kind::Process], &key.namespace),
+            Kind::Integration
+            | Kind::ServiceType
+            | Kind::Tenant
+            | Kind::User
+            | Kind::Process
+            | Kind::Event => (&[], ""),
+        };
+        let within = kinds.iter().flat_map(move |kind| self.within(*kind, instance));
+        within.filter(move |(_, document)| document.needs().contains(key))
     }
 
     /// Takes a document out.
@@ -276,6 +279,49 @@ mod tests {
                 .eq([&(Key::cluster(Kind::Instance, "IN2"), Key::cluster(Kind::Tenant, "a"))])
         );
         assert_eq!(tenants(&before, "IN1"), ["a", "b"], "a snapshot never changes");
+    }
+
+    #[test]
+    fn what_is_declared_again_hides_the_older_one_and_all_that_belongs_to_it() {
+        let within = |name: &str, spec: Spec, waiting: bool| {
+            let mut document = document(name, spec);
+            document.metadata.namespace = "IN1".into();
+            document.metadata.waiting = waiting;
+            document
+        };
+        let process = |name: &str, node: &str, waiting: bool| {
+            let spec = ProcessSpec { service: "SV1".into(), node: node.into(), running: None };
+            within(name, Spec::Process(spec), waiting)
+        };
+        let node = |name: &str, waiting: bool| within(name, Spec::Node(NodeSpec::default()), waiting);
+        let mut older = node("ND1", false);
+        older.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+        let mut documents: Documents = [
+            document("IN1", Spec::Instance(InstanceSpec::default())),
+            older,
+            node("ND1", true),
+            node("ND2", false),
+            process("old", "ND1", false),
+            process("new", "ND1", true),
+            process("other", "ND2", false),
+        ]
+        .into_iter()
+        .collect();
+        let names = |documents: &Documents| {
+            let names = documents.iter().map(|(key, document)| (key.name.clone(), document.metadata.waiting));
+            names.collect::<Vec<_>>()
+        };
+        let expected = [("IN1", false), ("ND1", true), ("ND2", false), ("new", true), ("other", false)];
+        assert_eq!(names(&documents.declared()), expected.map(|(name, waiting)| (name.to_owned(), waiting)));
+        assert_eq!(documents.iter().filter(|(_, document)| document.metadata.waiting).count(), 0);
+        assert!(
+            documents.live(&Key::within(Kind::Node, "IN1", "ND1")).is_none(),
+            "for who reconciles it goes"
+        );
+
+        documents.remove_waiting(&Key::within(Kind::Node, "IN1", "ND1"));
+        assert!(documents.declared().live(&Key::within(Kind::Node, "IN1", "ND1")).is_none());
+        assert!(documents.declared().get(&Key::within(Kind::Process, "IN1", "old")).is_some());
     }
 
     #[test]
