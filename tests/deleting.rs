@@ -33,9 +33,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn start() -> Cut {
+    fn start(more: &[&str]) -> Cut {
         let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-        let served = Served::start(data.path(), &[]);
+        let served = Served::start(data.path(), more);
         served.with_node(&sshd);
         served.post("/instances/IN1/services", &service(&["sleep", "1000"]));
         let process = json!({"instance": "IN1", "service": "SV1", "node": "ND1"});
@@ -54,7 +54,7 @@ impl Cut {
 
 #[test]
 fn a_deletion_is_told_for_as_long_as_a_node_has_not_confirmed_it() {
-    let Cut { mut sshd, served, process, _data } = Cut::start();
+    let Cut { mut sshd, served, process, _data } = Cut::start(&[]);
     served.call("DELETE", "/instances/IN1", &Value::Null, 204);
     for path in [
         "/instances/IN1",
@@ -88,7 +88,17 @@ fn a_deletion_is_told_for_as_long_as_a_node_has_not_confirmed_it() {
 
 #[test]
 fn a_name_that_is_being_deleted_can_be_declared_again_and_the_new_one_waits() {
-    let Cut { mut sshd, served, process: old, _data } = Cut::start();
+    declare_again(&[]);
+}
+
+#[test]
+fn the_same_over_a_real_etcd() {
+    let etcd = support::etcd::EtcdServer::start();
+    declare_again(&["--etcd", &etcd.endpoint()]);
+}
+
+fn declare_again(more: &[&str]) {
+    let Cut { mut sshd, served, process: old, _data } = Cut::start(more);
     served.call("DELETE", "/instances/IN1", &Value::Null, 204);
     let again = json!({"id": "IN1", "name": "new", "zk": "z:2", "redis": "redis://r"});
     let mut answer = served.post("/instances", &again);
@@ -125,7 +135,7 @@ fn a_name_that_is_being_deleted_can_be_declared_again_and_the_new_one_waits() {
     // A server that ends meanwhile forgets nothing of it.
     let data = _data.path().to_owned();
     served.program.kill();
-    let served = Served::start(&data, &[]);
+    let served = Served::start(&data, more);
     assert_eq!(served.get("/instances/IN1")["name"], "newer");
 
     sshd.start_again();
@@ -139,7 +149,7 @@ fn a_name_that_is_being_deleted_can_be_declared_again_and_the_new_one_waits() {
 
 #[test]
 fn what_waits_can_be_deleted_with_all_that_is_in_it() {
-    let Cut { mut sshd, served, process, _data } = Cut::start();
+    let Cut { mut sshd, served, process, _data } = Cut::start(&[]);
     let node_path = "/instances/IN1/nodes/ND1";
     served.call("DELETE", node_path, &Value::Null, 204);
     let mut again = node(&sshd);
@@ -186,4 +196,24 @@ fn people_put_no_process_on_a_cordoned_node() {
     assert!(why.starts_with("node: Node IN1/ND1 is cordoned (`status: false`)"), "{why}");
     served.call("PUT", "/instances/IN1/nodes/ND1", &json!({"status": true}), 200);
     served.post("/processes", &process);
+}
+
+#[test]
+fn a_node_that_is_deleted_and_made_again_is_taken_up_at_once() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let served = Served::start(data.path(), &[]);
+    served.with_node(&sshd);
+    served.post("/instances/IN1/services", &service(&["sleep", "1000"]));
+    served.tell("/instances/IN1/services/SV1/start?wait=false");
+    let mut again = node(&sshd);
+    again["id"] = "ND1".into();
+    for _ in 0..5 {
+        let process = json!({"instance": "IN1", "service": "SV1", "node": "ND1"});
+        let process = served.post("/processes", &process)["id"].clone();
+        let started = served.tell(&format!("/processes/{}/start", process.as_str().unwrap()));
+        assert_eq!(started["running"], true, "{started}: {}", served.program.said());
+        served.call("DELETE", "/instances/IN1/nodes/ND1", &Value::Null, 204);
+        served.post("/instances/IN1/nodes", &again);
+        support::wait_for("the older one's process to be gone", || running(&process).is_empty());
+    }
 }

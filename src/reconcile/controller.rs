@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connected::Connected;
@@ -13,7 +13,7 @@ use super::deleting;
 use super::events::{Events, Said};
 use super::gate::Gate;
 use super::logs::Logs;
-use super::node_task::{self, Mode, Shared, node_key};
+use super::node_task::{self, Assignment, Mode, Revisions, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
@@ -78,6 +78,7 @@ impl Controller {
             metrics,
             clock,
             epoch,
+            revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
@@ -130,7 +131,7 @@ const fn is_over(phase: Phase) -> bool {
 async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
-    let mut tasks: BTreeMap<(String, String), JoinHandle<()>> = BTreeMap::new();
+    let mut tasks: Tasks = BTreeMap::new();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
@@ -158,32 +159,43 @@ async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
             changed = mode.changed() => if changed.is_err() { break },
         }
     }
-    for (_, task) in tasks {
+    for (_, running) in tasks {
         if *mode.borrow() == Mode::End {
-            let _ = task.await;
+            let _ = running.task.await;
         } else {
-            task.abort();
+            running.task.abort();
         }
     }
 }
 
+/// A node's task, for one document of the node.
+struct Running {
+    uid: String,
+    turn: Arc<Mutex<()>>,
+    task: JoinHandle<()>,
+}
+
+/// By (instance, node).
+type Tasks = BTreeMap<(String, String), Running>;
+
 /// A task for each node that there is, none for others.
-fn keep_tasks(
-    shared: &Arc<Shared>,
-    snapshot: &Snapshot,
-    mode: &watch::Receiver<Mode>,
-    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
-) {
-    for (key, _) in snapshot.documents.of_kind(Kind::Node) {
+fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, mode: &watch::Receiver<Mode>, tasks: &mut Tasks) {
+    for (key, document) in snapshot.documents.of_kind(Kind::Node) {
         let place = (key.namespace.clone(), key.name.clone());
-        let is_running = tasks.get(&place).is_some_and(|task| !task.is_finished());
-        if !is_running {
-            let task = node_task::run(Arc::clone(shared), key.clone(), mode.clone());
-            tasks.insert(place, tokio::spawn(task));
+        let uid = &document.metadata.uid;
+        let before = tasks.get(&place);
+        if before.is_some_and(|running| running.uid == *uid && !running.task.is_finished()) {
+            continue;
         }
+        let turn = before.map(|running| Arc::clone(&running.turn)).unwrap_or_default();
+        let assignment = Assignment { key: key.clone(), uid: uid.clone(), turn: Arc::clone(&turn) };
+        let task = tokio::spawn(node_task::run(Arc::clone(shared), assignment, mode.clone()));
+        tasks.insert(place, Running { uid: uid.clone(), turn, task });
     }
     // A task whose node is gone ends by itself; waiting for it here would let its link delay all others.
-    tasks.retain(|place, _| snapshot.documents.get(&node_key(place)).is_some());
+    tasks.retain(|place, running| {
+        snapshot.documents.get(&node_key(place)).is_some() || !running.task.is_finished()
+    });
 }
 
 enum Pass {
