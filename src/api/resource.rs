@@ -246,18 +246,10 @@ fn guards(documents: &Documents, spec: &Spec, known: &[Key]) -> Vec<Edit> {
     watched.map(|document| Edit::Expect(Document::clone(document))).collect()
 }
 
-/// The edits after which nothing names the object any more.
-fn unlinked(documents: &Documents, gone: &Key) -> Result<Vec<Edit>, Error> {
-    let mut edits = Vec::new();
-    for (key, document) in documents.naming(gone.clone()) {
-        if let Some(file) = file(document) {
-            return Err(Error::Conflict(format!(
-                "{key} refers to {gone} and stands in {file}; change it there first"
-            )));
-        }
-        edits.extend(state::update(document, document.spec.clone().without(gone)));
-    }
-    Ok(edits)
+/// The edits after which nothing names the object any more, but for what a folder keeps: that is as the folder says.
+fn unlinked(documents: &Documents, gone: &Key) -> Vec<Edit> {
+    let naming = documents.naming(gone.clone()).filter(|(_, document)| file(document).is_none());
+    naming.filter_map(|(_, document)| state::update(document, document.spec.clone().without(gone))).collect()
 }
 
 /// Waits for the store, but not for ever.
@@ -350,7 +342,7 @@ pub(super) async fn create_chosen(context: &Context, document: Document) -> Resu
     let (mut document, revision) = change_at(context, |documents| {
         refuse_taken(documents, &key)?;
         // Who was given access to an older one of this name was not given access to this one.
-        let mut edits = unlinked(documents, &key)?;
+        let mut edits = unlinked(documents, &key);
         edits.truncate(state::BATCH / 2 - 1);
         edits.extend(guards(documents, &document.spec, &[]));
         let mut document = document.clone();
@@ -424,7 +416,7 @@ pub(super) async fn delete(
         refuse_placed(documents, current)?;
         refuse_needed(documents, key)?;
         let mut edits = vec![state::deletion(current, &timestamp())];
-        edits.extend(unlinked(documents, key)?);
+        edits.extend(unlinked(documents, key));
         edits.truncate(state::BATCH);
         if current.metadata.waiting {
             // What needs it waits as well; a later one of this name would find it there.
@@ -438,7 +430,7 @@ pub(super) async fn delete(
     // would ask again in vain; the placement does the rest.
     let rest = change(context, |documents| match documents.live(key) {
         Some(_) => Ok((Vec::new(), ())),
-        None => Ok((unlinked(documents, key)?, ())),
+        None => Ok((unlinked(documents, key), ())),
     });
     if let Err(error) = rest.await {
         tracing::warn!(%key, ?error, "something still names what was deleted");
@@ -463,12 +455,16 @@ fn refuse_owned(document: &Document) -> Result<(), Error> {
     }
 }
 
+/// What a folder's objects need or name is not deleted here: the folder would have a mistake then.
 fn refuse_needed(documents: &Documents, key: &Key) -> Result<(), Error> {
     let live = documents.needing(key).filter(|(_, document)| !document.is_deleting());
-    match live.filter_map(|(other, document)| Some((other, file(document)?))).next() {
+    let needing = live.map(|(other, document)| (other, "belongs", document));
+    let naming = documents.naming(key.clone()).map(|(other, document)| (other, "refers", document));
+    let mut kept = needing.chain(naming).filter_map(|(other, how, by)| Some((other, how, file(by)?)));
+    match kept.next() {
         None => Ok(()),
-        Some((other, file)) => Err(Error::Conflict(format!(
-            "{other} belongs to {key} and stands in {file}; change it there first"
+        Some((other, how, file)) => Err(Error::Conflict(format!(
+            "{other} {how} to {key} and stands in {file}; change it there first"
         ))),
     }
 }
