@@ -5,10 +5,12 @@
 //!
 //! ```text
 //! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
+//! doc/…/NAME/next           one that waits until an older one is gone
 //! meta/epoch                how many controllers have taken over so far: the fencing token
 //! meta/cluster              the id of this store's world; names our directory on the nodes
 //! meta/key                  id of the key that secrets are sealed with
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
+//! meta/aside/KIND/-/NAME    a shipped document that people deleted, and that is not put back
 //! ```
 
 pub mod noted;
@@ -28,18 +30,24 @@ use crate::model::document::Unreadable;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
-use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
+use crate::store::{Change, Compare, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write};
 
 const DOCUMENTS: &str = "doc/";
+/// What the path of a document that waits ends with; no name holds a `/`.
+const NEXT: &str = "/next";
 const EPOCH: &str = "meta/epoch";
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
+const ASIDE: &str = "meta/aside/";
 
 /// How long a change may take to come back through the store's watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
-const BATCH: usize = 60;
+/// Edits of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
+pub const BATCH: usize = 60;
+
+/// Bytes of the documents of one transaction; the rest of [`MAX_TXN_BYTES`] is left for keys.
+const BATCH_BYTES: usize = MAX_TXN_BYTES - 128 * 1024;
 
 /// Counting ids never gets here.
 const OUT_OF_REACH: u64 = 1_000_000_000_000;
@@ -62,6 +70,21 @@ pub enum Edit {
     Replace(Document),
     /// Take the object out that was read.
     Remove(Document),
+    /// Change nothing, but only do the rest of the transaction while the object is as it was read: what refers to it is written only
+    /// while it is there.
+    Expect(Document),
+}
+
+impl Edit {
+    /// The object that it is about.
+    pub const fn document(&self) -> &Document {
+        match self {
+            Edit::Create(document)
+            | Edit::Replace(document)
+            | Edit::Remove(document)
+            | Edit::Expect(document) => document,
+        }
+    }
 }
 
 /// What became of a change.
@@ -141,48 +164,73 @@ impl State {
         self.snapshot.clone()
     }
 
-    /// Changes documents, all together when there are up to 60, else in order, 60 at a time. When this answers `Done`, the
+    /// Changes documents, all together when there are up to 60 that are not very large, else in order, as many at a time. When this answers `Done`, the
     /// changes are durable and the snapshot shows them. With an epoch, only while that is the newest.
     ///
     /// # Errors
     /// When the store did not take it, or can't say.
     pub async fn commit(&self, edits: &[Edit], epoch: Option<Epoch>) -> Result<Commit, StateError> {
-        for part in edits.chunks(BATCH) {
+        let revision = self.commit_at(edits, epoch).await?;
+        Ok(if revision.is_some() { Commit::Done } else { Commit::Conflict })
+    }
+
+    /// As [`State::commit`]; answers the revision at which the last changes were written, none in a conflict.
+    ///
+    /// # Errors
+    /// When the store did not take it, or can't say.
+    pub async fn commit_at(
+        &self,
+        edits: &[Edit],
+        epoch: Option<Epoch>,
+    ) -> Result<Option<Revision>, StateError> {
+        let mut last = self.snapshot.borrow().revision;
+        let mut rest = edits;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(fitting(rest));
+            rest = after;
             let mut txn = Txn::default();
             if let Some(Epoch(epoch)) = epoch {
                 txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
             }
             for edit in part {
-                let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
-                let path = path(&document.key());
+                let document = edit.document();
+                let path = path(document);
                 let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
-                    Edit::Replace(_) | Edit::Remove(_) => Compare::ModRevision(path.clone(), read()),
-                });
-                txn.then.push(match edit {
-                    Edit::Create(_) | Edit::Replace(_) => {
-                        Write::Put(path, document.to_value().to_string().into_bytes())
+                    Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => {
+                        Compare::ModRevision(path.clone(), read())
                     }
-                    Edit::Remove(_) => Write::Delete(path),
+                });
+                txn.then.extend(match edit {
+                    Edit::Create(_) | Edit::Replace(_) => {
+                        Some(Write::Put(path, document.to_value().to_string().into_bytes()))
+                    }
+                    Edit::Remove(_) => Some(Write::Delete(path)),
+                    Edit::Expect(_) => None,
                 });
             }
-            if self.write(txn).await? == Commit::Conflict {
-                return Ok(Commit::Conflict);
+            match self.write(txn).await? {
+                Some(revision) => last = revision,
+                None => return Ok(None),
             }
         }
-        Ok(Commit::Done)
+        Ok(Some(last))
     }
 
-    async fn write(&self, txn: Txn) -> Result<Commit, StateError> {
+    /// Answers the revision at which it was written, none in a conflict.
+    async fn write(&self, txn: Txn) -> Result<Option<Revision>, StateError> {
+        let is_write = !txn.then.is_empty();
         let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
         if !succeeded {
-            return Ok(Commit::Conflict);
+            return Ok(None);
         }
-        self.metrics.store_writes.inc();
-        noted::note(revision);
-        self.reached(revision).await?;
-        Ok(Commit::Done)
+        if is_write {
+            self.metrics.store_writes.inc();
+            noted::note(revision);
+            self.reached(revision).await?;
+        }
+        Ok(Some(revision))
     }
 
     /// Waits until the snapshot shows a revision. Revisions that touched no document count as shown when a later one does, so this
@@ -265,6 +313,22 @@ impl State {
         if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
     }
 
+    /// Remembers that people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store did not take it.
+    pub async fn set_aside(&self, key: &Key) -> Result<(), StateError> {
+        self.get_or_make(&format!("{ASIDE}{}/{}", place_of(key), key.name), "").await.map(drop)
+    }
+
+    /// Whether people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn is_aside(&self, key: &Key) -> Result<bool, StateError> {
+        Ok(self.get(&format!("{ASIDE}{}/{}", place_of(key), key.name)).await?.is_some())
+    }
+
     async fn get_or_make(&self, key: &str, value: &str) -> Result<String, StateError> {
         loop {
             if let Some((found, _)) = self.get(key).await? {
@@ -308,6 +372,7 @@ impl State {
             let chosen = self
                 .snapshot()
                 .documents
+                .declared()
                 .within(key.kind, &key.namespace)
                 .filter_map(|(key, _)| key.name.strip_prefix(prefix)?.parse::<u64>().ok())
                 .filter(|number| *number < OUT_OF_REACH)
@@ -315,7 +380,7 @@ impl State {
             let next = last.max(chosen).unwrap_or(0) + 1;
             document.metadata.name = format!("{prefix}{next}");
             bind(&mut document);
-            let path = path(&document.key());
+            let path = path(&document);
             let when = vec![
                 Compare::Absent(path.clone()),
                 match &found {
@@ -327,11 +392,25 @@ impl State {
                 Write::Put(counter.clone(), next.to_string().into_bytes()),
                 Write::Put(path, document.to_value().to_string().into_bytes()),
             ];
-            if self.write(Txn { when, then }).await? == Commit::Done {
+            if let Some(revision) = self.write(Txn { when, then }).await? {
+                document.metadata.resource_version = revision.to_string();
                 return Ok(document);
             }
         }
     }
+}
+
+/// How many of the first edits one transaction takes; at least one.
+fn fitting(edits: &[Edit]) -> usize {
+    let mut bytes = 0usize;
+    let fits = edits.iter().take(BATCH).take_while(|edit| {
+        bytes = bytes.saturating_add(match edit {
+            Edit::Create(document) | Edit::Replace(document) => document.to_value().to_string().len(),
+            Edit::Remove(_) | Edit::Expect(_) => 0,
+        });
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
 }
 
 /// Gives a new object what the store gives: uid, time, generation.
@@ -345,7 +424,8 @@ pub fn born(mut document: Document, now: &str) -> Document {
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
     let lingers = match document.spec.kind() {
-        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => true,
+        // Nothing was done for one that waits.
+        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !document.metadata.waiting,
         Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Event => false,
     };
     if !lingers {
@@ -482,8 +562,9 @@ fn replace(
 /// The source of the documents that are shipped with the program. Anybody's own document of the same name wins.
 pub const CATALOGUE: &str = "catalogue";
 
-fn path(key: &Key) -> String {
-    format!("{DOCUMENTS}{}/{}", place_of(key), key.name)
+fn path(document: &Document) -> String {
+    let next = if document.metadata.waiting { NEXT } else { "" };
+    format!("{DOCUMENTS}{}/{}{next}", place_of(&document.key()), document.metadata.name)
 }
 
 fn place_of(key: &Key) -> String {
@@ -559,8 +640,11 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
             }
         },
         Change::Delete { key, .. } => {
-            if let Some(key) = parse_path(key) {
-                snapshot.documents.remove(&key);
+            let (path, waits) = key.strip_suffix(NEXT).map_or((key.as_str(), false), |path| (path, true));
+            match parse_path(path) {
+                Some(key) if waits => snapshot.documents.remove_waiting(&key),
+                Some(key) => snapshot.documents.remove(&key),
+                None => {}
             }
         }
     }

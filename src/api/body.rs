@@ -30,6 +30,9 @@ pub(super) struct Place {
     /// The object; empty in paths of lists.
     #[serde(default)]
     pub(super) id: String,
+    /// The other object that the path names: what is given to the first, or taken from it.
+    #[serde(default)]
+    pub(super) other: String,
 }
 
 impl Place {

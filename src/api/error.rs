@@ -1,4 +1,4 @@
-//! What went wrong, as an answer: a status of the seed's, or 409, 413, 415, 503, and `{"error": "…"}` for people.
+//! What went wrong, as an answer: a status of the seed's, or 409, 412, 413, 415, 503, and `{"error": "…"}` for people.
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
@@ -23,6 +23,8 @@ pub(super) enum Error {
     NotFound(String),
     /// 409: as things are, it can't be done.
     Conflict(String),
+    /// 412: the object is not in the version that the request is meant for.
+    OtherVersion(String),
     /// 413: more was sent, or would be stored, than is taken.
     TooLarge(String),
     /// 415: the body is not said to be JSON.
@@ -39,6 +41,7 @@ impl Error {
             Error::BadRequest(why) => (StatusCode::BAD_REQUEST, why),
             Error::NotFound(why) => (StatusCode::NOT_FOUND, why),
             Error::Conflict(why) => (StatusCode::CONFLICT, why),
+            Error::OtherVersion(why) => (StatusCode::PRECONDITION_FAILED, why),
             Error::TooLarge(why) => (StatusCode::PAYLOAD_TOO_LARGE, why),
             Error::NotJson => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -49,28 +52,34 @@ impl Error {
         }
     }
 
-    /// What the door found, in the words of the flat form.
-    pub(super) fn problems(problems: &[Problem]) -> Error {
-        let mut all: Vec<String> = problems
+    /// What the door found, in the words of the flat form, where the object's name is called `id`, or as is said.
+    pub(super) fn problems(problems: &[Problem], id: &str) -> Error {
+        let all = problems
             .iter()
-            .take(MAX_SHOWN)
-            .map(|problem| match parameter(&problem.path) {
+            .map(|problem| match parameter(&problem.path, id) {
                 "" => problem.message.clone(),
                 path => format!("{path}: {}", problem.message),
             })
             .collect();
-        if problems.len() > MAX_SHOWN {
-            all.push(format!("and {} more", problems.len() - MAX_SHOWN));
-        }
-        Error::BadRequest(all.join("; "))
+        Error::BadRequest(shortened(all))
     }
 }
 
+/// All that is wrong as one sentence, up to a number that people read.
+pub(super) fn shortened(mut all: Vec<String>) -> String {
+    let more = all.len().saturating_sub(MAX_SHOWN);
+    all.truncate(MAX_SHOWN);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
+}
+
 /// The place in the flat form of a place in a document.
-fn parameter(path: &str) -> &str {
+fn parameter<'a>(path: &'a str, id: &'a str) -> &'a str {
     match path {
         "spec" | "metadata" => "",
-        "metadata.name" => "id",
+        "metadata.name" => id,
         "metadata.namespace" => "instance",
         _ => path.strip_prefix("spec.").unwrap_or(path),
     }
@@ -154,11 +163,12 @@ mod tests {
             path: path.into(),
             message: message.into(),
         };
-        let found = Error::problems(&[
+        let found = [
             problem("spec.options.port", "too large"),
             problem("metadata.name", "not an id"),
             problem("spec", "`zk` is missing"),
-        ]);
+        ];
+        let found = Error::problems(&found, "id");
         assert_eq!(
             found,
             Error::BadRequest("options.port: too large; id: not an id; `zk` is missing".into())

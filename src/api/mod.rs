@@ -8,19 +8,25 @@
 //! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
 mod body;
+mod credentials;
 mod error;
+mod etag;
 mod events;
 mod flat;
 mod health;
 mod instances;
+mod integrations;
 mod logs;
 mod nodes;
 mod processes;
+mod relation;
 mod remembered;
 mod resource;
 mod running;
 mod services;
 mod switch;
+mod tenants;
+mod users;
 
 use std::sync::Arc;
 
@@ -31,6 +37,7 @@ use axum::response::Response;
 use tower_service::Service;
 
 use crate::metrics::Metrics;
+use crate::model::Documents;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
 use crate::reconcile::logs::Logs;
@@ -72,6 +79,11 @@ pub enum Secrets {
 }
 
 impl Context {
+    /// The documents as they are declared now.
+    fn documents(&self) -> Documents {
+        self.state.snapshot().documents.declared()
+    }
+
     /// What opens the secrets that an answer has.
     fn opener(&self) -> Option<&Sealer> {
         match self.secrets {
@@ -100,6 +112,9 @@ impl Api {
             .merge(nodes::routes())
             .merge(services::routes())
             .merge(processes::routes())
+            .merge(tenants::routes())
+            .merge(users::routes())
+            .merge(integrations::routes())
             .merge(events::routes())
             .merge(logs::routes())
             .merge(health::routes())

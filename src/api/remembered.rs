@@ -48,7 +48,7 @@ fn is_of_documents(path: &str) -> bool {
     let Some(path) = path.strip_prefix("/1.0/") else { return false };
     let mut words = path.split('/');
     match [(); 5].map(|()| words.next()) {
-        [Some("instances" | "processes"), _, None, None, None] => true,
+        [Some("instances" | "processes" | "tenants" | "users" | "integrations"), _, None, None, None] => true,
         [Some("instances"), Some(_), Some("nodes" | "services"), id, None] => id != Some("status"),
         _ => false,
     }

@@ -134,7 +134,7 @@ async fn settled<T>(
     let mut snapshots = context.state.changes();
     let mut views = context.observed.changes();
     loop {
-        let documents = snapshots.borrow_and_update().documents.clone();
+        let documents = snapshots.borrow_and_update().documents.declared();
         let (answer, is_settled) = judge(&documents, &views.borrow_and_update());
         if is_settled {
             return answer;

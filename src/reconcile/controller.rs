@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connected::Connected;
-use super::events::Events;
+use super::deleting;
+use super::events::{Events, Said};
 use super::gate::Gate;
 use super::logs::Logs;
-use super::node_task::{self, Mode, Shared, node_key};
+use super::node_task::{self, Assignment, Mode, Revisions, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
@@ -20,11 +21,12 @@ use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
+use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
-use crate::plan::place::{PlaceAction, Placement, place};
+use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
-use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
+use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion, update};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
@@ -77,6 +79,7 @@ impl Controller {
             metrics,
             clock,
             epoch,
+            revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
@@ -129,7 +132,7 @@ const fn is_over(phase: Phase) -> bool {
 async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
-    let mut tasks: BTreeMap<(String, String), JoinHandle<()>> = BTreeMap::new();
+    let mut tasks: Tasks = BTreeMap::new();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
@@ -157,32 +160,43 @@ async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
             changed = mode.changed() => if changed.is_err() { break },
         }
     }
-    for (_, task) in tasks {
+    for (_, running) in tasks {
         if *mode.borrow() == Mode::End {
-            let _ = task.await;
+            let _ = running.task.await;
         } else {
-            task.abort();
+            running.task.abort();
         }
     }
 }
 
+/// A node's task, for one document of the node.
+struct Running {
+    uid: String,
+    turn: Arc<Mutex<()>>,
+    task: JoinHandle<()>,
+}
+
+/// By (instance, node).
+type Tasks = BTreeMap<(String, String), Running>;
+
 /// A task for each node that there is, none for others.
-fn keep_tasks(
-    shared: &Arc<Shared>,
-    snapshot: &Snapshot,
-    mode: &watch::Receiver<Mode>,
-    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
-) {
-    for (key, _) in snapshot.documents.of_kind(Kind::Node) {
+fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, mode: &watch::Receiver<Mode>, tasks: &mut Tasks) {
+    for (key, document) in snapshot.documents.of_kind(Kind::Node) {
         let place = (key.namespace.clone(), key.name.clone());
-        let is_running = tasks.get(&place).is_some_and(|task| !task.is_finished());
-        if !is_running {
-            let task = node_task::run(Arc::clone(shared), key.clone(), mode.clone());
-            tasks.insert(place, tokio::spawn(task));
+        let uid = &document.metadata.uid;
+        let before = tasks.get(&place);
+        if before.is_some_and(|running| running.uid == *uid && !running.task.is_finished()) {
+            continue;
         }
+        let turn = before.map(|running| Arc::clone(&running.turn)).unwrap_or_default();
+        let assignment = Assignment { key: key.clone(), uid: uid.clone(), turn: Arc::clone(&turn) };
+        let task = tokio::spawn(node_task::run(Arc::clone(shared), assignment, mode.clone()));
+        tasks.insert(place, Running { uid: uid.clone(), turn, task });
     }
     // A task whose node is gone ends by itself; waiting for it here would let its link delay all others.
-    tasks.retain(|place, _| snapshot.documents.get(&node_key(place)).is_some());
+    tasks.retain(|place, running| {
+        snapshot.documents.get(&node_key(place)).is_some() || !running.task.is_finished()
+    });
 }
 
 enum Pass {
@@ -192,32 +206,33 @@ enum Pass {
 
 /// Decides once which processes exist, and writes it.
 async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> {
-    let seen = shared.observed.all().into_iter().map(|(place, view)| (place, view.sighting)).collect();
-    let Placement { steps, .. } = place(&World { documents: &snapshot.documents, seen: &seen });
+    let views = shared.observed.all();
+    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
+    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
     shared.metrics.place_passes.inc();
+    shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
     if steps.is_empty() {
         return Ok(Pass::Going);
     }
     let now = timestamp();
-    let mut edits: Vec<Edit> = steps
-        .into_iter()
-        .filter_map(|step| {
-            tracing::info!(reason = ?step.reason, "{}", named(&step.action));
-            match step.action {
-                PlaceAction::Create(document) => Some(Edit::Create(born(*document, &now))),
-                PlaceAction::MarkDeleting(key) => {
-                    snapshot.documents.live(&key).map(|found| deletion(found, &now))
-                }
-                PlaceAction::Finalize(key) => {
-                    snapshot.documents.get(&key).map(|found| Edit::Remove((**found).clone()))
-                }
-            }
-        })
-        .collect();
+    let mut edits = Vec::new();
+    for PlaceStep { action, reason } in steps {
+        tracing::info!(?reason, "{}", named(&action));
+        edits.extend(edits_of(&snapshot.documents, action, &now));
+    }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
     match shared.state.commit(&edits, Some(shared.epoch)).await? {
-        Commit::Done => Ok(Pass::Going),
+        Commit::Done => {
+            for edit in &edits {
+                if let Edit::Remove(document) = edit
+                    && document.is_deleting()
+                {
+                    shared.events.say(deleted(document), shared.clock.now_ms());
+                }
+            }
+            Ok(Pass::Going)
+        }
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
         Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
@@ -226,15 +241,47 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
 
 /// The instance and the node that a change of a process is for.
 fn node_of(edit: &Edit) -> Option<(&str, &str)> {
-    let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
+    let document = edit.document();
     let Spec::Process(process) = &document.spec else { return None };
     Some((document.metadata.namespace.as_str(), process.node.as_str()))
 }
 
-fn named(action: &PlaceAction) -> String {
+fn deleted(document: &Document) -> Said {
+    let (regarding, message) = (document.key().to_string(), "nothing of it is left".into());
+    Said { regarding, action: "Delete", reason: "Clean", message }
+}
+
+/// What a step is in the store. An object that is not there any more needs none.
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
+    let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
+    let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
-        PlaceAction::Create(document) => format!("create {}", document.key()),
-        PlaceAction::MarkDeleting(key) => format!("delete {key}"),
-        PlaceAction::Finalize(key) => format!("finalize {key}"),
+        PlaceAction::Create(document) => vec![Edit::Create(born(*document, now))],
+        PlaceAction::MarkDeleting(key) => {
+            found(&key).map(|found| deletion(&found, now)).into_iter().collect()
+        }
+        PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),
+        PlaceAction::Unlink(document) => {
+            let edit = found(&document.key()).and_then(|found| update(&found, document.spec));
+            edit.into_iter().collect()
+        }
+        PlaceAction::Promote(key) => waiting(&key).map_or_else(Vec::new, |waiting| {
+            let mut document = waiting.clone();
+            document.metadata.waiting = false;
+            vec![Edit::Create(document), Edit::Remove(waiting)]
+        }),
+        PlaceAction::Drop(key) => waiting(&key).map(Edit::Remove).into_iter().collect(),
     }
+}
+
+fn named(action: &PlaceAction) -> String {
+    let word = match action {
+        PlaceAction::Create(_) => "create",
+        PlaceAction::MarkDeleting(_) => "delete",
+        PlaceAction::Finalize(_) => "finalize",
+        PlaceAction::Unlink(_) => "unlink",
+        PlaceAction::Promote(_) => "promote",
+        PlaceAction::Drop(_) => "drop",
+    };
+    format!("{word} {}", action.key())
 }

@@ -7,6 +7,7 @@
 
 pub mod connected;
 pub mod controller;
+mod deleting;
 pub mod events;
 mod gate;
 pub mod logs;

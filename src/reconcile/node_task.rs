@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connected::{Connected, Reach};
@@ -16,6 +17,7 @@ use super::target::Common;
 use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
+use crate::model::Spec;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
@@ -78,6 +80,7 @@ pub(super) struct Shared {
     pub(super) epoch: Epoch,
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
+    pub(super) revisions: Revisions,
 }
 
 impl Shared {
@@ -86,6 +89,17 @@ impl Shared {
             Transport::Ssh => &self.ssh,
             Transport::Local => &self.local,
         }
+    }
+}
+
+/// Gives batches their revisions. One count for all nodes and for the whole life of the controller: a node that is deleted and declared
+/// again has another task, and goes on refusing what is older than the last that it heard.
+#[derive(Debug, Default)]
+pub(super) struct Revisions(AtomicU64);
+
+impl Revisions {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -100,8 +114,20 @@ pub(super) enum Mode {
     End,
 }
 
-/// Runs until the mode is [`Mode::End`].
-pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mode>) {
+/// Which node a task is for, and its turn: a later node of the same name has a task of its own, which begins when this one is over.
+pub(super) struct Assignment {
+    /// The node.
+    pub(super) key: Key,
+    /// The uid of its document.
+    pub(super) uid: String,
+    /// Held for as long as the task runs.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+/// Runs until the mode is [`Mode::End`], or the node's document is gone.
+pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, mode: watch::Receiver<Mode>) {
+    let Assignment { key, uid, turn } = assignment;
+    let _turn = turn.lock_owned().await;
     let place = (key.namespace.clone(), key.name.clone());
     let view = NodeView::default();
     let mut task = NodeTask {
@@ -114,6 +140,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
         transfer: None,
         shared,
         key,
+        uid,
         place,
         mode,
         view,
@@ -125,6 +152,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, mode: watch::Receiver<Mod
 struct NodeTask {
     shared: Arc<Shared>,
     key: Key,
+    uid: String,
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
@@ -172,7 +200,9 @@ impl NodeTask {
     }
 
     fn spec(&self) -> Option<NodeSpec> {
-        self.snapshot.borrow().documents.node(&self.key).cloned()
+        let snapshot = self.snapshot.borrow();
+        let document = snapshot.documents.get(&self.key).filter(|found| found.metadata.uid == self.uid)?;
+        if let Spec::Node(node) = &document.spec { Some(node.clone()) } else { None }
     }
 
     async fn connect_and_converse(
@@ -217,7 +247,7 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         self.mind.begin(Instant::now());
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
-        let revision = self.mind.next_revision();
+        let revision = self.shared.revisions.next();
         send(link, &protocol::open(root, self.shared.epoch.0, revision)).await?;
         loop {
             if self.is_over() {
@@ -359,7 +389,7 @@ impl NodeTask {
     }
 
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
-        let revision = self.mind.next_revision();
+        let revision = self.shared.revisions.next();
         for step in &steps {
             tracing::info!(
                 node = %self.key,
@@ -530,7 +560,6 @@ struct Mind {
     sighting: NodeSighting,
     attempts: BTreeMap<String, Attempt>,
     counts: BTreeMap<String, u32>,
-    revision: u64,
     in_flight: Option<InFlight>,
     stock: Stock,
     /// Processes, and artifacts by their addresses, heard of since everything was asked for.
@@ -612,11 +641,6 @@ impl Mind {
     fn shown(&self) -> NodeSighting {
         let pending = self.in_flight.iter().flat_map(|batch| batch.aims.keys().cloned()).collect();
         NodeSighting { pending, ..self.sighting.clone() }
-    }
-
-    fn next_revision(&mut self) -> u64 {
-        self.revision += 1;
-        self.revision
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {

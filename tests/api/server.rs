@@ -39,6 +39,7 @@ impl Pinger for OnlyNd1 {
     }
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 pub(crate) struct Api {
     base: String,
     agent: ureq::Agent,
@@ -49,6 +50,7 @@ pub(crate) struct Api {
     _directory: TempDir,
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 impl Api {
     pub(crate) fn start() -> Api {
         let directory = tempfile::tempdir().unwrap();
@@ -86,10 +88,9 @@ impl Api {
             .build()
             .into();
         let api = Api { base, agent, state, metrics, runtime, _directory: directory };
-        api.apply(
-            &std::fs::read_to_string(root().join("manifests/service-types.yaml")).unwrap(),
-            state::CATALOGUE,
-        );
+        let shipped = ["service-types.yaml", "integrations.yaml"]
+            .map(|file| std::fs::read_to_string(root().join("manifests").join(file)).unwrap());
+        api.apply(&shipped.join("\n---\n"), state::CATALOGUE);
         api
     }
 
@@ -137,9 +138,20 @@ impl Api {
         kind: Option<&str>,
         body: &[u8],
     ) -> Response<ureq::Body> {
+        let headers: Vec<(&str, &str)> = kind.map(|kind| ("Content-Type", kind)).into_iter().collect();
+        self.send_with(method, path, &headers, body)
+    }
+
+    pub(crate) fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response<ureq::Body> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if let Some(kind) = kind {
-            request = request.header("Content-Type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if body.is_empty() {
             self.agent.run(request.body(()).unwrap()).unwrap()
