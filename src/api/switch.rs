@@ -248,6 +248,13 @@ mod tests {
         context.observed.set(&("IN1".into(), "ND1".into()), view);
     }
 
+    /// Waits until it is written that the service runs, or does not: what is seen before that does not count.
+    async fn until_asked(context: &Context, running: bool) {
+        let key = Key::within(Kind::Service, "IN1", "SV1");
+        let is_asked = |documents: &Documents| documents.service(&key).unwrap().running == Some(running);
+        context.state.changes().wait_for(|snapshot| is_asked(&snapshot.documents)).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_start_is_answered_when_the_processes_are_made_and_seen_to_run_and_a_stop_when_not() {
         let directory = tempfile::tempdir().unwrap();
@@ -259,7 +266,7 @@ mod tests {
         let others = async {
             // The placement, then the node's task.
             let pause = || tokio::time::sleep(Duration::from_millis(30));
-            pause().await;
+            until_asked(&context, true).await;
             assert_eq!(context.state.commit(&[process_on_nd1("a")], None).await.unwrap(), Commit::Done);
             see(&context, &[("a", Phase::Running)]);
             pause().await;
@@ -273,7 +280,7 @@ mod tests {
         assert!(started.running && started.is_settled && started.processes.len() == 2, "{started:?}");
 
         let others = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            until_asked(&context, false).await;
             see(&context, &[("a", Phase::Stopped), ("b", Phase::Stopping)]);
             tokio::time::sleep(Duration::from_millis(30)).await;
             see(&context, &[("a", Phase::Stopped), ("b", Phase::Stopped)]);
@@ -292,9 +299,11 @@ mod tests {
         let key = Key::within(Kind::Process, "IN1", "a");
         let patience = Patience(Duration::from_secs(20));
         let others = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            let snapshot = context.state.snapshot();
-            let found = Document::clone(snapshot.documents.get(&key).unwrap());
+            let is_asked = |documents: &Documents| documents.process(&key).unwrap().running == Some(true);
+            let mut snapshots = context.state.changes();
+            let documents =
+                snapshots.wait_for(|snapshot| is_asked(&snapshot.documents)).await.unwrap().documents.clone();
+            let found = Document::clone(documents.get(&key).unwrap());
             assert_eq!(context.state.commit(&[Edit::Remove(found)], None).await.unwrap(), Commit::Done);
         };
         let (started, ()) = tokio::join!(process(&context, &key, true, patience), others);
