@@ -147,6 +147,13 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, mode: watch
     };
     task.run().await;
     task.shared.observed.forget(&task.place);
+    if task.spec().is_none() {
+        // A later node of that name may be another machine.
+        let name = format!("{}/{}", task.key.namespace, task.key.name);
+        if let Err(error) = task.shared.ssh.forget_host_key(&name) {
+            tracing::warn!(node = %task.key, %error, "its host key could not be forgotten");
+        }
+    }
 }
 
 struct NodeTask {
