@@ -1,5 +1,7 @@
 //! Counters of what was done. Counting happens where things are done, never where they are decided.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,6 +34,8 @@ pub struct Metrics {
     pub folder_reads: Counter,
     /// Readings of a manifests folder that were refused.
     pub folder_refusals: Counter,
+    /// How long ago the documents that are read were last known to be what the store holds, in seconds.
+    pub snapshot_age: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -53,6 +57,11 @@ impl Metrics {
         counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
+        registry.register(
+            "store_snapshot_age_seconds",
+            "How long ago the documents were last known to be what the store holds",
+            self.snapshot_age.clone(),
+        );
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string can't fail");
         text

@@ -7,6 +7,8 @@ use serde_json::Value;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body};
 
+use crate::store::backup::PROCESS_HEADER;
+
 /// How long a connection to the server may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -93,6 +95,13 @@ impl Client {
     pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, ClientError> {
         let response = self.call(&self.streams, Method::GET, path, String::new())?;
         Ok(response.into_body().into_reader())
+    }
+
+    /// A backup of the server's store, and which process makes it.
+    pub(super) fn backup(&self) -> Result<(Option<u32>, impl Read + use<>), ClientError> {
+        let response = self.call(&self.streams, Method::GET, "/store/backup", String::new())?;
+        let process = response.headers().get(PROCESS_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
+        Ok((process, response.into_body().into_reader()))
     }
 
     fn answer(&self, method: Method, path: &str, body: String) -> Result<Value, ClientError> {

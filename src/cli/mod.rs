@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod client;
+mod etcd;
 mod key;
 mod logs;
 mod node;
 mod schema;
+mod secrets;
 mod serve;
+mod store;
 mod up;
 mod view;
 mod wire;
@@ -34,6 +37,10 @@ enum Command {
     Logs(LogsArguments),
     /// What is done to a node by hand.
     Node(NodeArguments),
+    /// Check, back up, restore or move the store.
+    Store(store::StoreArguments),
+    /// The key that secrets are sealed with.
+    Secrets(secrets::SecretsArguments),
     /// Write the JSON Schema of every kind.
     Schema(SchemaArguments),
 }
@@ -68,12 +75,8 @@ struct ServeArguments {
     /// Where the store, keys and local logs are kept.
     #[arg(long, value_name = "DIR", default_value = "mainstay-data")]
     data_dir: PathBuf,
-    /// Keep the documents in this etcd cluster instead of the data folder.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    etcd: Vec<String>,
-    /// Where in etcd.
-    #[arg(long, value_name = "PREFIX", default_value = "/mainstay/", requires = "etcd")]
-    etcd_prefix: String,
+    #[command(flatten)]
+    etcd: etcd::EtcdArguments,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,
@@ -148,6 +151,8 @@ impl Cli {
             Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
                 node::trust(&server, &node)
             }
+            Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
+            Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

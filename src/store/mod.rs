@@ -11,6 +11,7 @@
 
 use futures_util::future::BoxFuture;
 
+pub mod backup;
 pub mod embedded;
 pub mod etcd;
 
@@ -241,7 +242,18 @@ pub enum StoreError {
     /// The write may or may not have happened: read again before acting.
     #[error("the outcome of a write is unknown: {0}")]
     Unknown(String),
-    /// The data directory is in use, damaged, or of another format; said at opening.
+    /// Another process has the data directory; said at opening.
+    #[error(
+        "the data directory {dir} is in use by another mainstay{}; stop that one, or give this one another --data-dir",
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The directory.
+        dir: String,
+        /// The process that has it, if it has said so.
+        holder: Option<u32>,
+    },
+    /// The data directory is damaged, or of another format; said at opening.
     #[error("{0}")]
     Open(String),
 }
