@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use mainstay::store::etcd::Etcd;
+use mainstay::store::etcd::{Config, Etcd, Login, Tls};
 use mainstay::store::{Store, StoreError, Txn};
 
 use crate::support::etcd::{EtcdCluster, EtcdServer};
@@ -350,5 +350,132 @@ fn an_etcd_that_lost_its_data_is_not_taken_for_an_empty_one() {
         }
         let error = store.watch("", next).await.err().expect("it would wait for ever");
         assert!(error.to_string().contains("went back"), "{error:?}");
+    });
+}
+
+/// Who signs, and what it has signed, as PEM files.
+struct Certificates {
+    dir: tempfile::TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let key = rcgen::KeyPair::generate().expect("a key can be made");
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("no names are right");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("it can be signed");
+        std::fs::write(dir.path().join("ca.pem"), certificate.pem()).expect("it can be written");
+        Certificates { dir, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// Writes `name.pem` and `name.key`.
+    fn sign(&self, name: &str) {
+        let key = rcgen::KeyPair::generate().expect("a key can be made");
+        let params =
+            rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address is right");
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
+        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).expect("it can be written");
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("it can be written");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().expect("the path is text").to_owned()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect("it was written")
+    }
+}
+
+#[test]
+fn tls_lets_in_who_is_known_and_trusts_nobody_else() {
+    let (ours, theirs) = (Certificates::new(), Certificates::new());
+    ours.sign("server");
+    ours.sign("client");
+    theirs.sign("client");
+    let server = EtcdServer::start_with(&[
+        "--cert-file",
+        &ours.path("server.pem"),
+        "--key-file",
+        &ours.path("server.key"),
+        "--trusted-ca-file",
+        &ours.path("ca.pem"),
+        "--client-cert-auth",
+    ]);
+    let identity = |of: &Certificates| Some((of.read("client.pem"), of.read("client.key")));
+    let open = async |tls: Option<Tls>, scheme: &str| {
+        let endpoints = vec![format!("{scheme}{}", server.endpoint())];
+        let config = Config { endpoints, prefix: "/tls".into(), tls, login: None };
+        Etcd::open(&config).await
+    };
+    run("TLS", async {
+        for scheme in ["", "https://"] {
+            let tls = Tls { ca: ours.read("ca.pem"), identity: identity(&ours) };
+            let store = open(Some(tls), scheme).await.expect("we are known");
+            let written = set(&store, "a", "1").await;
+            assert_eq!(next(&mut *watch(&store, "", written).await).await.revision, written);
+        }
+        for (ca, identity) in [
+            (theirs.read("ca.pem"), identity(&ours)),
+            (ours.read("ca.pem"), identity(&theirs)),
+            (ours.read("ca.pem"), None),
+        ] {
+            let refused = open(Some(Tls { ca, identity }), "").await;
+            assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{:?}", refused.err());
+        }
+        let plain = open(None, "").await;
+        assert!(matches!(plain, Err(StoreError::Unavailable(_))), "{:?}", plain.err());
+        let unsaid = open(None, "https://").await.err().expect("nobody is trusted");
+        assert!(unsaid.to_string().contains("--etcd-ca"), "{unsaid}");
+        let rubbish = open(Some(Tls { ca: b"rubbish".to_vec(), identity: None }), "").await;
+        assert!(rubbish.is_err());
+    });
+}
+
+/// The user may touch what is below its prefix, and nothing else.
+async fn with_a_user(server: &EtcdServer) {
+    let client = etcd_client::Client::connect([server.endpoint()], None).await.expect("etcd answers");
+    let mut auth = client.auth_client();
+    for (user, role) in [("root", "root"), ("mainstay", "keeper")] {
+        auth.user_add(user, "butter", None).await.expect("a user can be added");
+        auth.role_add(role).await.expect("a role can be added");
+        auth.user_grant_role(user, role).await.expect("a role can be given");
+    }
+    let permission = etcd_client::Permission::read_write("/mine/").with_prefix();
+    auth.role_grant_permission("keeper", permission).await.expect("a permission can be given");
+    auth.auth_enable().await.expect("logins can be asked for");
+}
+
+#[test]
+fn a_user_logs_in_again_when_its_token_has_ended_and_a_dead_member_is_no_hindrance() {
+    let mut server = EtcdServer::start();
+    run("login", async {
+        with_a_user(&server).await;
+        let config = |password: &str, prefix: &str| Config {
+            endpoints: vec![nobody(), server.endpoint()],
+            prefix: prefix.into(),
+            tls: None,
+            login: Some(Login { user: "mainstay".into(), password: password.into() }),
+        };
+        let wrong = Etcd::open(&config("margarine", "/mine")).await.err().expect("it is refused");
+        assert!(matches!(wrong, StoreError::Invalid(_)), "{wrong:?}");
+        assert!(!wrong.to_string().contains("margarine"), "{wrong}");
+        let beside = Etcd::open(&config("butter", "/others")).await.err().expect("it is refused");
+        assert!(matches!(beside, StoreError::Invalid(_)), "{beside:?}");
+        assert!(!format!("{:?}", config("butter", "/mine")).contains("butter"));
+
+        let store = Etcd::open(&config("butter", "/mine")).await.expect("we are known");
+        let start = set(&store, "a", "1").await;
+        let mut live = watch(&store, "", start + 1).await;
+        set(&store, "a", "2").await;
+        assert_eq!(words(&next(&mut *live).await), ["+a=2"]);
+        // Tokens are in etcd's memory only.
+        server.kill();
+        server.start_again();
+        assert_eq!(text(&get_in_time(&store, "a").await), "2");
+        let last = set(&store, "a", "3").await;
+        assert_eq!(next(&mut *watch(&store, "", last).await).await.revision, last);
     });
 }
