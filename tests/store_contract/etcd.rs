@@ -479,3 +479,26 @@ fn a_user_logs_in_again_when_its_token_has_ended_and_a_dead_member_is_no_hindran
         assert_eq!(next(&mut *watch(&store, "", last).await).await.revision, last);
     });
 }
+
+/// A member that hangs says nothing, not even that; the watch has to find out.
+#[test]
+fn a_watch_at_a_member_that_hangs_ends_and_goes_on_at_another() {
+    let cluster = EtcdCluster::start();
+    run("hanging member", async {
+        let leader = cluster.leader().await;
+        let mut endpoints = cluster.endpoints();
+        let hanging = (leader + 1) % 3;
+        endpoints.rotate_left(hanging);
+        let store = Etcd::connect(&endpoints, "/x").await.expect("etcd answers");
+        let start = set(&store, "a", "1").await;
+        let mut watch_there = watch(&store, "", start + 1).await;
+        cluster.members[hanging].pause();
+        let written = attempt(&store, vec![at("a", start)], vec![put("a", "2")]).await;
+        assert!(written.succeeded, "two of three are enough");
+        let told = answer(&mut *watch_there).await.expect_err("it hangs");
+        assert!(matches!(told, StoreError::Unavailable(_)), "{told:?}");
+        let mut elsewhere = watch(&store, "", start + 1).await;
+        assert_eq!(words(&next(&mut *elsewhere).await), ["+a=2"]);
+        cluster.members[hanging].resume();
+    });
+}
