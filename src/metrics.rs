@@ -1,5 +1,7 @@
 //! Counters of what was done. Counting happens where things are done, never where they are decided.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub api_overloads: Counter,
     /// Lines of the audit log that could not be written.
     pub audit_failures: Counter,
+    /// How long ago the documents that are read were last known to be what the store holds, in seconds.
+    pub snapshot_age: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -65,6 +69,11 @@ impl Metrics {
         counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
         registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
+        registry.register(
+            "store_snapshot_age_seconds",
+            "How long ago the documents were last known to be what the store holds",
+            self.snapshot_age.clone(),
+        );
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string can't fail");
         text

@@ -8,7 +8,8 @@
 //! doc/…/NAME/next           one that waits until an older one is gone
 //! meta/epoch                how many controllers have taken over so far: the fencing token
 //! meta/cluster              the id of this store's world; names our directory on the nodes
-//! meta/key                  id of the key that secrets are sealed with
+//! meta/key                  id of the key that secrets are sealed with; OLD>NEW while they are sealed anew
+//! meta/restoring            there while a backup is being restored
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
 //! meta/aside/KIND/-/NAME    a shipped document that people deleted, and that is not put back
 //! ```
@@ -16,7 +17,7 @@
 pub mod noted;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -30,7 +31,15 @@ use crate::model::document::Unreadable;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
-use crate::store::{Change, Compare, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write};
+use crate::store::backup::RESTORING;
+use crate::store::{
+    Change, Compare, Item, Listing, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write,
+};
+
+use self::age::Age;
+
+mod age;
+pub mod rotation;
 
 const DOCUMENTS: &str = "doc/";
 /// What the path of a document that waits ends with; no name holds a `/`.
@@ -116,6 +125,20 @@ pub enum StateError {
         /// The id of the key that was given.
         given: String,
     },
+    /// The secrets in the store are being sealed anew, or were and nobody has finished it.
+    #[error(
+        "the secrets in this store are half sealed anew ({rotation}); finish it with `mainstay secrets rotate` and the \
+         same two key files"
+    )]
+    Rotating {
+        /// The ids of the two keys, `OLD>NEW`.
+        rotation: String,
+    },
+    /// A backup is being restored, or was and not all of it came.
+    #[error(
+        "a backup is being restored into this store, or a restore was cut short; restore it into an empty one"
+    )]
+    Restoring,
 }
 
 /// Which controller is the present one; each one that takes over has a higher number. Goes to the nodes as fencing token, and
@@ -129,6 +152,9 @@ pub struct State {
     snapshot: watch::Receiver<Snapshot>,
     metrics: Arc<Metrics>,
     follower: JoinHandle<()>,
+    age: Age,
+    /// The key that every write counts on, once it is known.
+    sealing_key: OnceLock<String>,
 }
 
 impl Drop for State {
@@ -143,10 +169,27 @@ impl State {
     /// # Errors
     /// When the store can't be read, or holds what is no document.
     pub async fn open(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        if !store.list(RESTORING, None).await?.items.is_empty() {
+            return Err(StateError::Restoring);
+        }
         let first = load(&*store).await?;
         let (sender, snapshot) = watch::channel(first);
-        let follower = tokio::spawn(follow(Arc::clone(&store), sender));
-        Ok(State { store, snapshot, metrics, follower })
+        let age = Age::start(Arc::clone(&store));
+        let follower = tokio::spawn(follow(Arc::clone(&store), sender, age.clone()));
+        Ok(State { store, snapshot, metrics, follower, age, sealing_key: OnceLock::new() })
+    }
+
+    /// How long ago the snapshot was last known to be what the store holds.
+    pub fn age(&self) -> Duration {
+        self.age.get()
+    }
+
+    /// Everything that the store holds, at one revision: what a backup is made of.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn everything(&self) -> Result<Listing, StateError> {
+        Ok(self.store.list("", None).await?)
     }
 
     /// The present snapshot's revision.
@@ -219,10 +262,17 @@ impl State {
     }
 
     /// Answers the revision at which it was written, none in a conflict.
-    async fn write(&self, txn: Txn) -> Result<Option<Revision>, StateError> {
+    async fn write(&self, mut txn: Txn) -> Result<Option<Revision>, StateError> {
         let is_write = !txn.then.is_empty();
+        // What it writes may be sealed: not with a key that was replaced meanwhile.
+        let key = self.sealing_key.get();
+        txn.when.extend(key.map(|key| Compare::Value(SEALING_KEY.into(), key.clone().into_bytes())));
         let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
         if !succeeded {
+            if let Some(given) = key {
+                let stored = self.sealing_key().await?.unwrap_or_default();
+                same_key(stored, given)?;
+            }
             return Ok(None);
         }
         if is_write {
@@ -300,17 +350,23 @@ impl State {
     ///
     /// # Errors
     /// When the store can't be read.
+    /// [`StateError::Rotating`] when it is being replaced.
     pub async fn sealing_key(&self) -> Result<Option<String>, StateError> {
-        Ok(self.get(SEALING_KEY).await?.map(|(id, _)| String::from_utf8_lossy(&id).into_owned()))
+        let found = self.get(SEALING_KEY).await?.map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
+        match found {
+            Some(rotation) if rotation.contains(rotation::ARROW) => Err(StateError::Rotating { rotation }),
+            other => Ok(other),
+        }
     }
 
     /// Makes sure that the key given is the one that this store's secrets are sealed with; in a new store it is from now on.
     ///
     /// # Errors
-    /// [`StateError::OtherKey`] when it is not.
+    /// [`StateError::OtherKey`] when it is not, [`StateError::Rotating`] when it is being replaced.
     pub async fn use_sealing_key(&self, given: &str) -> Result<(), StateError> {
-        let stored = self.get_or_make(SEALING_KEY, given).await?;
-        if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
+        same_key(self.get_or_make(SEALING_KEY, given).await?, given)?;
+        self.sealing_key.get_or_init(|| given.to_owned());
+        Ok(())
     }
 
     /// Remembers that people do not want a document that is shipped with the program.
@@ -411,6 +467,46 @@ fn fitting(edits: &[Edit]) -> usize {
         bytes <= BATCH_BYTES
     });
     fits.count().max(1)
+}
+
+fn same_key(stored: String, given: &str) -> Result<(), StateError> {
+    if stored == given {
+        Ok(())
+    } else if stored.contains(rotation::ARROW) {
+        Err(StateError::Rotating { rotation: stored })
+    } else {
+        Err(StateError::OtherKey { stored, given: given.to_owned() })
+    }
+}
+
+/// What is wrong with a key and its value, as they stand in a store; none when it is what this version would have written.
+pub fn flaw(item: &Item) -> Option<String> {
+    if let Some(key) = parse_path(item.key.strip_suffix(NEXT).unwrap_or(&item.key)) {
+        return match read(&item.key, &item.value, item.mod_revision) {
+            Ok(document) if document.key() == key => None,
+            Ok(document) => Some(format!("it holds the document {}", document.key())),
+            Err(error) => Some(format!("no document of this version: {}", error.source)),
+        };
+    }
+    let text = String::from_utf8_lossy(&item.value);
+    let is_sound = match item.key.as_str() {
+        EPOCH => text.parse::<u64>().is_ok(),
+        CLUSTER | SEALING_KEY | RESTORING => !text.is_empty(),
+        key if key.starts_with("meta/counter/") => text.parse::<u64>().is_ok(),
+        // Others may keep something beside ours.
+        key => !key.starts_with(DOCUMENTS),
+    };
+    (!is_sound).then(|| "not what mainstay keeps there".to_owned())
+}
+
+/// Raises the fencing token in what is restored from an older time, to at least `floor`: the nodes remember the highest that
+/// they have seen, and would refuse whoever comes with an older one. The time in seconds is such a floor: it grows, and
+/// faster than controllers take over.
+pub fn raise_epoch(items: &mut [Item], floor: u64) {
+    for item in items.iter_mut().filter(|item| item.key == EPOCH) {
+        let last = String::from_utf8_lossy(&item.value).parse::<u64>().unwrap_or(0);
+        item.value = last.max(floor).to_string().into_bytes();
+    }
 }
 
 /// Gives a new object what the store gives: uid, time, generation.
@@ -590,14 +686,16 @@ async fn load(store: &dyn Store) -> Result<Snapshot, StateError> {
 
 /// Keeps the snapshot current for as long as somebody reads it. A store that fails leaves the last one standing: nothing is decided
 /// out of ignorance.
-async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
+async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age) {
     let mut pause = Duration::from_millis(50);
     while !sender.is_closed() {
         let from = sender.borrow().revision + 1;
         let error = match store.watch(DOCUMENTS, from).await {
             Ok(mut watch) => loop {
+                age.follows(true);
                 match watch.next().await {
                     Ok(changes) => {
+                        age.confirm();
                         pause = Duration::from_millis(50);
                         sender.send_modify(|snapshot| {
                             for change in &changes.changes {
@@ -611,6 +709,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
             },
             Err(error) => error,
         };
+        age.follows(false);
         tracing::warn!(%error, "the store's watch ended; reading all again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -618,6 +717,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
             // A store that went back in time is another store: what it says is not taken for news.
             Ok(snapshot) if snapshot.revision >= from.saturating_sub(1) => {
                 sender.send_replace(snapshot);
+                age.confirm();
             }
             Ok(snapshot) => {
                 tracing::error!(

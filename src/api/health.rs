@@ -23,13 +23,20 @@ pub(super) fn routes() -> Router<Shared> {
 
 /// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
 async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
-    match tokio::time::timeout(READY_TIME, context.state.check()).await {
-        Ok(checked) => Ok(checked.map(|()| "ok")?),
-        Err(_) => Err(Error::Unavailable("the store does not answer".into())),
+    let mut error = match tokio::time::timeout(READY_TIME, context.state.check()).await {
+        Ok(Ok(())) => return Ok("ok"),
+        Ok(Err(error)) => Error::from(error),
+        Err(_) => Error::Unavailable("the store does not answer".into()),
+    };
+    if let Error::Unavailable(why) = &mut error {
+        let age = context.state.age().as_secs();
+        why.push_str(&format!("; what is read was the store's content {age} s ago"));
     }
+    Err(error)
 }
 
 fn metrics(context: &Shared) -> impl IntoResponse + use<> {
+    context.metrics.snapshot_age.set(context.state.age().as_secs_f64());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], context.metrics.text())
 }

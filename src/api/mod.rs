@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -7,6 +7,7 @@
 //! **Invariant:** what is unknown is said to be; it is never shown as stopped.
 //! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
+mod backup;
 mod body;
 mod credentials;
 mod error;
@@ -118,6 +119,7 @@ impl Api {
             .merge(events::routes())
             .merge(logs::routes())
             .merge(health::routes())
+            .merge(backup::routes())
             .fallback(|uri: Uri| {
                 std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
             })

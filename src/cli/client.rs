@@ -13,6 +13,7 @@ use ureq::{Agent, Body};
 
 use super::ServerArguments;
 use crate::edge::private;
+use crate::store::backup::PROCESS_HEADER;
 
 /// How long a connection to the server may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -125,6 +126,13 @@ impl Client {
     pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, ClientError> {
         let response = self.call(&self.streams, Method::GET, path, String::new())?;
         Ok(response.into_body().into_reader())
+    }
+
+    /// A backup of the server's store, and which process makes it.
+    pub(super) fn backup(&self) -> Result<(Option<u32>, impl Read + use<>), ClientError> {
+        let response = self.call(&self.streams, Method::GET, "/store/backup", String::new())?;
+        let process = response.headers().get(PROCESS_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
+        Ok((process, response.into_body().into_reader()))
     }
 
     fn answer(&self, method: Method, path: &str, body: String) -> Result<Value, ClientError> {

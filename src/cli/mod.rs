@@ -9,11 +9,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::edge::Role;
 
 mod client;
+mod etcd;
 mod key;
 mod logs;
 mod node;
 mod schema;
+mod secrets;
 mod serve;
+mod store;
 mod token;
 mod up;
 mod view;
@@ -39,6 +42,10 @@ enum Command {
     Node(NodeArguments),
     /// Make a token for the API.
     Token(TokenArguments),
+    /// Check, back up, restore or move the store.
+    Store(store::StoreArguments),
+    /// The key that secrets are sealed with.
+    Secrets(secrets::SecretsArguments),
     /// Write the JSON Schema of every kind.
     Schema(SchemaArguments),
 }
@@ -95,12 +102,8 @@ struct ServeArguments {
     /// Where the store, keys and local logs are kept.
     #[arg(long, value_name = "DIR", default_value = "mainstay-data")]
     data_dir: PathBuf,
-    /// Keep the documents in this etcd cluster instead of the data folder.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    etcd: Vec<String>,
-    /// Where in etcd.
-    #[arg(long, value_name = "PREFIX", default_value = "/mainstay/", requires = "etcd")]
-    etcd_prefix: String,
+    #[command(flatten)]
+    etcd: etcd::EtcdArguments,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,
@@ -192,6 +195,8 @@ impl Cli {
                 node::trust(&server, &node)
             }
             Command::Token(arguments) => token::run(&arguments),
+            Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
+            Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

@@ -10,13 +10,12 @@ use super::{Outcome, ServeArguments};
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
     let asked =
         tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
-    let ServeArguments { listen, data_dir, etcd, etcd_prefix, secret_key, manifests, no_catalogue } =
-        arguments;
+    let ServeArguments { listen, data_dir, etcd, secret_key, manifests, no_catalogue } = arguments;
     let door = Door::open(&listen)?;
     let url = door.url()?;
     let running = wire::start(Settings {
         data_dir,
-        etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
+        etcd: etcd.config()?,
         secret_key,
         manifests,
         catalogue: !no_catalogue,

@@ -26,7 +26,7 @@ use crate::source::folder::{Folder, FolderStatus};
 use crate::state::State;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
-use crate::store::etcd::Etcd;
+use crate::store::etcd::{self, Etcd};
 
 /// How long a node's connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is to run.
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
-    /// None for the embedded store; else the endpoints and the prefix.
-    pub(super) etcd: Option<(Vec<String>, String)>,
+    /// None for the embedded store.
+    pub(super) etcd: Option<etcd::Config>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
     pub(super) catalogue: bool,
@@ -106,7 +106,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         }
     };
     let store: Arc<dyn Store> = match &settings.etcd {
-        Some((endpoints, prefix)) => Arc::new(Etcd::connect(endpoints, prefix).await?),
+        Some(config) => Arc::new(Etcd::open(config).await?),
         None => Arc::new(Embedded::open(&settings.data_dir)?),
     };
     let state = Arc::new(State::open(store, Arc::clone(&metrics)).await?);

@@ -50,6 +50,10 @@ impl Role {
         if matches!(path, "/healthz" | "/readyz") {
             return None;
         }
+        if path == "/store/backup" {
+            // Sealed secrets, and the hashes of passwords.
+            return Some(Role::Admin);
+        }
         if method.is_safe() {
             return Some(Role::Viewer);
         }
@@ -304,6 +308,7 @@ mod tests {
             (Method::DELETE, "/1.0/instances/IN1"),
             (Method::POST, "/1.0/instances/IN1/services/%73tart"),
             (Method::PATCH, "/healthz2"),
+            (Method::GET, "/store/backup"),
         ] {
             assert_eq!(needed(method, path), Some(Role::Admin), "{path}");
         }

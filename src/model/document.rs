@@ -5,11 +5,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::admit::password_place;
 use super::kinds::{
     EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec,
     TenantSpec, UserSpec,
 };
 use super::meta::{API_VERSION, Key, Kind, Metadata};
+use super::secret::Sealed;
 
 /// A document as the system holds it: checked, defaulted, secrets sealed.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,6 +175,23 @@ impl Document {
             | Spec::ServiceType(_)
             | Spec::Node(_)
             | Spec::Event(_) => None,
+        }
+    }
+
+    /// Each secret of the document, with the place it is sealed for.
+    pub fn secrets_mut(&mut self) -> Vec<(String, &mut Sealed)> {
+        let place = password_place(&self.key());
+        match &mut self.spec {
+            Spec::Node(node) => node.password.iter_mut().map(|sealed| (place.clone(), sealed)).collect(),
+            // A user's password is a hash already.
+            Spec::Instance(_)
+            | Spec::Tenant(_)
+            | Spec::User(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Service(_)
+            | Spec::Process(_)
+            | Spec::Event(_) => Vec::new(),
         }
     }
 
