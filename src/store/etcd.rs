@@ -4,7 +4,7 @@
 //! users: a deadline on each call, another member when one can't be reached, listings in pages of one revision, and
 //! errors that say whether a write can have happened.
 //!
-//! **Invariant:** a write is made again only if it certainly did not and will not happen ([`mark`]).
+//! **Invariant:** a write is made again only if it certainly did not and will not happen (`etcd/mark.rs`).
 //! **Invariant:** every key is under the prefix; a caller never sees the prefix.
 //! **Invariant:** the cluster is the one that was there at the start. Another one, or one that has gone back in time
 //! (restored from a backup), answers [`StoreError::Unavailable`], so that its emptiness is not taken for a wish.
