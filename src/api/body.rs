@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::Error;
+use super::route::Query;
 use crate::model::id::did_you_mean;
 use crate::model::kinds::Object;
 use crate::model::locate::MAX_DEPTH;
@@ -126,6 +127,20 @@ pub(super) struct Patience(pub(super) Duration);
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 /// The most that may be asked for.
 const MAX_PATIENCE_SECONDS: f64 = 600.0;
+
+/// The same, as it is described.
+pub(super) static PATIENCE: [Query; 2] = [
+    Query {
+        name: "timeout",
+        about: "How many seconds the answer may wait for what was asked to be seen on the nodes.",
+        schema: r#"{"type": "number", "minimum": 0, "maximum": 600, "default": 30}"#,
+    },
+    Query {
+        name: "wait",
+        about: "False answers at once.",
+        schema: r#"{"type": "boolean", "default": true}"#,
+    },
+];
 
 impl<S: Send + Sync> FromRequestParts<S> for Patience {
     type Rejection = Error;

@@ -29,8 +29,10 @@ pub(super) struct Face {
     pub(super) id: &'static str,
     /// The seed's attributes in its order; what we have beyond them comes after.
     documented: &'static [&'static str],
+    /// What a new object can't be without, beside what its document can't be without.
+    pub(super) required: &'static [&'static str],
     /// Fields of the document that are neither shown nor taken here, and what is to be done instead.
-    hidden: &'static [(&'static str, &'static str)],
+    pub(super) hidden: &'static [(&'static str, &'static str)],
     /// Parameters that are no fields of the document.
     taken: &'static [&'static str],
 }
@@ -39,7 +41,7 @@ const OWN_PATH: &str = "it has a path of its own: /1.0/tenants/{id}";
 
 /// How the objects of a kind are shown.
 pub(super) const fn face(kind: Kind) -> Face {
-    let mut face = Face { id: "id", documented: &[], hidden: &[], taken: &[] };
+    let mut face = Face { id: "id", documented: &[], required: &[], hidden: &[], taken: &[] };
     match kind {
         Kind::Instance => face.documented = &["name", "auth", "api", "events", "zk", "redis", "stats"],
         Kind::Node => {
@@ -47,13 +49,18 @@ pub(super) const fn face(kind: Kind) -> Face {
         }
         Kind::Service => face.documented = &["type", "name", "description", "log-level", "options"],
         Kind::Process => face.documented = &["instance", "node", "service"],
-        Kind::Integration => face.documented = &["type", "display", "schema", "endpoint", "listener"],
+        Kind::Integration => {
+            face.documented = &["type", "display", "schema", "endpoint", "listener"];
+            face.required = &["id"];
+        }
         Kind::Tenant => {
+            face.required = &["id"];
             face.documented = &["name", "rate-limit"];
             face.hidden = &[("instance", OWN_PATH), ("integrations", OWN_PATH)];
         }
         Kind::User => {
             face.id = "email";
+            face.required = &["email", "name", "password"];
             face.documented = &["name", "client-id", "tenants"];
             face.hidden = &[
                 ("password-hash", "give `password`"),

@@ -10,13 +10,12 @@
 //!
 //! The body is what was written, byte for byte. What is found out before its first byte is answered as everywhere.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::stream::unfold;
 
 use super::Shared;
@@ -24,13 +23,42 @@ use super::body::Place;
 use super::error::Error;
 use super::processes::find;
 use super::resource::visible;
+use super::route::{Content, Operation, Query, Route};
 use super::running::WAITS;
 use crate::model::Spec;
 use crate::model::id::did_you_mean;
 use crate::reconcile::logs::{Following, LogError, Piece, Position, Start};
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/1.0/processes/{id}/logs", get(logs))
+static QUERY: [Query; 4] = [
+    Query {
+        name: "tail",
+        about: "Only so many of the last lines. Without it, all that is kept.",
+        schema: r#"{"type": "integer", "minimum": 0, "maximum": 4294967295}"#,
+    },
+    Query {
+        name: "follow",
+        about: "Goes on with what is written, until the process is removed or the client ends it.",
+        schema: r#"{"type": "boolean", "default": false}"#,
+    },
+    Query {
+        name: "frames",
+        about: "Says before each piece where it stands, as a line `= PLACE LENGTH`, and at the end a line `E`.",
+        schema: r#"{"type": "boolean", "default": false}"#,
+    },
+    Query {
+        name: "from",
+        about: "Goes on at a place: that of the last piece, its offset raised by its length. Not together with `tail`.",
+        schema: r#"{"type": "string", "examples": ["-:7"]}"#,
+    },
+];
+
+pub(super) fn routes() -> Vec<Route> {
+    let read = Operation::new("readProcessLogs", "Read what a process has written, on its node")
+        .described("The body is what was written, byte for byte. Without a connection to the node it is refused with 503.")
+        .asks(&QUERY)
+        .answers(StatusCode::OK, Content::Text("text/plain"))
+        .conflicts();
+    vec![Route::get("/1.0/processes/{id}/logs", logs, read)]
 }
 
 /// What the query asks for.
