@@ -31,7 +31,7 @@ pub(super) struct Operation {
     /// What else is to be known.
     pub(super) description: &'static str,
     /// What the query may say.
-    pub(super) query: &'static [Query],
+    pub(super) query: &'static [Asked],
     /// Whether it obeys `If-Match`, or `If-None-Match` where it reads, and answers an `ETag`.
     pub(super) version: Version,
     /// What has to be sent, if anything has.
@@ -59,7 +59,7 @@ pub(super) enum Version {
 
 /// A parameter in a query.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(super) struct Asked {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     /// Its JSON Schema.
@@ -115,7 +115,7 @@ impl Operation {
         Operation { description, ..self }
     }
 
-    pub(super) fn asks(self, query: &'static [Query]) -> Operation {
+    pub(super) fn asks(self, query: &'static [Asked]) -> Operation {
         Operation { query, ..self }
     }
 

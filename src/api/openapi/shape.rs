@@ -218,7 +218,7 @@ fn refine(kind: Kind, name: &str, schema: &mut Value) {
         }
         (Kind::Service, "command") => {
             schema["minItems"] = 1.into();
-            schema["prefixItems"] = json!([{ "minLength": 1 }]);
+            schema["prefixItems"] = json!([{ "type": "string", "minLength": 1 }]);
         }
         (Kind::Service, "env") => schema["propertyNames"] = json!({ "pattern": VARIABLE }),
         (Kind::Service, "nodes") => {
