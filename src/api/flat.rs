@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::error::{Error, shortened};
-use crate::model::admit::{Origin, admit, password_place};
+use crate::model::admit::{self, Origin, admit, password_place};
 use crate::model::id::did_you_mean;
 use crate::model::kinds::{Object, TenantSpec};
 use crate::model::lint::lint;
@@ -76,12 +76,16 @@ pub(super) const fn face(kind: Kind) -> Face {
 impl Face {
     /// What is wrong with the names of parameters, for kinds whose documents have other fields than their objects here. For the others
     /// the door says it.
-    fn misnamed(&self, given: &Object) -> Vec<String> {
-        if self.hidden.is_empty() {
-            return Vec::new();
+    fn misnamed(&self, kind: Kind, given: &Object) -> Vec<String> {
+        let is_own = !self.hidden.is_empty();
+        let mut known: Vec<&str> =
+            [self.id].iter().chain(self.documented).chain(self.taken).copied().collect();
+        if !is_own {
+            known.extend(admit::spec_fields(kind).into_iter().filter(|name| !self.documented.contains(name)));
         }
-        let known: Vec<&str> = [self.id].iter().chain(self.documented).chain(self.taken).copied().collect();
-        let unknown = given.keys().filter(|name| !known.contains(&name.as_str()));
+        // What is null does not come to the door.
+        let unknown = given.iter().filter(|(_, value)| is_own || value.is_null()).map(|(name, _)| name);
+        let unknown = unknown.filter(|name| !known.contains(&name.as_str()));
         unknown
             .map(|name| {
                 let instead = self.hidden.iter().find(|(hidden, _)| hidden == name);
@@ -99,9 +103,9 @@ impl Face {
 
 /// Refuses parameters that an object of this kind does not have here, and says which of those that it can't be without are missing.
 pub(super) fn check_names(kind: Kind, given: &Object, required: &[&str]) -> Result<(), Error> {
-    let missing = required.iter().filter(|name| !given.contains_key(**name));
+    let missing = required.iter().filter(|name| given.get(**name).is_none_or(Value::is_null));
     let mut wrong: Vec<String> = missing.map(|name| format!("`{name}` is missing")).collect();
-    wrong.extend(face(kind).misnamed(given));
+    wrong.extend(face(kind).misnamed(kind, given));
     if wrong.is_empty() { Ok(()) } else { Err(Error::BadRequest(shortened(wrong))) }
 }
 
@@ -277,6 +281,19 @@ mod tests {
         let document = node(json!({"name": "a", "ip-address": "h", "username": "u", "password": "butter"}));
         let again = merged(&document, &Object::new(), &sealer()).unwrap();
         assert_eq!(node(Value::Object(again)), document);
+    }
+
+    #[test]
+    fn null_for_what_is_no_parameter_is_a_mistake_too() {
+        let names = |kind, given: Value| {
+            let Value::Object(given) = given else { panic!("an object") };
+            check_names(kind, &given, &[])
+        };
+        for kind in [Kind::Instance, Kind::Tenant, Kind::Node, Kind::Process] {
+            assert!(matches!(names(kind, json!({"nmae": null})), Err(Error::BadRequest(_))), "{kind}");
+        }
+        assert_eq!(names(Kind::Node, json!({"id": null, "name": null, "port": null})), Ok(()));
+        assert_eq!(names(Kind::Process, json!({"instance": null, "node": null})), Ok(()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::body::{PATIENCE, Parameters, Patience, Place};
 use super::error::Error;
 use super::etag::Conditions;
-use super::flat::{Flat, admitted};
+use super::flat::{Flat, admitted, check_names};
 use super::resource::{Shown, create_chosen, delete, listed, retrieve, visible};
 use super::route::{Content, Operation, Route, Version};
 use super::running::{self, ProcessStanding};
@@ -74,10 +74,11 @@ pub(super) fn find(documents: &Documents, id: &str) -> Result<Key, Error> {
 }
 
 async fn create(State(context): State<Shared>, Parameters(mut given): Parameters) -> Result<Shown, Error> {
-    given.retain(|_, value| !value.is_null());
     if given.contains_key("id") {
         return Err(Error::BadRequest("id: a process is given its id; leave it out".into()));
     }
+    check_names(Kind::Process, &given, &[])?;
+    given.retain(|_, value| !value.is_null());
     let Some(instance) = given.remove("instance") else {
         return Err(Error::BadRequest("`instance` is missing".into()));
     };

@@ -313,8 +313,8 @@ async fn create(
     if kind.is_namespaced() {
         visible(&documents, &Key::cluster(Kind::Instance, instance))?;
     }
-    given.retain(|_, value| !value.is_null());
     check_names(kind, &given, required)?;
+    given.retain(|_, value| !value.is_null());
     let chosen = given.remove(id_name);
     if kind == Kind::Service {
         // What is created here is started here.
