@@ -536,3 +536,18 @@ fn no_value_of_any_parameter_is_answered_with_a_server_error() {
         }
     }
 }
+
+#[test]
+fn every_path_takes_the_methods_that_it_is_described_with() {
+    let api = Api::start();
+    let (status, description) = api.get("/openapi.json");
+    assert_eq!(status, 200);
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        let answer = api.send("OPTIONS", &path.replace(['{', '}'], ""), None, b"");
+        let allowed = answer.headers()["allow"].to_str().unwrap().to_lowercase();
+        let allowed: BTreeSet<&str> =
+            allowed.split(", ").filter(|name| !matches!(*name, "head" | "options")).collect();
+        let described: BTreeSet<&str> = operations.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(allowed, described, "{path}");
+    }
+}

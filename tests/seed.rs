@@ -334,6 +334,34 @@ fn every_endpoint_of_the_text_is_walked() {
 }
 
 #[test]
+fn the_description_has_the_texts_endpoints_and_its_examples() {
+    let description: Value = serde_json::from_str(include_str!("../schemas/openapi.json")).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    for Example { title, definition: (method, template), request, status, response } in examples() {
+        let fits = |path: &str| {
+            let words = path.split('/').zip(template.split('/'));
+            path.split('/').count() == template.split('/').count()
+                && words
+                    .clone()
+                    .all(|(a, b)| a == b || (a.starts_with('{') && (b.starts_with("{{") || b == "IN2")))
+        };
+        let (_, path) = paths.iter().find(|(path, _)| fits(path)).unwrap_or_else(|| panic!("{title}"));
+        let operation = &path[method.to_lowercase().as_str()];
+        let example = |body: &Value| body.pointer("/content/application~1json/example").cloned();
+        assert_eq!(example(&operation["requestBody"]), request.2, "{title}");
+        let answer = &operation["responses"][status.to_string()];
+        assert!(answer.is_object(), "{title}: {operation}");
+        if let Some(shown) = response {
+            let mut said = example(answer).unwrap_or_default();
+            if title == "Users / Create a User" {
+                said.as_object_mut().unwrap().remove("client-secret");
+            }
+            assert_eq!(said, lenient(&shown), "{title}");
+        }
+    }
+}
+
+#[test]
 fn the_platform_does_what_the_text_says_in_its_words() {
     let account = Account::new();
     let sshd = Sshd::start_with("PubkeyAuthentication no\nUsePAM yes\n");

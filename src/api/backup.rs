@@ -4,24 +4,30 @@
 
 use std::convert::Infallible;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use futures_util::stream;
 
 use super::Shared;
 use super::error::Error;
+use super::route::{Content, Operation, Route};
 use crate::clock;
 use crate::store::backup::{Lines, PROCESS_HEADER};
 
+/// The media type of a backup.
+const JSON_LINES: &str = "application/jsonl";
 /// Bytes that are sent in one piece.
 const PIECE: usize = 64 * 1024;
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/store/backup", get(backup))
+/// Where it is had.
+pub(super) const PATH: &str = "/store/backup";
+
+pub(super) fn routes() -> Vec<Route> {
+    let operation = Operation::new("backup", "All that the store holds, as one file that can be restored");
+    vec![Route::get(PATH, backup, operation.answers(StatusCode::OK, Content::Text(JSON_LINES)))]
 }
 
 /// The process's id is told, so that who found a directory locked by it knows that this is its store.
@@ -35,9 +41,7 @@ async fn backup(State(context): State<Shared>) -> Result<impl IntoResponse, Erro
         }
         Some(Ok::<_, Infallible>(piece))
     });
-    let headers = [
-        (CONTENT_TYPE.as_str(), "application/jsonl".to_owned()),
-        (PROCESS_HEADER, std::process::id().to_string()),
-    ];
+    let headers =
+        [(CONTENT_TYPE.as_str(), JSON_LINES.to_owned()), (PROCESS_HEADER, std::process::id().to_string())];
     Ok((headers, Body::from_stream(stream::iter(pieces))))
 }

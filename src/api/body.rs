@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::Error;
+use super::route::Asked;
 use crate::model::id::did_you_mean;
 use crate::model::kinds::Object;
 use crate::model::locate::MAX_DEPTH;
@@ -127,19 +129,40 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 /// The most that may be asked for.
 const MAX_PATIENCE_SECONDS: f64 = 600.0;
 
+/// The same, as it is described.
+pub(super) static PATIENCE: [Asked; 2] = [
+    Asked {
+        name: "timeout",
+        about: "How many seconds the answer may wait for what was asked to be seen on the nodes.",
+        schema: r#"{"type": "number", "minimum": 0, "maximum": 600, "default": 30}"#,
+    },
+    Asked {
+        name: "wait",
+        about: "False answers at once.",
+        schema: r#"{"type": "boolean", "default": true}"#,
+    },
+];
+
 impl<S: Send + Sync> FromRequestParts<S> for Patience {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Patience, Error> {
-        patience(parts.uri.query().unwrap_or_default()).map_err(Error::BadRequest)
+        patience(&parts.uri).map_err(Error::BadRequest)
     }
 }
 
-fn patience(query: &str) -> Result<Patience, String> {
+/// The names and values in a query, decoded.
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, String> {
+    let Query(pairs) =
+        Query::try_from_uri(uri).map_err(|error| format!("the query can't be read: {error}"))?;
+    Ok(pairs)
+}
+
+fn patience(uri: &Uri) -> Result<Patience, String> {
     let mut timeout = DEFAULT_PATIENCE;
     let mut wait = true;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
+    for (name, value) in pairs(uri)? {
+        match (name.as_str(), value.as_str()) {
             ("timeout", seconds) => {
                 timeout = seconds
                     .parse()
@@ -166,9 +189,12 @@ mod tests {
 
     #[test]
     fn a_query_says_how_long_to_wait_and_nothing_else() {
-        let seconds = |query| patience(query).map(|Patience(time)| time.as_secs_f64());
+        let seconds = |query: &str| {
+            patience(&format!("/?{query}").parse().unwrap()).map(|Patience(time)| time.as_secs_f64())
+        };
         assert_eq!(seconds(""), Ok(30.0));
         assert_eq!(seconds("timeout=0.5"), Ok(0.5));
+        assert_eq!(seconds("%74imeout=%30.5"), Ok(0.5));
         assert_eq!(seconds("timeout=600&wait=true"), Ok(600.0));
         assert_eq!(seconds("wait=false&timeout=5"), Ok(0.0));
         for query in

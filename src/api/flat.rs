@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::error::{Error, shortened};
-use crate::model::admit::{Origin, admit, password_place};
+use crate::model::admit::{self, Origin, admit, password_place};
 use crate::model::id::did_you_mean;
 use crate::model::kinds::{Object, TenantSpec};
 use crate::model::lint::lint;
@@ -29,8 +29,10 @@ pub(super) struct Face {
     pub(super) id: &'static str,
     /// The seed's attributes in its order; what we have beyond them comes after.
     documented: &'static [&'static str],
+    /// What a new object can't be without, beside what its document can't be without.
+    pub(super) required: &'static [&'static str],
     /// Fields of the document that are neither shown nor taken here, and what is to be done instead.
-    hidden: &'static [(&'static str, &'static str)],
+    pub(super) hidden: &'static [(&'static str, &'static str)],
     /// Parameters that are no fields of the document.
     taken: &'static [&'static str],
 }
@@ -39,7 +41,7 @@ const OWN_PATH: &str = "it has a path of its own: /1.0/tenants/{id}";
 
 /// How the objects of a kind are shown.
 pub(super) const fn face(kind: Kind) -> Face {
-    let mut face = Face { id: "id", documented: &[], hidden: &[], taken: &[] };
+    let mut face = Face { id: "id", documented: &[], required: &[], hidden: &[], taken: &[] };
     match kind {
         Kind::Instance => face.documented = &["name", "auth", "api", "events", "zk", "redis", "stats"],
         Kind::Node => {
@@ -47,13 +49,18 @@ pub(super) const fn face(kind: Kind) -> Face {
         }
         Kind::Service => face.documented = &["type", "name", "description", "log-level", "options"],
         Kind::Process => face.documented = &["instance", "node", "service"],
-        Kind::Integration => face.documented = &["type", "display", "schema", "endpoint", "listener"],
+        Kind::Integration => {
+            face.documented = &["type", "display", "schema", "endpoint", "listener"];
+            face.required = &["id"];
+        }
         Kind::Tenant => {
+            face.required = &["id"];
             face.documented = &["name", "rate-limit"];
             face.hidden = &[("instance", OWN_PATH), ("integrations", OWN_PATH)];
         }
         Kind::User => {
             face.id = "email";
+            face.required = &["email", "name", "password"];
             face.documented = &["name", "client-id", "tenants"];
             face.hidden = &[
                 ("password-hash", "give `password`"),
@@ -69,12 +76,16 @@ pub(super) const fn face(kind: Kind) -> Face {
 impl Face {
     /// What is wrong with the names of parameters, for kinds whose documents have other fields than their objects here. For the others
     /// the door says it.
-    fn misnamed(&self, given: &Object) -> Vec<String> {
-        if self.hidden.is_empty() {
-            return Vec::new();
+    fn misnamed(&self, kind: Kind, given: &Object) -> Vec<String> {
+        let is_own = !self.hidden.is_empty();
+        let mut known: Vec<&str> =
+            [self.id].iter().chain(self.documented).chain(self.taken).copied().collect();
+        if !is_own {
+            known.extend(admit::spec_fields(kind).into_iter().filter(|name| !self.documented.contains(name)));
         }
-        let known: Vec<&str> = [self.id].iter().chain(self.documented).chain(self.taken).copied().collect();
-        let unknown = given.keys().filter(|name| !known.contains(&name.as_str()));
+        // What is null does not come to the door.
+        let unknown = given.iter().filter(|(_, value)| is_own || value.is_null()).map(|(name, _)| name);
+        let unknown = unknown.filter(|name| !known.contains(&name.as_str()));
         unknown
             .map(|name| {
                 let instead = self.hidden.iter().find(|(hidden, _)| hidden == name);
@@ -92,9 +103,9 @@ impl Face {
 
 /// Refuses parameters that an object of this kind does not have here, and says which of those that it can't be without are missing.
 pub(super) fn check_names(kind: Kind, given: &Object, required: &[&str]) -> Result<(), Error> {
-    let missing = required.iter().filter(|name| !given.contains_key(**name));
+    let missing = required.iter().filter(|name| given.get(**name).is_none_or(Value::is_null));
     let mut wrong: Vec<String> = missing.map(|name| format!("`{name}` is missing")).collect();
-    wrong.extend(face(kind).misnamed(given));
+    wrong.extend(face(kind).misnamed(kind, given));
     if wrong.is_empty() { Ok(()) } else { Err(Error::BadRequest(shortened(wrong))) }
 }
 
@@ -270,6 +281,19 @@ mod tests {
         let document = node(json!({"name": "a", "ip-address": "h", "username": "u", "password": "butter"}));
         let again = merged(&document, &Object::new(), &sealer()).unwrap();
         assert_eq!(node(Value::Object(again)), document);
+    }
+
+    #[test]
+    fn null_for_what_is_no_parameter_is_a_mistake_too() {
+        let names = |kind, given: Value| {
+            let Value::Object(given) = given else { panic!("an object") };
+            check_names(kind, &given, &[])
+        };
+        for kind in [Kind::Instance, Kind::Tenant, Kind::Node, Kind::Process] {
+            assert!(matches!(names(kind, json!({"nmae": null})), Err(Error::BadRequest(_))), "{kind}");
+        }
+        assert_eq!(names(Kind::Node, json!({"id": null, "name": null, "port": null})), Ok(()));
+        assert_eq!(names(Kind::Process, json!({"instance": null, "node": null})), Ok(()));
     }
 
     #[test]

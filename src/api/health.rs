@@ -2,23 +2,40 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
 
 use super::Shared;
 use super::error::Error;
+use super::route::{Content, Operation, Route};
 
 /// How long the store may take before the controller is said not to be ready.
 const READY_TIME: Duration = Duration::from_secs(5);
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/healthz", get(|| std::future::ready("ok")))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(|State(context): State<Shared>| std::future::ready(metrics(&context))))
+/// The media type of `/metrics`.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) fn routes() -> Vec<Route> {
+    let text = |id, summary, media| Operation::new(id, summary).answers(StatusCode::OK, Content::Text(media));
+    vec![
+        Route::get(
+            "/healthz",
+            || std::future::ready("ok"),
+            text("health", "Whether the controller is there", "text/plain; charset=utf-8"),
+        ),
+        Route::get(
+            "/readyz",
+            ready,
+            text("readiness", "Whether the store answers and is followed", "text/plain; charset=utf-8"),
+        ),
+        Route::get(
+            "/metrics",
+            |State(context): State<Shared>| std::future::ready(metrics(&context)),
+            text("metrics", "The controller's counters, for Prometheus", METRICS),
+        ),
+    ]
 }
 
 /// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
@@ -37,6 +54,5 @@ async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
 
 fn metrics(context: &Shared) -> impl IntoResponse + use<> {
     context.metrics.snapshot_age.set(context.state.age().as_secs_f64());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], context.metrics.text())
+    ([(CONTENT_TYPE, METRICS)], context.metrics.text())
 }

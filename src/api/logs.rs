@@ -10,27 +10,55 @@
 //!
 //! The body is what was written, byte for byte. What is found out before its first byte is answered as everywhere.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::stream::unfold;
 
 use super::Shared;
-use super::body::Place;
+use super::body::{Place, pairs};
 use super::error::Error;
 use super::processes::find;
 use super::resource::visible;
+use super::route::{Asked, Content, Operation, Route};
 use super::running::WAITS;
 use crate::model::Spec;
 use crate::model::id::did_you_mean;
 use crate::reconcile::logs::{Following, LogError, Piece, Position, Start};
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/1.0/processes/{id}/logs", get(logs))
+static QUERY: [Asked; 4] = [
+    Asked {
+        name: "tail",
+        about: "Only so many of the last lines. Without it, all that is kept.",
+        schema: r#"{"type": "integer", "minimum": 0, "maximum": 4294967295}"#,
+    },
+    Asked {
+        name: "follow",
+        about: "Goes on with what is written, until the process is removed or the client ends it.",
+        schema: r#"{"type": "boolean", "default": false}"#,
+    },
+    Asked {
+        name: "frames",
+        about: "Says before each piece where it stands, as a line `= PLACE LENGTH`, and at the end a line `E`.",
+        schema: r#"{"type": "boolean", "default": false}"#,
+    },
+    Asked {
+        name: "from",
+        about: "Goes on at a place: that of the last piece, its offset raised by its length. Not together with `tail`.",
+        schema: r#"{"type": "string", "pattern": "^[0-9.-]{1,64}:[0-9]{1,15}$", "examples": ["-:7"]}"#,
+    },
+];
+
+pub(super) fn routes() -> Vec<Route> {
+    let read = Operation::new("readProcessLogs", "Read what a process has written, on its node")
+        .described("The body is what was written, byte for byte. Without a connection to the node it is refused with 503.")
+        .asks(&QUERY)
+        .answers(StatusCode::OK, Content::Text("text/plain"))
+        .conflicts();
+    vec![Route::get("/1.0/processes/{id}/logs", logs, read)]
 }
 
 /// What the query asks for.
@@ -45,19 +73,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Wish {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Wish, Error> {
-        wish(parts.uri.query().unwrap_or_default()).map_err(Error::BadRequest)
+        wish(&parts.uri).map_err(Error::BadRequest)
     }
 }
 
-fn wish(query: &str) -> Result<Wish, String> {
+fn wish(uri: &Uri) -> Result<Wish, String> {
     let (mut tail, mut from, mut follow, mut frames) = (None, None, false, false);
     let flag = |name: &str, value: &str| match value {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(format!("{name}: write true or false")),
     };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
+    for (name, value) in pairs(uri)? {
+        match (name.as_str(), value.as_str()) {
             ("tail", lines) => {
                 let lines: u32 = lines.parse().map_err(|_| "tail: write a number of lines")?;
                 tail = Some(lines);
@@ -134,11 +162,12 @@ mod tests {
 
     #[test]
     fn a_query_says_where_to_begin_and_whether_to_go_on() {
+        let wish = |query: &str| wish(&format!("/?{query}").parse().unwrap());
         let at = |text: &str| Start::At(text.parse().unwrap());
         let meant = |start, follow, frames| Ok(Wish { start, follow, frames });
         assert_eq!(wish(""), meant(Start::All, false, false));
         assert_eq!(wish("tail=0&follow=true"), meant(Start::Last(0), true, false));
-        assert_eq!(wish("from=-:7&frames=true&follow=false"), meant(at("-:7"), false, true));
+        assert_eq!(wish("from=-%3A7&frames=true&follow=false"), meant(at("-:7"), false, true));
         for query in
             ["tail=", "tail=-1", "tail=99999999999", "follow", "folow=true", "from=x", "from=-:1&tail=1"]
         {

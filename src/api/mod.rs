@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`, `/store/backup`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -19,10 +19,12 @@ mod instances;
 mod integrations;
 mod logs;
 mod nodes;
+mod openapi;
 mod processes;
 mod relation;
 mod remembered;
 mod resource;
+mod route;
 mod running;
 mod services;
 mod switch;
@@ -47,7 +49,10 @@ use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
+pub use self::openapi::{document, page};
 use self::remembered::Remembered;
+pub use self::route::Need;
+use self::route::Route;
 
 /// What the answers are made of.
 #[derive(Clone)]
@@ -97,6 +102,27 @@ impl Context {
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
+/// All that is served, in the order in which it is described.
+fn table() -> Vec<Route> {
+    [
+        instances::routes(),
+        tenants::routes(),
+        users::routes(),
+        integrations::routes(),
+        nodes::routes(),
+        services::routes(),
+        processes::routes(),
+        logs::routes(),
+        events::routes(),
+        health::routes(),
+        openapi::routes(),
+        backup::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// All paths, and what was answered at some of them.
 pub struct Api {
     context: Shared,
@@ -108,18 +134,7 @@ impl Api {
     /// The paths over a context.
     pub fn new(context: Context) -> Api {
         let context = Arc::new(context);
-        let routes = Router::new()
-            .merge(instances::routes())
-            .merge(nodes::routes())
-            .merge(services::routes())
-            .merge(processes::routes())
-            .merge(tenants::routes())
-            .merge(users::routes())
-            .merge(integrations::routes())
-            .merge(events::routes())
-            .merge(logs::routes())
-            .merge(health::routes())
-            .merge(backup::routes())
+        let routes = route::router(table())
             .fallback(|uri: Uri| {
                 std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
             })

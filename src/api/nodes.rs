@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body::Place;
 use super::error::Error;
 use super::resource::{self, Resource, visible};
+use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::rfc3339;
@@ -20,22 +22,42 @@ use crate::reconcile::ping::TrustError;
 /// How long a login may take.
 const PING_TIME: Duration = Duration::from_secs(60);
 
-static NODES: Resource =
-    Resource { kind: Kind::Node, path: "/1.0/instances/{instance}/nodes", prefix: Some("ND"), reserved: &[] };
+static NODES: Resource = Resource {
+    kind: Kind::Node,
+    path: "/1.0/instances/{instance}/nodes",
+    prefix: Some("ND"),
+    reserved: &[],
+    gone: "Nothing is deployed there any more, and what runs there is stopped.",
+};
 
-pub(super) fn routes() -> Router<Shared> {
-    resource::routes(&NODES)
-        .route("/1.0/instances/{instance}/nodes/{id}/ping", post(ping))
-        .route("/1.0/instances/{instance}/nodes/{id}/status", get(status))
-        .route("/1.0/instances/{instance}/nodes/{id}/trust", post(trust))
+pub(super) fn routes() -> Vec<Route> {
+    let ping_node = Operation::new("pingNode", "Try whether one can log in to a node")
+        .described(
+            "Waits for the login, a minute at most. `result` is false when it fails, and `reason` says why.",
+        )
+        .answers(StatusCode::OK, Content::of::<Pinged>());
+    let status_of_node = Operation::new("retrieveNodeStatus", "Retrieve how the connection to a node is")
+        .answers(StatusCode::OK, Content::of::<NodeStatus>());
+    let trust_node = Operation::new("trustNode", "Accept the host key that a node shows now")
+        .described("For after a person has found out why the key changed. Answers how the connection is after the next try.")
+        .answers(StatusCode::OK, Content::of::<NodeStatus>())
+        .conflicts()
+        .meets_damage();
+    let mut routes = resource::routes(&NODES);
+    routes.extend([
+        Route::post("/1.0/instances/{instance}/nodes/{id}/ping", ping, ping_node),
+        Route::get("/1.0/instances/{instance}/nodes/{id}/status", status, status_of_node),
+        Route::post("/1.0/instances/{instance}/nodes/{id}/trust", trust, trust_node),
+    ]);
+    routes
 }
 
-/// How the link to a node is. Ours: the seed has no such thing.
-#[derive(Serialize)]
+/// How the connection to a node is.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct Status {
+struct NodeStatus {
     /// `connecting`, `connected`, or by what it is not: `auth failed`, `unreachable`, `host key changed` (then nothing is done there
-    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`;
+    /// until a person trusts it), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`;
     /// or `waiting` for an older node of the same id to be gone.
     state: &'static str,
     /// Since when it has been connected, or not; RFC 3339.
@@ -51,10 +73,10 @@ struct Status {
     warnings: Vec<String>,
 }
 
-impl Status {
+impl NodeStatus {
     /// What is seen is the older node, which is not the one that is asked about.
-    fn waiting() -> Status {
-        Status {
+    fn waiting() -> NodeStatus {
+        NodeStatus {
             state: "waiting",
             since: None,
             message: Some(WAITS.into()),
@@ -63,7 +85,7 @@ impl Status {
         }
     }
 
-    fn of(view: &NodeView) -> Status {
+    fn of(view: &NodeView) -> NodeStatus {
         let (since, message, next_try) = match &view.link {
             LinkState::Connecting => (None, None, None),
             LinkState::Connected { since_ms } => (Some(*since_ms), None, None),
@@ -71,7 +93,7 @@ impl Status {
                 (Some(*since_ms), Some(message.clone()), Some(*next_try_ms))
             }
         };
-        Status {
+        NodeStatus {
             state: view.link.name(),
             since: since.map(rfc3339),
             message,
@@ -85,17 +107,17 @@ fn view(context: &Context, key: &Key) -> NodeView {
     context.observed.node(&key.namespace, &key.name).unwrap_or_default()
 }
 
-async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
+async fn status(State(context): State<Shared>, place: Place) -> Result<Json<NodeStatus>, Error> {
     let key = place.key(Kind::Node);
     if visible(&context.documents(), &key)?.metadata.waiting {
-        return Ok(Json(Status::waiting()));
+        return Ok(Json(NodeStatus::waiting()));
     }
-    Ok(Json(Status::of(&view(&context, &key))))
+    Ok(Json(NodeStatus::of(&view(&context, &key))))
 }
 
 /// A person has checked the changed host key of a node. Answers the status after the next try, which is at once. Ours: the seed
 /// has no such thing.
-async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
+async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<NodeStatus>, Error> {
     let key = place.key(Kind::Node);
     if visible(&context.documents(), &key)?.metadata.waiting {
         return Err(Error::Conflict(format!("{key}: {WAITS}")));
@@ -110,12 +132,15 @@ async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Statu
     let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before));
     // Without an answer in time, what is known by then is the answer.
     let _ = tokio::time::timeout(PING_TIME, is_tried).await;
-    Ok(Json(Status::of(&view(&context, &key))))
+    Ok(Json(NodeStatus::of(&view(&context, &key))))
 }
 
-#[derive(Serialize)]
+/// Whether a login succeeded.
+#[derive(Serialize, JsonSchema)]
 struct Pinged {
+    /// Whether it did.
     result: bool,
+    /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }

@@ -1,36 +1,67 @@
 //! `/1.0/processes`. Their ids are unique over the platform, so no instance stands in the path.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use uuid::Uuid;
 
-use super::body::{Parameters, Patience, Place};
+use super::body::{PATIENCE, Parameters, Patience, Place};
 use super::error::Error;
 use super::etag::Conditions;
-use super::flat::{Flat, admitted};
+use super::flat::{Flat, admitted, check_names};
 use super::resource::{Shown, create_chosen, delete, listed, retrieve, visible};
+use super::route::{Content, Operation, Route, Version};
 use super::running::{self, ProcessStanding};
 use super::{Shared, switch};
 use crate::clock::timestamp;
 use crate::model::{Documents, Key, Kind, Spec};
 use crate::state::born;
 
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Vec<Route> {
     let switch = |asked: bool| {
-        post(move |State(context): State<Shared>, place: Place, patience: Patience| async move {
+        move |State(context): State<Shared>, place: Place, patience: Patience| async move {
             let key = find(&context.documents(), &place.id)?;
             switch::process(&context, &key, asked, patience).await.map(Json)
-        })
+        }
     };
-    Router::new()
-        .route("/1.0/processes", get(list).post(create))
-        .route("/1.0/processes/{id}", get(get_one).delete(remove))
-        .route("/1.0/processes/{id}/start", switch(true))
-        .route("/1.0/processes/{id}/stop", switch(false))
-        .route("/1.0/processes/{id}/status", get(status))
+    let switched = |id: &str, summary: &str| {
+        Operation::new(id, summary)
+            .described(switch::WAITED)
+            .asks(&PATIENCE)
+            .answers(StatusCode::OK, Content::of::<ProcessStanding>())
+            .conflicts()
+    };
+    let list_all = Operation::new("listProcesses", "List all processes of all instances");
+    let create_one = Operation::new("createProcess", "Create a process: a service on a node")
+        .described("Its id is given to it. It does not run before it is started.")
+        .takes(Content::New(Kind::Process))
+        .versioned(Version::Answered)
+        .answers(StatusCode::CREATED, Content::Object(Kind::Process))
+        .conflicts();
+    let retrieve_one = Operation::new("retrieveProcess", "Retrieve a process")
+        .versioned(Version::Read)
+        .answers(StatusCode::OK, Content::Object(Kind::Process));
+    let delete_one = Operation::new("deleteProcess", "Delete a process")
+        .described(
+            "It is stopped and removed from its node. What a service's placement makes is not deleted here.",
+        )
+        .versioned(Version::Deleted)
+        .conflicts();
+    let status_of_one = Operation::new("retrieveProcessStatus", "Retrieve whether a process runs");
+    vec![
+        Route::get("/1.0/processes", list, list_all.answers(StatusCode::OK, Content::Objects(Kind::Process))),
+        Route::post("/1.0/processes", create, create_one),
+        Route::get("/1.0/processes/{id}", get_one, retrieve_one),
+        Route::delete("/1.0/processes/{id}", remove, delete_one),
+        Route::post("/1.0/processes/{id}/start", switch(true), switched("startProcess", "Start a process")),
+        Route::post("/1.0/processes/{id}/stop", switch(false), switched("stopProcess", "Stop a process")),
+        Route::get(
+            "/1.0/processes/{id}/status",
+            status,
+            status_of_one.answers(StatusCode::OK, Content::of::<ProcessStanding>()),
+        ),
+    ]
 }
 
 /// The process of this id, in whatever instance it is.
@@ -43,10 +74,11 @@ pub(super) fn find(documents: &Documents, id: &str) -> Result<Key, Error> {
 }
 
 async fn create(State(context): State<Shared>, Parameters(mut given): Parameters) -> Result<Shown, Error> {
-    given.retain(|_, value| !value.is_null());
     if given.contains_key("id") {
         return Err(Error::BadRequest("id: a process is given its id; leave it out".into()));
     }
+    check_names(Kind::Process, &given, &[])?;
+    given.retain(|_, value| !value.is_null());
     let Some(instance) = given.remove("instance") else {
         return Err(Error::BadRequest("`instance` is missing".into()));
     };

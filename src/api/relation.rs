@@ -1,9 +1,8 @@
 //! What one object is given of others and loses again: a tenant its integrations, a user its tenants.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
-use axum::{Json, Router};
 use serde_json::json;
 
 use super::Shared;
@@ -12,6 +11,7 @@ use super::error::Error;
 use super::etag::UNCONDITIONAL;
 use super::flat::face;
 use super::resource::{change_one, visible};
+use super::route::{Content, Operation, Route};
 use crate::model::{Key, Kind};
 
 /// A list in the objects of one kind that names objects of another ([`crate::model::Spec::list_mut`]).
@@ -22,11 +22,13 @@ pub(super) struct Relation {
     pub(super) to: Kind,
     /// Where one of the list is; `{id}` stands for whose list it is, `{other}` for what it names.
     pub(super) path: &'static str,
+    /// What it is called to give and to take away, for programs and for people.
+    pub(super) about: [(&'static str, &'static str); 2],
 }
 
 /// To give and to take away.
-pub(super) fn routes(relation: &'static Relation) -> Router<Shared> {
-    let Relation { from, to, path } = relation;
+pub(super) fn routes(relation: &'static Relation) -> [Route; 2] {
+    let Relation { from, to, path, about: [(add_id, add_about), (remove_id, remove_about)] } = relation;
     let add = move |State(context): State<Shared>, place: Place| async move {
         let other = Key::cluster(*to, place.other.as_str());
         let key = place.key(*from);
@@ -59,5 +61,9 @@ pub(super) fn routes(relation: &'static Relation) -> Router<Shared> {
         taken.await?;
         Ok::<_, Error>(StatusCode::NO_CONTENT)
     };
-    Router::new().route(path, post(add).delete(remove))
+    let added = Operation::new(*add_id, *add_about).answers(StatusCode::CREATED, Content::Ids(*from, *to));
+    [
+        Route::post(*path, add, added.conflicts()),
+        Route::delete(*path, remove, Operation::new(*remove_id, *remove_about).conflicts()),
+    ]
 }

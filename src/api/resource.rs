@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
-use axum::{Json, Router};
 use serde_json::Value;
 
 use super::body::{Parameters, Place};
-use super::credentials::{CLIENT_SECRET, Credentials, PASSWORD, check_client_id, hash, take_password};
+use super::credentials::{CLIENT_SECRET, Credentials, check_client_id, hash, take_password};
 use super::error::Error;
 use super::etag::{Conditions, quoted};
-use super::flat::{self, Flat, admitted, check_names, face, merged, reseal};
+use super::flat::{self, Face, Flat, admitted, check_names, face, merged, reseal};
+use super::route::{Content, Operation, Route, Version};
 use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::kinds::Object;
@@ -43,6 +43,8 @@ pub(super) struct Resource {
     pub(super) prefix: Option<&'static str>,
     /// Ids that paths below the list have already.
     pub(super) reserved: &'static [&'static str],
+    /// What follows when one is deleted, as it is described.
+    pub(super) gone: &'static str,
 }
 
 /// An object as an answer, with its version.
@@ -79,7 +81,7 @@ impl IntoResponse for Shown {
 }
 
 /// The five verbs.
-pub(super) fn routes(resource: &'static Resource) -> Router<Shared> {
+pub(super) fn routes(resource: &'static Resource) -> Vec<Route> {
     let kind = resource.kind;
     let list = move |State(context): State<Shared>, place: Place| async move {
         let documents = context.documents();
@@ -98,14 +100,47 @@ pub(super) fn routes(resource: &'static Resource) -> Router<Shared> {
     let delete = move |State(context): State<Shared>, place: Place, conditions: Conditions| async move {
         delete(&context, &place.key(kind), &conditions).await
     };
-    Router::new()
-        .route(resource.path, get(list).post(create))
-        .route(&one(resource), get_one(kind).put(update).delete(delete))
+    let name = kind.name();
+    let said = |verb: &str| Operation::new(format!("{}{name}", verb.to_lowercase()), about(verb, kind));
+    let lists = Operation::new(format!("list{name}s"), format!("List all {}s", name.to_lowercase()))
+        .answers(StatusCode::OK, Content::Objects(kind));
+    let creates = said("Create")
+        .takes(Content::New(kind))
+        .versioned(Version::Answered)
+        .answers(StatusCode::CREATED, Content::Object(kind))
+        .conflicts();
+    let updates = said("Update")
+        .described("What is given is changed, null takes a parameter away, and the others stay as they are.")
+        .takes(Content::Changes(kind))
+        .versioned(Version::Changed)
+        .answers(StatusCode::OK, Content::Object(kind))
+        .conflicts();
+    // The password that a node keeps has to be opened.
+    let updates = if kind == Kind::Node { updates.meets_damage() } else { updates };
+    let deletes = said("Delete").described(resource.gone).versioned(Version::Deleted).conflicts();
+    let one = format!("{}/{{id}}", resource.path);
+    vec![
+        Route::get(resource.path, list, lists),
+        Route::post(resource.path, create, creates),
+        get_one(&one, kind, retrieved(kind)),
+        Route::put(&one, update, updates),
+        Route::delete(&one, delete, deletes),
+    ]
 }
 
-/// Where one object of a kind is.
-fn one(resource: &Resource) -> String {
-    format!("{}/{{id}}", resource.path)
+/// GET of one object of a kind, as it is described.
+pub(super) fn retrieved(kind: Kind) -> Operation {
+    Operation::new(format!("retrieve{}", kind.name()), about("Retrieve", kind))
+        .versioned(Version::Read)
+        .answers(StatusCode::OK, Content::Object(kind))
+}
+
+/// A sentence such as "Create an instance".
+fn about(verb: &str, kind: Kind) -> String {
+    let noun = kind.name().to_lowercase();
+    // A user: as it is spoken.
+    let article = if noun.starts_with('i') { "an" } else { "a" };
+    format!("{verb} {article} {noun}")
 }
 
 /// Answers one object, or that the client has it already.
@@ -120,10 +155,11 @@ pub(super) fn retrieve(context: &Context, key: &Key, conditions: &Conditions) ->
 }
 
 /// GET of one object of a kind.
-pub(super) fn get_one(kind: Kind) -> MethodRouter<Shared> {
-    get(move |State(context): State<Shared>, place: Place, conditions: Conditions| {
+pub(super) fn get_one(path: &str, kind: Kind, operation: Operation) -> Route {
+    let get_one = move |State(context): State<Shared>, place: Place, conditions: Conditions| {
         std::future::ready(retrieve(&context, &place.key(kind), &conditions))
-    })
+    };
+    Route::get(path, get_one, operation)
 }
 
 /// The object, as long as neither it nor anything it can't be without is being deleted.
@@ -272,18 +308,13 @@ async fn create(
     mut given: Object,
 ) -> Result<Shown, Error> {
     let kind = resource.kind;
-    let id_name = face(kind).id;
+    let Face { id: id_name, required, .. } = face(kind);
     let documents = context.documents();
     if kind.is_namespaced() {
         visible(&documents, &Key::cluster(Kind::Instance, instance))?;
     }
-    given.retain(|_, value| !value.is_null());
-    let required: &[&str] = match (kind, resource.prefix) {
-        (Kind::User, _) => &["email", "name", PASSWORD],
-        (_, None) => &["id"],
-        (_, Some(_)) => &[],
-    };
     check_names(kind, &given, required)?;
+    given.retain(|_, value| !value.is_null());
     let chosen = given.remove(id_name);
     if kind == Kind::Service {
         // What is created here is started here.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::resource::file;
@@ -25,7 +26,7 @@ pub(super) const WAITS: &str =
 pub(super) type Views = BTreeMap<(String, String), NodeView>;
 
 /// How a process stands to what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct ProcessStanding {
     /// The process.
     pub(super) id: String,
@@ -43,7 +44,7 @@ pub(super) struct ProcessStanding {
 }
 
 /// How a service stands to what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct ServiceStanding {
     /// The service.
     pub(super) id: String,

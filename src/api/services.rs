@@ -1,14 +1,16 @@
 //! `/1.0/instances/{instance}/services`, and what is done with services.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::body::{Patience, Place};
+use super::body::{PATIENCE, Patience, Place};
 use super::error::Error;
 use super::flat::Flat;
 use super::resource::{self, Resource, listed, visible};
+use super::route::{Content, Operation, Route};
 use super::running::{self, ServiceStanding};
 use super::{Context, Shared, switch};
 use crate::model::{Documents, Key, Kind};
@@ -18,56 +20,118 @@ static SERVICES: Resource = Resource {
     path: "/1.0/instances/{instance}/services",
     prefix: Some("SV"),
     reserved: &["start", "stop", "status"],
+    gone: "Its processes are stopped and removed.",
 };
 
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes() -> Vec<Route> {
     let switch_one = |asked: bool| {
-        post(move |State(context): State<Shared>, place: Place, patience: Patience| async move {
+        move |State(context): State<Shared>, place: Place, patience: Patience| async move {
             switch::service(&context, &place.key(Kind::Service), asked, patience).await.map(Json)
-        })
+        }
     };
     let switch_all = |asked: bool| {
-        post(move |State(context): State<Shared>, place: Place, patience: Patience| async move {
+        move |State(context): State<Shared>, place: Place, patience: Patience| async move {
             let ids = newest_first(&context.documents(), &place.instance)?;
             let ids: Vec<String> = ids.into_iter().map(|(id, _)| id).collect();
             switch::services(&context, &place.instance, &ids, asked, patience).await.map(Json)
-        })
+        }
     };
-    resource::routes(&SERVICES)
-        .route("/1.0/instances/{instance}/services/start", switch_all(true))
-        .route("/1.0/instances/{instance}/services/stop", switch_all(false))
-        .route("/1.0/instances/{instance}/services/status", get(status_of_all))
-        .route("/1.0/instances/{instance}/services/{id}/start", switch_one(true))
-        .route("/1.0/instances/{instance}/services/{id}/stop", switch_one(false))
-        .route("/1.0/instances/{instance}/services/{id}/status", get(status))
-        .route("/1.0/instances/{instance}/services/{id}/processes", get(processes))
+    let switched = |id: &str, summary: &str, answer: Content| {
+        Operation::new(id, summary)
+            .described(switch::WAITED)
+            .asks(&PATIENCE)
+            .answers(StatusCode::OK, answer)
+            .conflicts()
+    };
+    let one = |id: &str, summary: &str| switched(id, summary, Content::of::<ServiceStanding>());
+    let all = |id: &str, summary: &str| switched(id, summary, Content::of::<Vec<ServiceStanding>>());
+    let read = |id: &str, summary: &str, answer: Content| {
+        Operation::new(id, summary).answers(StatusCode::OK, answer)
+    };
+    let mut routes = resource::routes(&SERVICES);
+    routes.extend([
+        Route::post(
+            "/1.0/instances/{instance}/services/start",
+            switch_all(true),
+            all("startServices", "Start all services of an instance"),
+        ),
+        Route::post(
+            "/1.0/instances/{instance}/services/stop",
+            switch_all(false),
+            all("stopServices", "Stop all services of an instance"),
+        ),
+        Route::get(
+            "/1.0/instances/{instance}/services/status",
+            status_of_all,
+            read(
+                "retrieveServicesStatus",
+                "Retrieve which services of an instance run",
+                Content::of::<Vec<ServiceStatus>>(),
+            ),
+        ),
+        Route::post(
+            "/1.0/instances/{instance}/services/{id}/start",
+            switch_one(true),
+            one("startService", "Start all processes of a service"),
+        ),
+        Route::post(
+            "/1.0/instances/{instance}/services/{id}/stop",
+            switch_one(false),
+            one("stopService", "Stop all processes of a service"),
+        ),
+        Route::get(
+            "/1.0/instances/{instance}/services/{id}/status",
+            status,
+            read("retrieveServiceStatus", "Retrieve whether a service runs", Content::of::<ServiceStatus>()),
+        ),
+        Route::get(
+            "/1.0/instances/{instance}/services/{id}/processes",
+            processes,
+            read(
+                "listProcessesOfService",
+                "List the processes of a service",
+                Content::Objects(Kind::Process),
+            ),
+        ),
+    ]);
+    routes
 }
 
 /// The answer to "does it run", with the id where it is one of several.
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, JsonSchema)]
+struct ServiceStatus {
+    /// The service, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// Whether it runs.
     running: bool,
+    /// Why that may be out of date.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
+async fn status(State(context): State<Shared>, place: Place) -> Result<Json<ServiceStatus>, Error> {
     let documents = context.documents();
     let instance = place.instance.clone();
     let key = place.key(Kind::Service);
     visible(&documents, &key)?;
     let mut found = standings(&context, &documents, &instance, &[asked(&documents, &key)]);
     let standing = found.pop().ok_or_else(|| Error::NotFound("the service does not exist".into()))?;
-    Ok(Json(Status { id: None, running: standing.running, reason: standing.doubt().map(str::to_owned) }))
+    Ok(Json(ServiceStatus {
+        id: None,
+        running: standing.running,
+        reason: standing.doubt().map(str::to_owned),
+    }))
 }
 
-async fn status_of_all(State(context): State<Shared>, place: Place) -> Result<Json<Vec<Status>>, Error> {
+async fn status_of_all(
+    State(context): State<Shared>,
+    place: Place,
+) -> Result<Json<Vec<ServiceStatus>>, Error> {
     let documents = context.documents();
     let services = newest_first(&documents, &place.instance)?;
     let found = standings(&context, &documents, &place.instance, &services);
-    let status = |standing: ServiceStanding| Status {
+    let status = |standing: ServiceStanding| ServiceStatus {
         running: standing.running,
         reason: standing.doubt().map(str::to_owned),
         id: Some(standing.id),

@@ -12,6 +12,9 @@ use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::{Documents, Key, Kind, Spec};
 use crate::state::{Edit, update};
 
+/// How start and stop answer, as it is described.
+pub(super) const WAITED: &str = "Answers once it is seen on the nodes, or the time is over, and then what is true. Each process that is not as asked has a `reason`.";
+
 /// Starts or stops one service.
 pub(super) async fn service(
     context: &Context,

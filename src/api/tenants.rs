@@ -1,9 +1,9 @@
 //! `/1.0/tenants`: the tenants, which instance serves each, what it may use, and who may use it.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,28 +13,101 @@ use super::etag::UNCONDITIONAL;
 use super::flat::Flat;
 use super::relation::{self, Relation};
 use super::resource::{self, Resource, change_one, get_one, visible};
+use super::route::{Content, Operation, Route};
 use super::{Context, Shared};
 use crate::model::id::did_you_mean;
 use crate::model::kinds::{Object, TenantSpec};
 use crate::model::{Document, Documents, Key, Kind, Spec};
 
-static TENANTS: Resource = Resource { kind: Kind::Tenant, path: "/1.0/tenants", prefix: None, reserved: &[] };
+static TENANTS: Resource = Resource {
+    kind: Kind::Tenant,
+    path: "/1.0/tenants",
+    prefix: None,
+    reserved: &[],
+    gone: "Its events are not processed any more, and nobody has access to it.",
+};
 
-static INTEGRATIONS: Relation =
-    Relation { from: Kind::Tenant, to: Kind::Integration, path: "/1.0/tenants/{id}/integrations/{other}" };
+static INTEGRATIONS: Relation = Relation {
+    from: Kind::Tenant,
+    to: Kind::Integration,
+    path: "/1.0/tenants/{id}/integrations/{other}",
+    about: [
+        ("addIntegrationToTenant", "Give a tenant access to an integration"),
+        ("removeIntegrationFromTenant", "Take the access to an integration from a tenant"),
+    ],
+};
 
-pub(super) fn routes() -> Router<Shared> {
-    resource::routes(&TENANTS)
-        .merge(relation::routes(&INTEGRATIONS))
-        .route("/1.0/tenants/{id}/users", get(users))
-        .route("/1.0/tenants/{id}/instance", get(instance).post(set_instance).delete(leave_instance))
-        .route("/1.0/tenants/{id}/integrations", get(integrations))
-        .route("/1.0/instances/{id}/tenants", get(of_instance))
-        // The seed's examples spell the first two like this; its definitions do not.
-        .route("/1.0/tenant/{id}", get_one(Kind::Tenant))
-        .route("/1.0/tenant/{id}/instance", get(instance))
-        .route("/1.0/tenant/{id}/users", get(users))
-        .route("/1.0/tenant/{id}/integrations", get(integrations))
+pub(super) fn routes() -> Vec<Route> {
+    let set = Operation::new("addTenantToInstance", "Put a tenant on an instance")
+        .described("It leaves the one that it was on, and loses its state there.")
+        .takes(Content::of::<InstanceId>())
+        .answers(StatusCode::CREATED, Content::Ids(Kind::Tenant, Kind::Instance))
+        .conflicts();
+    let leave = Operation::new("removeTenantFromInstance", "Take a tenant from its instance")
+        .described("It loses its state there.")
+        .conflicts();
+    let tenants_of = Operation::new("listTenantsOfInstance", "List the tenants on an instance");
+    let mut routes = resource::routes(&TENANTS);
+    routes.extend(relation::routes(&INTEGRATIONS));
+    routes.extend([
+        Route::post("/1.0/tenants/{id}/instance", set_instance, set),
+        Route::delete("/1.0/tenants/{id}/instance", leave_instance, leave),
+        Route::get(
+            "/1.0/instances/{id}/tenants",
+            of_instance,
+            tenants_of.answers(StatusCode::OK, Content::Objects(Kind::Tenant)),
+        ),
+        get_one("/1.0/tenant/{id}", Kind::Tenant, singular(resource::retrieved(Kind::Tenant))),
+    ]);
+    routes.extend(reads("/1.0/tenants/{id}", |operation| operation));
+    routes.extend(reads("/1.0/tenant/{id}", singular));
+    routes
+}
+
+/// What is read of a tenant, under either spelling of its path.
+fn reads(path: &str, said: impl Fn(Operation) -> Operation) -> [Route; 3] {
+    let read = |id: &str, summary: &str, answer: Content| {
+        said(Operation::new(id, summary).answers(StatusCode::OK, answer))
+    };
+    let ids = Content::of::<Vec<String>>();
+    [
+        Route::get(
+            format!("{path}/users"),
+            users,
+            read("listUsersOfTenant", "List the users with access to a tenant", ids),
+        ),
+        Route::get(
+            format!("{path}/instance"),
+            instance,
+            read(
+                "retrieveInstanceOfTenant",
+                "Retrieve the instance that a tenant is on",
+                Content::Object(Kind::Instance),
+            ),
+        ),
+        Route::get(
+            format!("{path}/integrations"),
+            integrations,
+            read("listIntegrationsOfTenant", "List the integrations that a tenant may use", ids),
+        ),
+    ]
+}
+
+/// The seed's examples spell two paths like this, and its definitions do not; so it is served, and recommended to nobody.
+fn singular(operation: Operation) -> Operation {
+    Operation { id: format!("{}Singular", operation.id), ..operation }
+        .described("A spelling in the Platform API's examples of what is at `/1.0/tenants/{id}`.")
+}
+
+/// The instance that a tenant is to be on, as it is described.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its shape is used: what is wrong with one is said in the words of the flat form"
+)]
+struct InstanceId {
+    /// Its id.
+    id: String,
 }
 
 /// The tenant, as long as it is there.

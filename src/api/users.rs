@@ -1,9 +1,8 @@
 //! `/1.0/users`: who has access to which tenants, and with which credentials.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 
 use super::Shared;
 use super::body::Place;
@@ -12,18 +11,40 @@ use super::error::Error;
 use super::etag::UNCONDITIONAL;
 use super::relation::{self, Relation};
 use super::resource::{self, Resource, Shown, change_one, visible};
+use super::route::{Content, Operation, Route, Version};
 use crate::model::{Key, Kind};
 
-static USERS: Resource = Resource { kind: Kind::User, path: "/1.0/users", prefix: None, reserved: &[] };
+static USERS: Resource = Resource {
+    kind: Kind::User,
+    path: "/1.0/users",
+    prefix: None,
+    reserved: &[],
+    gone: "Its credentials are good for nothing any more.",
+};
 
-static TENANTS: Relation =
-    Relation { from: Kind::User, to: Kind::Tenant, path: "/1.0/users/{id}/tenants/{other}" };
+static TENANTS: Relation = Relation {
+    from: Kind::User,
+    to: Kind::Tenant,
+    path: "/1.0/users/{id}/tenants/{other}",
+    about: [
+        ("addUserToTenant", "Give a user access to a tenant"),
+        ("removeUserFromTenant", "Take the access to a tenant from a user"),
+    ],
+};
 
-pub(super) fn routes() -> Router<Shared> {
-    resource::routes(&USERS)
-        .merge(relation::routes(&TENANTS))
-        .route("/1.0/users/{id}/tenants", get(tenants))
-        .route("/1.0/users/{id}/client-secret", post(new_secret))
+pub(super) fn routes() -> Vec<Route> {
+    let tenants_of = Operation::new("listTenantsOfUser", "List the tenants that a user has access to")
+        .answers(StatusCode::OK, Content::of::<Vec<String>>());
+    let secret = Operation::new("resetClientSecret", "Make another client secret for a user")
+        .described("It is shown in this answer and never again. The one before is not valid any more.")
+        .versioned(Version::Answered)
+        .answers(StatusCode::OK, Content::Object(Kind::User))
+        .conflicts();
+    let mut routes = resource::routes(&USERS);
+    routes.extend(relation::routes(&TENANTS));
+    routes.push(Route::get("/1.0/users/{id}/tenants", tenants, tenants_of));
+    routes.push(Route::post("/1.0/users/{id}/client-secret", new_secret, secret));
+    routes
 }
 
 /// The ids of the tenants that a user has access to. Ours: the seed has them in the user's object only.

@@ -46,7 +46,7 @@ enum Command {
     Store(store::StoreArguments),
     /// The key that secrets are sealed with.
     Secrets(secrets::SecretsArguments),
-    /// Write the JSON Schema of every kind.
+    /// Write the JSON Schema of every kind, and the description of the API.
     Schema(SchemaArguments),
 }
 
@@ -179,9 +179,12 @@ struct TokenArguments {
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// Where to write one file a kind.
+    /// Where to write one file a kind, and the API's openapi.json.
     #[arg(value_name = "DIR", default_value = "schemas")]
     folder: PathBuf,
+    /// Where to write the API's reference page too.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 impl Cli {

@@ -1,16 +1,23 @@
-//! `mainstay schema`: one JSON Schema a kind.
+//! `mainstay schema`: one JSON Schema a kind, and the description of the API.
 
 use std::process::ExitCode;
 
 use super::{Outcome, SchemaArguments};
+use crate::api;
 use crate::model::Kind;
 use crate::model::document::schema;
 
 pub(super) fn run(arguments: &SchemaArguments) -> Outcome {
     std::fs::create_dir_all(&arguments.folder)?;
-    for kind in Kind::ALL {
-        let path = arguments.folder.join(format!("{}.json", file_name(kind)));
-        std::fs::write(&path, format!("{:#}\n", schema(kind)))?;
+    let document = api::document();
+    let kinds = Kind::ALL.map(|kind| (file_name(kind), schema(kind)));
+    for (name, value) in kinds.into_iter().chain([("openapi".to_owned(), document.clone())]) {
+        let path = arguments.folder.join(format!("{name}.json"));
+        std::fs::write(&path, format!("{value:#}\n"))?;
+        println!("{}", path.display());
+    }
+    if let Some(path) = &arguments.page {
+        std::fs::write(path, api::page(&document))?;
         println!("{}", path.display());
     }
     Ok(ExitCode::SUCCESS)

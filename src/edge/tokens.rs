@@ -17,6 +17,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::answer::Refusal;
 use super::private::{self, PrivateError};
+use crate::api::Need;
 
 /// What every token begins with, so that people, and programs that look for leaked ones, know it for what it is.
 const PREFIX: &str = "mainstay-";
@@ -47,20 +48,11 @@ impl Role {
 
     /// What is needed for a request; none for what says no more than that we are there.
     pub(super) fn needed(method: &Method, path: &str) -> Option<Role> {
-        if matches!(path, "/healthz" | "/readyz") {
-            return None;
-        }
-        if path == "/store/backup" {
-            // Sealed secrets, and the hashes of passwords.
-            return Some(Role::Admin);
-        }
-        if method.is_safe() {
-            return Some(Role::Viewer);
-        }
-        let last = path.rsplit('/').next().unwrap_or_default();
-        match last {
-            "start" | "stop" | "ping" | "trust" if method == Method::POST => Some(Role::Operator),
-            _ => Some(Role::Admin),
+        match Need::of(method, path) {
+            Need::Nothing => None,
+            Need::Read => Some(Role::Viewer),
+            Need::Operate => Some(Role::Operator),
+            Need::Change | Need::Secrets => Some(Role::Admin),
         }
     }
 }

@@ -192,6 +192,13 @@ static SCHEMAS: LazyLock<BTreeMap<Kind, (Value, Validator)>> = LazyLock::new(|| 
         .collect()
 });
 
+/// The names of the fields of a kind's spec.
+pub fn spec_fields(kind: Kind) -> Vec<&'static str> {
+    let schema = &SCHEMAS[&kind].0;
+    let spec = schema["properties"]["spec"]["$ref"].as_str().unwrap_or_default();
+    schema.pointer(spec.trim_start_matches('#')).map(property_names).unwrap_or_default()
+}
+
 /// The field names that stand beside the `additionalProperties` at this place of a schema.
 fn known_fields(schema: &Value, keyword: &str) -> Vec<String> {
     // The path runs through `$ref`s, which are followed here step by step.

@@ -1,6 +1,6 @@
 //! A document: metadata and the spec of its kind.
 
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -65,6 +65,11 @@ macro_rules! specs {
         /// The JSON Schema (2020-12) of a kind's documents, as people write them.
         pub fn schema(kind: Kind) -> Value {
             match kind { $(Kind::$kind => envelope::<$spec>(kind),)* }
+        }
+
+        /// The JSON Schema of a kind's spec alone, with what it refers to in the generator's definitions.
+        pub fn spec_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
+            match kind { $(Kind::$kind => <$spec>::json_schema(generator),)* }
         }
     };
 }
