@@ -1,7 +1,7 @@
 //! schemathesis over `/openapi.json`, all checks on, against the real program: what it makes up, valid and not, is answered as is described.
 //! How, and what it is told not to expect, stands in `tests/schemathesis/`.
 //!
-//! Here it is a short run that is the same every time. `MAINSTAY_SCHEMATHESIS=300` makes it a long one, of so many examples an operation,
+//! Here it is a short run that is the same every time. `MAINSTAY_SCHEMATHESIS=450` makes it a long one, of so many examples an operation,
 //! and `MAINSTAY_SCHEMATHESIS_SEED` one of another seed.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
