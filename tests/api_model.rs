@@ -30,6 +30,8 @@ use support::sshd::Sshd;
 /// So many that it takes about half a minute.
 const SEQUENCES: u32 = 12;
 const CALLS: usize = 200;
+/// After so many, what runs is looked at, and not only at the end, when much is deleted.
+const AT_ONCE: usize = 40;
 
 #[test]
 fn any_sequence_of_calls_answers_what_the_model_says_and_the_nodes_run_what_it_wants() {
@@ -43,9 +45,14 @@ fn any_sequence_of_calls_answers_what_the_model_says_and_the_nodes_run_what_it_w
         let since = Instant::now();
         let mut platform = Platform::start([&first, &second]);
         let number = calls.len();
-        calls.into_iter().for_each(|call| platform.call(call));
-        let called = since.elapsed();
+        for (nth, call) in calls.into_iter().enumerate() {
+            if nth % AT_ONCE == AT_ONCE - 1 {
+                platform.settle();
+            }
+            platform.call(call);
+        }
         platform.settle();
+        let called = since.elapsed();
         let summary = platform.summary();
         platform.clear();
         eprintln!("{number} calls in {called:.1?}; {summary}; gone after {:.1?}", since.elapsed());

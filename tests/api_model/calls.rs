@@ -124,7 +124,7 @@ fn what() -> impl Strategy<Value = What> {
         1 => Just(What::Integration),
         4 => Just(What::Node),
         4 => Just(What::Service),
-        9 => Just(What::Process),
+        16 => Just(What::Process),
     ]
 }
 
@@ -132,12 +132,12 @@ fn what() -> impl Strategy<Value = What> {
 fn deleted() -> impl Strategy<Value = What> {
     prop_oneof![
         1 => Just(What::Instance),
-        4 => Just(What::Tenant),
-        3 => Just(What::User),
-        2 => Just(What::Integration),
-        3 => Just(What::Node),
-        3 => Just(What::Service),
-        8 => Just(What::Process),
+        12 => Just(What::Tenant),
+        9 => Just(What::User),
+        6 => Just(What::Integration),
+        4 => Just(What::Node),
+        4 => Just(What::Service),
+        14 => Just(What::Process),
     ]
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn calls(number: usize) -> impl Strategy<Value = Vec<Call>> {
         (any::<u8>(), body())
             .prop_map(move |(within, body)| Call::Create(what, Pick::There(within), NewId::Counted, body))
     };
-    let groups = prop_oneof![12 => call().prop_map(|call| vec![call]), 1 => right_after()];
+    let groups = prop_oneof![30 => call().prop_map(|call| vec![call]), 1 => right_after()];
     let rest = vec(groups, number - first.len());
     (first.map(make), rest).prop_map(move |(first, rest)| {
         first.into_iter().chain(rest.into_iter().flatten()).take(number).collect()
@@ -203,7 +203,7 @@ pub(crate) fn calls(number: usize) -> impl Strategy<Value = Vec<Call>> {
 
 /// What is asked right after something was deleted, while nodes still have it.
 fn right_after() -> impl Strategy<Value = Vec<Call>> {
-    let deleted = prop_oneof![4 => Just(What::Node), 2 => Just(What::Service), 1 => Just(What::Instance)];
+    let deleted = prop_oneof![8 => Just(What::Node), 6 => Just(What::Service), 1 => Just(What::Instance)];
     (deleted, any::<u8>(), any::<u8>(), any::<u8>(), any::<bool>(), body()).prop_map(
         |(what, within, one, asked, is_patient, body)| {
             let (within, one) = (Pick::There(within), Pick::There(one));

@@ -51,8 +51,11 @@ pub(crate) struct Object {
     pub(crate) waited: bool,
     /// Of a process: whether what was asked last was seen to be so.
     pub(crate) is_settled: bool,
-    /// Of a process on a cordoned node: what it runs, which stays so.
-    pub(crate) kept: Option<Value>,
+    /// Of a process on a cordoned node: whether it runs, which stays so.
+    pub(crate) is_kept: bool,
+    /// Of a process: whether its service was changed since it was last seen stopped. A change of what it is started with is a restart, and
+    /// `/1.0` tells whether it runs, which the copy before does too; so it may end and come back at any time.
+    pub(crate) may_restart: bool,
 }
 
 impl Object {

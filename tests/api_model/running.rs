@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::model::{Expected, Key, Model, Object};
-use crate::parameters::{TYPES, What};
+use crate::parameters::What;
 use crate::shape::Shape;
 
 /// How a process stands to what is asked.
@@ -39,25 +39,16 @@ impl Model {
         own.or(self.objects[&self.service_of(process)].wish).unwrap_or(true)
     }
 
-    /// What a process is started with: another of this is a restart.
-    fn program(&self, process: &Key) -> Value {
-        let service = &self.objects[&self.service_of(process)];
-        let (_, command) =
-            TYPES.iter().find(|(name, _)| *name == service.text("type")).expect("there is such a type");
-        json!([command, service.fields.get("options").unwrap_or(&json!({}))])
-    }
-
     fn standing(&self, process: &Key, asked: bool) -> Standing {
         let node = self.node_of(process);
-        let kept = &self.objects[process].kept;
+        let kept = self.objects[process].is_kept;
         if self.is_stuck(process) {
             Standing::Stays(false, asked.then(|| WAITS.to_owned()))
         } else if self.is_dark(&self.objects[&node]) {
             Standing::Stays(false, Some(format!("node {}: ", node.id)))
         } else if self.is_cordoned(&node) && asked {
-            let is_as_asked = *kept == Some(self.program(process));
-            let why = (!is_as_asked).then(|| "its node is cordoned (status: false)".to_owned());
-            Standing::Stays(kept.is_some(), why)
+            let why = (!kept).then(|| "its node is cordoned (status: false)".to_owned());
+            Standing::Stays(kept, why)
         } else {
             Standing::Follows
         }
@@ -65,6 +56,9 @@ impl Model {
 
     /// Whether a process will be as asked, if one waits.
     fn obeys(&self, process: &Key, asked: bool) -> bool {
+        if asked && self.objects[process].may_restart {
+            return false;
+        }
         matches!(self.standing(process, asked), Standing::Follows | Standing::Stays(_, None))
     }
 
@@ -177,7 +171,8 @@ impl Model {
         let object = self.objects.get_mut(process).expect("it is there");
         object.is_settled = is_waited_for;
         if !asked {
-            object.kept = None;
+            object.is_kept = false;
+            object.may_restart &= !is_waited_for;
         }
     }
 
@@ -269,14 +264,13 @@ impl Model {
         for process in self.processes_on(node) {
             // The node is cordoned by now; before, it followed what was asked.
             let runs = self.is_wanted(&process) && !self.is_never_seen(&process);
-            let program = self.program(&process);
-            self.objects.get_mut(&process).expect("it is there").kept = runs.then_some(program);
+            self.objects.get_mut(&process).expect("it is there").is_kept = runs;
         }
     }
 
     pub(crate) fn forget_what_is_kept(&mut self, node: &Key) {
         for process in self.processes_on(node) {
-            self.objects.get_mut(&process).expect("it is there").kept = None;
+            self.objects.get_mut(&process).expect("it is there").is_kept = false;
         }
     }
 
@@ -287,7 +281,9 @@ impl Model {
             _ => self.processes_on(changed),
         };
         for process in of_it {
-            self.objects.get_mut(&process).expect("it is there").is_settled = false;
+            let object = self.objects.get_mut(&process).expect("it is there");
+            object.is_settled = false;
+            object.may_restart |= changed.what == What::Service;
         }
     }
 
@@ -299,7 +295,8 @@ impl Model {
     }
 
     pub(crate) fn settle(&mut self, process: &Key) {
-        self.objects.get_mut(process).expect("it is there").is_settled = true;
+        let object = self.objects.get_mut(process).expect("it is there");
+        object.is_settled = !object.may_restart;
     }
 
     /// The processes that have to be waited for before anything else is asked, as what comes of them depends on when it is: what is on a
