@@ -174,7 +174,7 @@ pub(super) fn visible<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Arc
 }
 
 /// Whether there is all that an object goes with: a process goes with its service and its node.
-fn has_all(documents: &Documents, document: &Document) -> bool {
+pub(super) fn has_all(documents: &Documents, document: &Document) -> bool {
     document.needs().iter().all(|need| documents.live(need).is_some())
 }
 

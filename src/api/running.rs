@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::file;
+use super::resource::{file, has_all};
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::RUNNING_DECLARED;
 use crate::model::{Document, Documents, Key, Kind, Spec};
@@ -79,6 +79,8 @@ pub(super) fn services(
     for (_, document) in documents.within(Kind::Process, instance) {
         if let Spec::Process(spec) = &document.spec
             && !document.is_deleting()
+            // With its node or its service deleted it is not there any more, though nobody has come to mark it.
+            && has_all(documents, document)
             && let Some(known) = processes.get_mut(spec.service.as_str())
         {
             known.push((document, spec));
@@ -413,6 +415,16 @@ mod tests {
     fn a_service_without_processes_is_not_waited_for_and_does_not_run() {
         let standing = one(&documents(asked_to(true), &[]), &seen(&[]), true);
         assert!(!standing.running && standing.is_settled && standing.reason.is_some());
+    }
+
+    #[test]
+    fn a_process_goes_with_its_node() {
+        let mut world = documents(asked_to(true), &[("a", None)]);
+        let mut node = Document::clone(world.get(&Key::within(Kind::Node, "IN1", "ND1")).unwrap());
+        node.metadata.deletion_timestamp = Some("2024-01-01T00:00:00Z".into());
+        world.insert(node);
+        let standing = one(&world, &seen(&[("a", Phase::Running)]), true);
+        assert!(!standing.running && standing.processes.is_empty(), "{standing:?}");
     }
 
     #[test]

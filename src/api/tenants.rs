@@ -12,7 +12,7 @@ use super::error::Error;
 use super::etag::UNCONDITIONAL;
 use super::flat::Flat;
 use super::relation::{self, Relation};
-use super::resource::{self, Resource, change_one, get_one, visible};
+use super::resource::{self, Resource, change_one, get_one, natural, visible};
 use super::route::{Content, Operation, Route};
 use super::{Context, Shared};
 use crate::model::id::did_you_mean;
@@ -127,7 +127,9 @@ async fn users(State(context): State<Shared>, place: Place) -> Result<Json<Vec<S
     let documents = context.documents();
     let key = place.key(Kind::Tenant);
     visible(&documents, &key)?;
-    Ok(Json(documents.users_of(&key.name).map(|(user, _)| user.name.clone()).collect()))
+    let mut users: Vec<String> = documents.users_of(&key.name).map(|(user, _)| user.name.clone()).collect();
+    users.sort_by(|a, b| natural(a, b));
+    Ok(Json(users))
 }
 
 /// Those that are in the catalogue, in the order in which they were given.
@@ -143,7 +145,9 @@ async fn of_instance(State(context): State<Shared>, place: Place) -> Result<Json
     let key = place.key(Kind::Instance);
     visible(&documents, &key)?;
     let tenants = documents.tenants_of(&key.name).filter_map(|(tenant, _)| documents.live(tenant));
-    Ok(Json(tenants.map(|tenant| Flat::of(tenant, context.opener())).collect()))
+    let mut tenants: Vec<_> = tenants.collect();
+    tenants.sort_by(|a, b| natural(&a.metadata.name, &b.metadata.name));
+    Ok(Json(tenants.into_iter().map(|tenant| Flat::of(tenant, context.opener())).collect()))
 }
 
 async fn instance(State(context): State<Shared>, place: Place) -> Result<Json<Flat>, Error> {

@@ -96,6 +96,20 @@ pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
     matching(|_, environment| environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
 }
 
+/// The values of a variable, by pid, of this machine's processes that have it and whose environment holds a text.
+pub fn variable_of(text: &str, name: &str) -> Vec<(u32, String)> {
+    let start = format!("{name}=");
+    let value = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let entry = environment.split('\0').find_map(|entry| entry.strip_prefix(&start).map(str::to_owned));
+        entry.filter(|_| environment.contains(text))
+    };
+    let found =
+        matching(|_, environment| environment.windows(start.len()).any(|part| part == start.as_bytes()));
+    found.into_iter().filter_map(|pid| Some((pid, value(&pid)?))).collect()
+}
+
 /// Pids of this machine's processes that work in a directory, in order.
 pub fn working_in(directory: &std::path::Path) -> Vec<u32> {
     let directory = directory.canonicalize().unwrap();
