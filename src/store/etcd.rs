@@ -8,7 +8,7 @@
 //! **Invariant:** every key is under the prefix; a caller never sees the prefix.
 //! **Invariant:** the cluster is the one that was there at the start. Another one, or one that has gone back in time
 //! (restored from a backup), answers [`StoreError::Unavailable`], so that its emptiness is not taken for a wish.
-//! **Absent here:** leases, TLS and passwords.
+//! **Absent here:** TLS and passwords.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,15 +17,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KeyValue, ResponseHeader, TxnOp,
-    WatchOptions, WatchResponse, WatchStream,
+    Client, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KeyValue, PutOptions,
+    ResponseHeader, TxnOp, WatchOptions, WatchResponse, WatchStream,
 };
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use self::failure::{Failure, Kind};
 use super::{
-    Change, Changes, Compare, Item, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch, Write,
+    Change, Changes, Compare, Item, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn,
+    TxnReply, Watch, Write,
 };
 
 mod failure;
@@ -163,6 +164,41 @@ impl Store for Etcd {
             self.cluster.compact(revision).await
         })
     }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        Box::pin(async move {
+            let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+            let grant = |client: Client| async move { client.lease_client().grant(seconds, None).await };
+            let granted = self.cluster.call(false, grant).await.map_err(Failure::unavailable)?;
+            let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
+            Ok(Lease { id: LeaseId(granted.id() as u64), ttl })
+        })
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let id = lease.id.0 as i64;
+            // A stream for each time: one that is kept would be at one member, and break with it.
+            let keep = |client: Client| async move { client.lease_client().keep_alive(id).await };
+            match self.cluster.call_within(DEADLINE.min(lease.ttl / 3), false, keep).await {
+                Ok(_) => Ok(Kept::Alive),
+                Err(failure) if failure.kind == Kind::NoLease => Ok(Kept::Gone),
+                Err(failure) => Err(failure.unavailable()),
+            }
+        })
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let id = lease.0 as i64;
+            let revoke = |client: Client| async move { client.lease_client().revoke(id).await };
+            match self.cluster.call(false, revoke).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.kind == Kind::NoLease => Ok(()),
+                Err(failure) => Err(failure.unavailable()),
+            }
+        })
+    }
 }
 
 impl Cluster {
@@ -180,13 +216,20 @@ impl Cluster {
         }
         let request = etcd_client::Txn::new().when(when).and_then(then).or_else(or_else);
         let seen = self.seen.load(Ordering::Acquire);
-        let reply = self
+        let done = self
             .call(writes, |client| {
                 let request = request.clone();
                 async move { client.kv_client().txn(request).await }
             })
-            .await
-            .map_err(|failure| if writes { failure.of_a_write() } else { failure.unavailable() })?;
+            .await;
+        let reply = match done {
+            Ok(reply) => reply,
+            Err(failure) if failure.kind == Kind::NoLease => {
+                return Ok(TxnReply { succeeded: false, revision: self.seen.load(Ordering::Acquire) });
+            }
+            Err(failure) if writes => return Err(failure.of_a_write()),
+            Err(failure) => return Err(failure.unavailable()),
+        };
         let revision = match self.revision(reply.header(), seen) {
             Ok(revision) => revision,
             Err(error) if writes => return Err(StoreError::Unknown(error.to_string())),
@@ -205,6 +248,11 @@ impl Cluster {
                 CompareOp::Equal,
                 i64::try_from(revision).unwrap_or(i64::MAX),
             ),
+            Compare::CreateRevision(key, revision) => etcd_client::Compare::create_revision(
+                self.full(&key),
+                CompareOp::Equal,
+                i64::try_from(revision).unwrap_or(i64::MAX),
+            ),
             Compare::Value(key, value) => {
                 etcd_client::Compare::value(self.full(&key), CompareOp::Equal, value)
             }
@@ -214,6 +262,9 @@ impl Cluster {
     fn write(&self, write: Write) -> TxnOp {
         match write {
             Write::Put(key, value) => TxnOp::put(self.full(&key), value, None),
+            Write::PutLeased(key, value, LeaseId(lease)) => {
+                TxnOp::put(self.full(&key), value, Some(PutOptions::new().with_lease(lease as i64)))
+            }
             Write::Delete(key) => TxnOp::delete(self.full(&key), None),
         }
     }
@@ -337,7 +388,7 @@ impl Cluster {
                     oldest => Err(StoreError::Compacted { oldest }),
                 },
                 Kind::Future => Err(StoreError::Future { asked: revision, current: self.current().await? }),
-                Kind::NotSent | Kind::Oversized | Kind::Refused | Kind::Full | Kind::Lost => {
+                Kind::NotSent | Kind::Oversized | Kind::Refused | Kind::Full | Kind::NoLease | Kind::Lost => {
                     Err(failure.unavailable())
                 }
             },
@@ -350,10 +401,22 @@ impl Cluster {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
+        self.call_within(DEADLINE, once, call).await
+    }
+
+    async fn call_within<T, F>(
+        &self,
+        deadline: Duration,
+        once: bool,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
         let first = self.favourite.load(Ordering::Relaxed);
         let count = self.members.len();
         // A call that may be repeated gives each member a part of the time.
-        let share = if once { DEADLINE } else { DEADLINE / u32::try_from(count).unwrap_or(1) };
+        let share = if once { deadline } else { deadline / u32::try_from(count).unwrap_or(1) };
         let all = async {
             let mut last = Failure::timed_out();
             for turn in 0..count {
@@ -375,7 +438,12 @@ impl Cluster {
                         self.favourite.store((index + 1) % count, Ordering::Relaxed);
                         !once
                     }
-                    Kind::Compacted | Kind::Future | Kind::Oversized | Kind::Refused | Kind::Full => false,
+                    Kind::Compacted
+                    | Kind::Future
+                    | Kind::Oversized
+                    | Kind::Refused
+                    | Kind::Full
+                    | Kind::NoLease => false,
                 };
                 if !again {
                     break;
@@ -383,7 +451,7 @@ impl Cluster {
             }
             Err(last)
         };
-        timeout(DEADLINE, all).await.unwrap_or_else(|_| Err(Failure::timed_out()))
+        timeout(deadline, all).await.unwrap_or_else(|_| Err(Failure::timed_out()))
     }
 
     /// The revision of an answer to a call that was made when `seen` had been seen.

@@ -8,7 +8,7 @@ use mainstay::store::{Store, StoreError, Txn};
 
 use crate::support::etcd::EtcdServer;
 use crate::tools::*;
-use crate::{cases, history};
+use crate::{cases, history, leases};
 
 async fn connect(server: &EtcdServer, prefix: &str) -> Etcd {
     Etcd::connect(&[server.endpoint()], prefix).await.expect("etcd answers")
@@ -22,7 +22,7 @@ fn nobody() -> String {
 #[test]
 fn etcd_keeps_the_contract() {
     let server = EtcdServer::start();
-    for (name, case) in cases::CASES.iter().chain(history::CASES) {
+    for (name, case) in cases::CASES.iter().chain(history::CASES).chain(leases::CASES) {
         println!("{name}");
         run(name, async {
             let store = connect(&server, &format!("/{name}")).await;

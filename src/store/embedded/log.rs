@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::state::{Event, RowId, State};
+use super::state::{EARLIER, Event, RowId, State};
 use crate::store::{Revision, StoreError};
 
 /// Marks an SQLite file as ours: "MNST".
@@ -29,6 +29,8 @@ const FORMAT: i32 = 1;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
+/// A put under a lease. Which one is not kept, for it has ended when this is read.
+const LEASED: u8 = 2;
 /// Kind, creation revision, key length.
 const HEADER: usize = 1 + 8 + 4;
 /// Comes before the header, of all that follows and of the row's id.
@@ -272,7 +274,7 @@ fn damaged(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
 
 fn encode(event: &Event, row: &mut Vec<u8>) {
     let (kind, created, value) = match &event.after {
-        Some(entry) => (PUT, entry.created, &*entry.value),
+        Some(entry) => (if entry.lease.is_some() { LEASED } else { PUT }, entry.created, &*entry.value),
         None => (DELETE, 0, &[][..]),
     };
     row.clear();
@@ -300,7 +302,7 @@ fn checksum(id: RowId, content: &[u8]) -> [u8; CHECKSUM] {
 }
 
 enum Row {
-    Put { key: String, created: Revision, value: Arc<[u8]> },
+    Put { key: String, created: Revision, value: Arc<[u8]>, is_leased: bool },
     Delete { key: String },
 }
 
@@ -318,7 +320,7 @@ fn decode(id: RowId, row: &[u8]) -> Option<Row> {
     let (key, value) = rest.split_at_checked(length as usize)?;
     let key = std::str::from_utf8(key).ok()?.to_owned();
     match *kind {
-        PUT => Some(Row::Put { key, created, value: value.into() }),
+        PUT | LEASED => Some(Row::Put { key, created, value: value.into(), is_leased: *kind == LEASED }),
         DELETE => Some(Row::Delete { key }),
         _ => None,
     }
@@ -328,7 +330,9 @@ impl Row {
     /// None for a delete of what does not exist.
     fn apply(self, state: &mut State, id: RowId) -> Option<Event> {
         match self {
-            Row::Put { key, created, value } => Some(state.put(id, key, value, Some(created))),
+            Row::Put { key, created, value, is_leased } => {
+                Some(state.put(id, key, value, Some(created), is_leased.then_some(EARLIER)))
+            }
             Row::Delete { key } => state.delete(id, &key),
         }
     }
@@ -384,7 +388,7 @@ mod tests {
         let id = events[0].row;
         assert!(matches!(
             decode(id, &row),
-            Some(Row::Put { key, created: 2, value }) if key == "key" && *value == *b"value"
+            Some(Row::Put { key, created: 2, value, is_leased: false }) if key == "key" && *value == *b"value"
         ));
         assert!(decode(RowId(id.0 + 1), &row).is_none());
         for byte in 0..row.len() {

@@ -9,6 +9,7 @@ use crate::store::StoreError;
 
 /// gRPC's codes by number, as tonic is not a dependency of ours.
 const INVALID_ARGUMENT: i32 = 3;
+const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const OUT_OF_RANGE: i32 = 11;
@@ -30,6 +31,8 @@ pub(super) enum Kind {
     Refused,
     /// etcd's disk quota is used up; nothing was written.
     Full,
+    /// There is no such lease; nothing was written.
+    NoLease,
     /// Anything else. A write may have happened.
     Lost,
 }
@@ -44,13 +47,17 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(error: &etcd_client::Error) -> Self {
         let etcd_client::Error::GRpcStatus(status) = error else {
-            return Failure { kind: Kind::Lost, text: error.to_string() };
+            let text = error.to_string();
+            // The client library's own words, when etcd answers that a lease has no time left.
+            let kind = if text.contains("lease not found") { Kind::NoLease } else { Kind::Lost };
+            return Failure { kind, text };
         };
         let message = status.message();
         let kind = match i32::from(status.code()) {
             _ if refused_connection(status) => Kind::NotSent,
             // Said by a member before it looks at the call, because we ask for a leader.
             _ if message.contains("etcdserver: no leader") => Kind::NotSent,
+            NOT_FOUND if message.contains("lease not found") => Kind::NoLease,
             OUT_OF_RANGE if message.contains("has been compacted") => Kind::Compacted,
             OUT_OF_RANGE if message.contains("future revision") => Kind::Future,
             OUT_OF_RANGE if message.contains("decoded message length too large") => Kind::Oversized,
@@ -85,7 +92,7 @@ impl Failure {
                 "etcd at {}; compact and defragment it, then disarm its alarm",
                 self.text
             )),
-            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Oversized | Kind::Lost => {
+            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Oversized | Kind::NoLease | Kind::Lost => {
                 StoreError::Unavailable(format!("etcd at {}", self.text))
             }
         }
@@ -95,7 +102,9 @@ impl Failure {
     pub(super) fn of_a_write(self) -> StoreError {
         match self.kind {
             Kind::Lost | Kind::Oversized => StoreError::Unknown(format!("etcd at {}", self.text)),
-            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Refused | Kind::Full => self.unavailable(),
+            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Refused | Kind::Full | Kind::NoLease => {
+                self.unavailable()
+            }
         }
     }
 }
