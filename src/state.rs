@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
-//! meta/epoch                how many controllers have taken over so far: the fencing token
+//! meta/epoch                how many leaders there have been so far: the fencing token
+//! meta/leader               who leads, under its lease; not to be copied to another store
 //! meta/cluster              the id of this store's world; names our directory on the nodes
 //! meta/key                  id of the key that secrets are sealed with
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
@@ -28,8 +29,13 @@ use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
 
+pub mod leader;
+
+use self::leader::Term;
+
 const DOCUMENTS: &str = "doc/";
 const EPOCH: &str = "meta/epoch";
+const LEADER: &str = "meta/leader";
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
 
@@ -93,8 +99,7 @@ pub enum StateError {
     },
 }
 
-/// Which controller is the present one; each one that takes over has a higher number. Goes to the nodes as fencing token, and
-/// guards the controller's own writes.
+/// Which leader it is; each one has a higher number than those before. Goes to the nodes as fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
@@ -135,15 +140,15 @@ impl State {
     }
 
     /// Changes documents, all together when there are up to 60, else in order, 60 at a time. When this answers `Done`, the
-    /// changes are durable and the snapshot shows them. With an epoch, only while that is the newest.
+    /// changes are durable and the snapshot shows them. With a term, only while that is the present leader's.
     ///
     /// # Errors
     /// When the store did not take it, or can't say.
-    pub async fn commit(&self, edits: &[Edit], epoch: Option<Epoch>) -> Result<Commit, StateError> {
+    pub async fn commit(&self, edits: &[Edit], term: Option<Term>) -> Result<Commit, StateError> {
         for part in edits.chunks(BATCH) {
             let mut txn = Txn::default();
-            if let Some(Epoch(epoch)) = epoch {
-                txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
+            if let Some(Term { revision, .. }) = term {
+                txn.when.push(Compare::CreateRevision(LEADER.into(), revision));
             }
             for edit in part {
                 let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
@@ -200,36 +205,6 @@ impl State {
             return Err(StoreError::Unavailable("the store is no longer followed".into()).into());
         }
         self.get(EPOCH).await.map(drop)
-    }
-
-    /// Makes this controller the newest.
-    ///
-    /// # Errors
-    /// When the store did not take it.
-    pub async fn take_over(&self) -> Result<Epoch, StateError> {
-        loop {
-            let found = self.get(EPOCH).await?;
-            let (epoch, when) = match &found {
-                Some((value, revision)) => {
-                    let last: u64 = String::from_utf8_lossy(value).parse().unwrap_or(0);
-                    (last + 1, Compare::ModRevision(EPOCH.into(), *revision))
-                }
-                None => (1, Compare::Absent(EPOCH.into())),
-            };
-            let then = vec![Write::Put(EPOCH.into(), epoch.to_string().into_bytes())];
-            if self.store.txn(Txn { when: vec![when], then }).await?.succeeded {
-                return Ok(Epoch(epoch));
-            }
-        }
-    }
-
-    /// Whether no controller has taken over since.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn is_newest(&self, epoch: Epoch) -> Result<bool, StateError> {
-        let found = self.get(EPOCH).await?;
-        Ok(found.is_some_and(|(value, _)| value == epoch.0.to_string().into_bytes()))
     }
 
     /// The id of this store's world, made on first use.

@@ -74,6 +74,13 @@ struct ServeArguments {
     /// Where in etcd.
     #[arg(long, value_name = "PREFIX", default_value = "/mainstay/", requires = "etcd")]
     etcd_prefix: String,
+    /// With several servers on one etcd: how long one that leads and is gone keeps the others from leading. At least 2.
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "etcd", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    lease: u64,
+    /// With several servers on one etcd: where the others reach this one's API. [default: http:// and what it listens on, unless that
+    /// is any address]
+    #[arg(long, value_name = "URL", requires = "etcd")]
+    advertise: Option<String>,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,

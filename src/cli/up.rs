@@ -46,6 +46,8 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         secret_key: None,
         manifests: vec![folder],
         catalogue: true,
+        lease: wire::ALONE,
+        address: Some(format!("http://{address}")),
     })
     .await?;
     running.serve(listener);

@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{ListenArguments, key};
 use crate::api;
@@ -20,17 +22,25 @@ use crate::node::local::Local;
 use crate::node::ssh::Ssh;
 use crate::reconcile::controller::{Controller, Parts};
 use crate::reconcile::events::Events;
+use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
 use crate::source::folder::{Folder, FolderStatus};
 use crate::state::State;
+use crate::state::leader::Candidate;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::Etcd;
 
 /// How long a node's connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The lease where nobody else can stand for election: it lasts for as long as anybody may run.
+pub(super) const ALONE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long the start waits to know who leads. What is asked before that is known waits too.
+const ELECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is to run.
 pub(super) struct Settings {
@@ -40,6 +50,10 @@ pub(super) struct Settings {
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
     pub(super) catalogue: bool,
+    /// How long a leader that is gone keeps others from leading.
+    pub(super) lease: Duration,
+    /// Where others on the same store reach our API.
+    pub(super) address: Option<String>,
 }
 
 /// What runs.
@@ -49,6 +63,7 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
+    leadership: Leadership,
     router: axum::Router,
     followers: Vec<JoinHandle<()>>,
 }
@@ -79,6 +94,8 @@ pub(super) enum StartError {
          if everyone who reaches it may do everything"
     )]
     Exposed { listen: String },
+    #[error("{url:?} is not where others can reach this server: write --advertise http://HOST:PORT")]
+    Advertise { url: String },
     #[error("can't listen on {listen}; is another server running there? choose another with --listen")]
     Listen {
         listen: String,
@@ -109,8 +126,11 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let observed = Observed::default();
     let events = Events::default();
     let clock = Clock::default();
+    let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
+    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease);
+    let standing = leadership.standing();
     let controller = Controller::start(Parts {
-        epoch: state.take_over().await?,
+        tenures: leadership.tenures(),
         state: Arc::clone(&state),
         metrics: Arc::clone(&metrics),
         ssh: Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?),
@@ -149,16 +169,20 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         pinger: controller.pinger(),
         logs: controller.logs(),
     };
-    Ok(Running { state, controller, observed, clock, folders, router: api::router(context), followers })
+    // In vain where an earlier run of this server has left its lease.
+    let _ = timeout(ELECTED_WITHIN, standing.clone().settled()).await;
+    let router = api::router(context);
+    Ok(Running { state, controller, observed, clock, folders, leadership, router, followers })
 }
 
 impl Running {
-    /// Ends in good order, leaving what runs on the nodes as it is.
+    /// Ends in good order, leaving what runs on the nodes as it is. Another server on the same store leads at once.
     pub(super) async fn end(self) {
         for follower in &self.followers {
             follower.abort();
         }
         self.controller.end().await;
+        self.leadership.resign().await;
     }
 
     /// Starts the API.

@@ -1,4 +1,4 @@
-//! The controller: starts a task a node, and decides over all of them which processes exist.
+//! The controller: while this server leads, a task a node, and one that decides over all of them which processes exist.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::connected::Connected;
 use super::events::Events;
 use super::gate::Gate;
+use super::leadership::Tenure;
 use super::logs::Logs;
-use super::node_task::{self, Mode, Shared, node_key};
+use super::node_task::{self, Mode, Reign, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
@@ -24,17 +26,22 @@ use crate::node::link::Connector;
 use crate::plan::place::{PlaceAction, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
-use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion};
+use crate::state::leader::Term;
+use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
+
+/// How long tasks may take to end: when we are told to, and when the lease is about to be another's.
+const END_WITHIN: Duration = Duration::from_secs(10);
+const LOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a controller works with.
 pub struct Parts {
     /// The documents.
     pub state: Arc<State>,
-    /// Which controller this is.
-    pub epoch: Epoch,
+    /// The times in which this server leads; it acts in no others.
+    pub tenures: watch::Receiver<Option<Tenure>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Reaches nodes over SSH.
@@ -61,9 +68,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts to reconcile.
+    /// Reconciles from now on, whenever this server leads.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, epoch, metrics, ssh, local, common, program, observed, events, clock } = parts;
+        let Parts { state, tenures, metrics, ssh, local, common, program, observed, events, clock } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
@@ -76,12 +83,11 @@ impl Controller {
             sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,
-            epoch,
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
-        let task = tokio::spawn(run(Arc::clone(&shared), receiver));
+        let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
         Controller { shared, mode, task }
     }
 
@@ -126,23 +132,70 @@ const fn is_over(phase: Phase) -> bool {
     }
 }
 
-async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
+async fn run(
+    shared: Arc<Shared>,
+    mut tenures: watch::Receiver<Option<Tenure>>,
+    mut mode: watch::Receiver<Mode>,
+) {
+    loop {
+        let tenure = tenures.borrow_and_update().clone();
+        if let Some(tenure) = tenure {
+            let mut tasks = BTreeMap::new();
+            let reign = Reign { tenure, mode: mode.clone() };
+            tokio::select! {
+                () = reconcile(&shared, &reign, &mut tasks) => {}
+                () = over(reign.tenure.clone()) => {}
+            }
+            let is_end = *mode.borrow() == Mode::End;
+            end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
+            shared.observed.clear();
+        }
+        if *mode.borrow_and_update() == Mode::End {
+            return;
+        }
+        tokio::select! {
+            changed = tenures.changed() => if changed.is_err() { return },
+            changed = mode.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn over(mut tenure: Tenure) {
+    tenure.over().await;
+}
+
+/// Waits for tasks to end by themselves, and then no longer.
+async fn end(tasks: BTreeMap<(String, String), JoinHandle<()>>, within: Duration) {
+    let until = Instant::now() + within;
+    for (_, mut task) in tasks {
+        if timeout_at(until, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// Reconciles until told to end, or until the store says that another one leads.
+async fn reconcile(
+    shared: &Arc<Shared>,
+    reign: &Reign,
+    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
+) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
-    let mut tasks: BTreeMap<(String, String), JoinHandle<()>> = BTreeMap::new();
+    let mut mode = reign.mode.clone();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
-        keep_tasks(&shared, &snapshot, &mode, &mut tasks);
+        keep_tasks(shared, &snapshot, reign, tasks);
         if *mode.borrow() == Mode::Reconcile {
-            match pass(&shared, &snapshot).await {
+            match pass(shared, &snapshot, reign.tenure.term).await {
                 Ok(Pass::Going) => {}
                 Ok(Pass::Deposed) => {
                     tracing::error!(
-                        epoch = shared.epoch.0,
-                        "another controller has taken over this store; this one no longer acts"
+                        epoch = reign.tenure.term.epoch.0,
+                        "another server leads; this one no longer acts"
                     );
-                    break;
+                    return;
                 }
                 Err(error) => {
                     // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
@@ -152,16 +205,9 @@ async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
             }
         }
         tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() { break },
-            changed = sightings.changed() => if changed.is_err() { break },
-            changed = mode.changed() => if changed.is_err() { break },
-        }
-    }
-    for (_, task) in tasks {
-        if *mode.borrow() == Mode::End {
-            let _ = task.await;
-        } else {
-            task.abort();
+            changed = snapshots.changed() => if changed.is_err() { return },
+            changed = sightings.changed() => if changed.is_err() { return },
+            changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -170,14 +216,14 @@ async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
 fn keep_tasks(
     shared: &Arc<Shared>,
     snapshot: &Snapshot,
-    mode: &watch::Receiver<Mode>,
+    reign: &Reign,
     tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
 ) {
     for (key, _) in snapshot.documents.of_kind(Kind::Node) {
         let place = (key.namespace.clone(), key.name.clone());
         let is_running = tasks.get(&place).is_some_and(|task| !task.is_finished());
         if !is_running {
-            let task = node_task::run(Arc::clone(shared), key.clone(), mode.clone());
+            let task = node_task::run(Arc::clone(shared), key.clone(), reign.clone());
             tasks.insert(place, tokio::spawn(task));
         }
     }
@@ -191,7 +237,7 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> {
+async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
     let seen = shared.observed.all().into_iter().map(|(place, view)| (place, view.sighting)).collect();
     let Placement { steps, .. } = place(&World { documents: &snapshot.documents, seen: &seen });
     shared.metrics.place_passes.inc();
@@ -216,10 +262,10 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
         .collect();
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
-    match shared.state.commit(&edits, Some(shared.epoch)).await? {
+    match shared.state.commit(&edits, Some(term)).await? {
         Commit::Done => Ok(Pass::Going),
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
-        Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
+        Commit::Conflict if shared.state.is_present(term).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
     }
 }

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::state::EARLIER;
 use crate::store::{Kept, Lease, LeaseId};
 
 /// The leases that are held.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
+    /// The id that was given last; none of this process is [`super::state::EARLIER`].
     last: u64,
     held: BTreeMap<LeaseId, Held>,
 }
@@ -26,7 +26,7 @@ struct Held {
 
 impl Leases {
     pub(super) fn grant(&mut self, ttl: Duration, now: Instant) -> Lease {
-        self.last = self.last.max(EARLIER.0) + 1;
+        self.last += 1;
         let id = LeaseId(self.last);
         self.held.insert(id, Held { ttl, until: now.checked_add(ttl), keys: BTreeSet::new() });
         Lease { id, ttl }
