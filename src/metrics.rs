@@ -4,6 +4,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 
 /// All counters, and the registry that shows them.
 #[derive(Debug, Default)]
@@ -32,6 +33,18 @@ pub struct Metrics {
     pub folder_reads: Counter,
     /// Readings of a manifests folder that were refused.
     pub folder_refusals: Counter,
+    /// 1 while this server leads.
+    pub leading: Gauge,
+    /// The leader's epoch; 0 when nobody is known to lead. So are the other two of the leader.
+    pub leader_epoch: Gauge,
+    /// The store's revision at which it was elected.
+    pub leader_revision: Gauge,
+    /// Since when it leads, in seconds since 1970.
+    pub leader_since: Gauge,
+    /// The store's revision that is read here.
+    pub snapshot_revision: Gauge,
+    /// How long ago that was known to be the store's newest, in seconds.
+    pub snapshot_age: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -53,6 +66,22 @@ impl Metrics {
         counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("leading", "1 while this server leads", &self.leading);
+        gauge("leader_epoch", "The leader's epoch; 0 when nobody leads", &self.leader_epoch);
+        gauge(
+            "leader_revision",
+            "The store's revision at which the leader was elected",
+            &self.leader_revision,
+        );
+        gauge(
+            "leader_since_seconds",
+            "Since when the leader leads, in seconds since 1970",
+            &self.leader_since,
+        );
+        gauge("snapshot_revision", "The store's revision that is read here", &self.snapshot_revision);
+        let age = "How long ago the snapshot was known to be current";
+        registry.register("snapshot_age_seconds", age, self.snapshot_age.clone());
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string can't fail");
         text

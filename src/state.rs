@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
@@ -29,8 +29,10 @@ use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
 
+pub mod freshness;
 pub mod leader;
 
+use self::freshness::{Freshness, PROBE_EVERY};
 use self::leader::Term;
 
 const DOCUMENTS: &str = "doc/";
@@ -108,12 +110,15 @@ pub struct State {
     store: Arc<dyn Store>,
     snapshot: watch::Receiver<Snapshot>,
     metrics: Arc<Metrics>,
+    freshness: Freshness,
     follower: JoinHandle<()>,
+    prober: JoinHandle<()>,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
         self.follower.abort();
+        self.prober.abort();
     }
 }
 
@@ -123,10 +128,17 @@ impl State {
     /// # Errors
     /// When the store can't be read, or holds what is no document.
     pub async fn open(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        let freshness = Freshness::new(Instant::now());
         let first = load(&*store).await?;
         let (sender, snapshot) = watch::channel(first);
-        let follower = tokio::spawn(follow(Arc::clone(&store), sender));
-        Ok(State { store, snapshot, metrics, follower })
+        let follower = tokio::spawn(follow(Arc::clone(&store), sender, freshness.clone()));
+        let prober = tokio::spawn(probe(Arc::clone(&store), freshness.clone()));
+        Ok(State { store, snapshot, metrics, freshness, follower, prober })
+    }
+
+    /// How long ago the snapshot was last known to be what the store holds. Up to a few seconds when all is well.
+    pub fn age(&self) -> Duration {
+        self.freshness.age(Instant::now())
     }
 
     /// The present snapshot.
@@ -476,12 +488,13 @@ async fn load(store: &dyn Store) -> Result<Snapshot, StateError> {
 
 /// Keeps the snapshot current for as long as somebody reads it. A store that fails leaves the last one standing: nothing is decided
 /// out of ignorance.
-async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
+async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, freshness: Freshness) {
     let mut pause = Duration::from_millis(50);
     while !sender.is_closed() {
         let from = sender.borrow().revision + 1;
         let error = match store.watch(DOCUMENTS, from).await {
             Ok(mut watch) => loop {
+                freshness.followed(true);
                 match watch.next().await {
                     Ok(changes) => {
                         pause = Duration::from_millis(50);
@@ -497,6 +510,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
             },
             Err(error) => error,
         };
+        freshness.followed(false);
         tracing::warn!(%error, "the store's watch ended; reading all again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -514,6 +528,17 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>) {
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the store can't be read"),
         }
+    }
+}
+
+/// Asks the store every now and then, for a watch that is cut off is as silent as one that has nothing to tell.
+async fn probe(store: Arc<dyn Store>, freshness: Freshness) {
+    loop {
+        let asked = Instant::now();
+        if store.list(EPOCH, None).await.is_ok() {
+            freshness.answered(asked);
+        }
+        tokio::time::sleep_until(asked + PROBE_EVERY).await;
     }
 }
 

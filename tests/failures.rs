@@ -90,7 +90,8 @@ impl Served {
 
     /// The events that say this of an object.
     fn events(&self, regarding: &str, reason: &str) -> Vec<Value> {
-        let all = self.get("/events");
+        // Those of this server, whoever leads.
+        let all = self.get("/events?own=true");
         let is_it = |event: &&Value| event["regarding"] == regarding && event["reason"] == reason;
         all.as_array().unwrap().iter().filter(is_it).cloned().collect()
     }

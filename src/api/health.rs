@@ -7,29 +7,51 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use jiff::Timestamp;
 
-use super::Shared;
-use super::error::Error;
+use super::error::{Error, with_causes};
+use super::{Context, Shared, status};
 
 /// How long the store may take before the controller is said not to be ready.
 const READY_TIME: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
-        .route("/healthz", get(|| std::future::ready("ok")))
+        .route("/healthz", get(|State(context): State<Shared>| std::future::ready(well(&context))))
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(context): State<Shared>| std::future::ready(metrics(&context))))
 }
 
 /// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
-async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
+async fn ready(State(context): State<Shared>) -> Result<String, Error> {
     match tokio::time::timeout(READY_TIME, context.state.check()).await {
-        Ok(checked) => Ok(checked.map(|()| "ok")?),
-        Err(_) => Err(Error::Unavailable("the store does not answer".into())),
+        Ok(Ok(())) => Ok(well(&context)),
+        Ok(Err(error)) => {
+            Err(Error::Unavailable(format!("{}\n{}", with_causes(&error), status::lines(&context))))
+        }
+        Err(_) => Err(Error::Unavailable(format!("the store does not answer\n{}", status::lines(&context)))),
     }
+}
+
+/// `ok` for those who look for that, and who leads for people.
+fn well(context: &Context) -> String {
+    format!("ok\n{}", status::lines(context))
 }
 
 fn metrics(context: &Shared) -> impl IntoResponse + use<> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], context.metrics.text())
+    let metrics = &context.metrics;
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (role, leader) = status::leader(context);
+    metrics.leading.set(i64::from(role == "leads"));
+    let (epoch, revision, since) = leader.map_or((0, 0, 0), |leader| {
+        let since = leader.since.parse::<Timestamp>().map_or(0, Timestamp::as_second);
+        (leader.epoch, leader.revision, since)
+    });
+    metrics.leader_epoch.set(whole(epoch));
+    metrics.leader_revision.set(whole(revision));
+    metrics.leader_since.set(since);
+    metrics.snapshot_revision.set(whole(context.state.snapshot().revision));
+    metrics.snapshot_age.set(context.state.age().as_secs_f64());
+    ([(CONTENT_TYPE, kind)], metrics.text())
 }

@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -11,6 +11,7 @@ mod body;
 mod error;
 mod events;
 mod flat;
+mod forward;
 mod health;
 mod instances;
 mod logs;
@@ -19,26 +20,30 @@ mod processes;
 mod resource;
 mod running;
 mod services;
+mod status;
 mod switch;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::{map_request, map_response};
+use axum::middleware::{from_fn_with_state, map_request, map_response};
 
 use crate::metrics::Metrics;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
+use crate::reconcile::leadership::Standing;
 use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
+use self::forward::Forwarder;
 
 /// What the answers are made of.
-pub struct Context {
+pub struct Parts {
     /// The documents.
     pub state: Arc<State>,
     /// What was seen of the nodes.
@@ -53,13 +58,30 @@ pub struct Context {
     pub pinger: Arc<dyn Pinger>,
     /// Reads processes' logs.
     pub logs: Logs,
+    /// Who of the servers on the store leads.
+    pub standing: Standing,
+}
+
+/// The parts, and what asks other servers.
+struct Context {
+    parts: Parts,
+    forwarder: Forwarder,
+}
+
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
 /// All paths.
-pub fn router(context: Context) -> Router {
+pub fn router(parts: Parts) -> Router {
+    let context = Arc::new(Context { parts, forwarder: Forwarder::default() });
     Router::new()
         .merge(instances::routes())
         .merge(nodes::routes())
@@ -68,10 +90,12 @@ pub fn router(context: Context) -> Router {
         .merge(events::routes())
         .merge(logs::routes())
         .merge(health::routes())
+        .merge(status::routes())
         .fallback(|uri: Uri| {
             std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
         })
+        .layer(from_fn_with_state(Arc::clone(&context), forward::to_leader))
         .layer(map_request(body::take_in))
         .layer(map_response(|response| std::future::ready(error::uniform(response))))
-        .with_state(Arc::new(context))
+        .with_state(context)
 }

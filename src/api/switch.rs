@@ -159,12 +159,15 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::api::Parts;
+    use crate::api::forward::Forwarder;
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::connected::Connected;
     use crate::reconcile::events::Events;
+    use crate::reconcile::leadership::Standing;
     use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
@@ -210,7 +213,9 @@ mod tests {
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
-        Context { state, observed, events, sealer, metrics, pinger: Arc::new(Nobody), logs }
+        let (pinger, standing) = (Arc::new(Nobody), Standing::alone());
+        let parts = Parts { state, observed, events, sealer, metrics, pinger, logs, standing };
+        Context { parts, forwarder: Forwarder::default() }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

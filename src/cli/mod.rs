@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod client;
 mod key;
@@ -12,6 +12,7 @@ mod logs;
 mod node;
 mod schema;
 mod serve;
+mod status;
 mod up;
 mod view;
 mod wire;
@@ -30,6 +31,8 @@ enum Command {
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
+    /// Show who leads, how the store is, and what of all that is declared runs.
+    Status(StatusArguments),
     /// Show what processes have written.
     Logs(LogsArguments),
     /// What is done to a node by hand.
@@ -100,6 +103,23 @@ struct ServerArguments {
 }
 
 #[derive(Debug, Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// How it is shown.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: StatusOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StatusOutput {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
 struct LogsArguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -151,6 +171,7 @@ impl Cli {
         let result = match self.command {
             Command::Up(arguments) => in_runtime("off", up::run(arguments)),
             Command::Serve(arguments) => in_runtime("info", serve::run(arguments)),
+            Command::Status(arguments) => status::run(&arguments),
             Command::Logs(arguments) => logs::run(arguments),
             Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
                 node::trust(&server, &node)

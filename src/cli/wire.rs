@@ -160,7 +160,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         followers.push(tokio::spawn(folder.follow(sender)));
         folders.push((root, status));
     }
-    let context = api::Context {
+    let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
         events,
@@ -168,10 +168,11 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         metrics,
         pinger: controller.pinger(),
         logs: controller.logs(),
+        standing: standing.clone(),
     };
     // In vain where an earlier run of this server has left its lease.
-    let _ = timeout(ELECTED_WITHIN, standing.clone().settled()).await;
-    let router = api::router(context);
+    let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
+    let router = api::router(parts);
     Ok(Running { state, controller, observed, clock, folders, leadership, router, followers })
 }
 

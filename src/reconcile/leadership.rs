@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::clock::timestamp;
 use crate::state::leader::{Candidate, Election, Known, Leader, Term};
-use crate::state::{State, StateError};
+use crate::state::{Epoch, State, StateError};
 use crate::store::{Kept, Lease, LeaseId};
 
 /// First and longest wait before a store that failed is tried again.
@@ -99,6 +99,26 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// For a server that shares its store with no other and stands in no election: it leads.
+    pub fn alone() -> Standing {
+        let candidate = Candidate { server: "alone".into(), address: None };
+        let leader = Leader {
+            server: "alone".into(),
+            address: None,
+            epoch: Epoch(1),
+            since: timestamp(),
+            revision: 1,
+        };
+        let tenure = Tenure { term: leader.term(), until: watch::channel(Instant::now()).1 };
+        let known = Known { revision: 1, leader: Some(leader) };
+        Standing {
+            candidate,
+            lease: Duration::ZERO,
+            known: watch::channel(known).1,
+            tenure: watch::channel(Some(tenure)).1,
+        }
+    }
+
     /// What this server is now.
     pub fn role(&self) -> Role {
         role(&self.candidate, &self.known.borrow(), self.tenure.borrow().as_ref())
@@ -346,7 +366,6 @@ impl Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Epoch;
 
     fn leader(server: &str, address: &str, revision: u64) -> Leader {
         let address = Some(address.into());

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, router};
+use mainstay::api::{Parts, router};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
 use mainstay::reconcile::connected::Connected;
 use mainstay::reconcile::events::Events;
+use mainstay::reconcile::leadership::Standing;
 use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::ping::{Pinger, TrustError};
@@ -54,7 +55,7 @@ impl Api {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(Embedded::open(directory.path()).unwrap());
         let state = Arc::new(runtime.block_on(State::open(store, Arc::clone(&metrics))).unwrap());
-        let context = Context {
+        let parts = Parts {
             state: Arc::clone(&state),
             observed: Observed::default(),
             events: Events::default(),
@@ -62,10 +63,11 @@ impl Api {
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
+            standing: Standing::alone(),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router(context)).await });
+        runtime.spawn(async move { axum::serve(listener, router(parts)).await });
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)))
