@@ -56,6 +56,7 @@ struct Server {
 
 /// Who leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) struct Leader {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
@@ -64,6 +65,9 @@ pub(super) struct Leader {
     pub(super) since: String,
     /// The store's revision at which it was elected.
     pub(super) revision: u64,
+    /// How many seconds ago that was known, where the store has not been heard since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heard_seconds_ago: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,15 +82,17 @@ struct Store {
 
 /// Who leads, as far as this server knows, and whether it is this one.
 pub(super) fn leader(context: &Context) -> (&'static str, Option<Leader>) {
-    let shown = |leader: crate::state::leader::Leader| Leader {
+    let age = context.state.age();
+    let shown = |leader: crate::state::leader::Leader, is_own: bool| Leader {
+        heard_seconds_ago: (!is_own && age >= STALE).then_some(age.as_secs()),
         address: leader.address,
         epoch: leader.epoch.0,
         since: leader.since,
         revision: leader.revision,
     };
     match context.standing.role() {
-        Role::Leads(leader) => ("leads", Some(shown(leader))),
-        Role::Follows(leader) => ("follows", Some(shown(leader))),
+        Role::Leads(leader) => ("leads", Some(shown(leader, true))),
+        Role::Follows(leader) => ("follows", Some(shown(leader, false))),
         Role::Nobody => ("waits", None),
     }
 }
@@ -101,7 +107,8 @@ pub(super) fn lines(context: &Context) -> String {
         }
         (_, Some(it)) => {
             let address = it.address.as_deref().unwrap_or("a server that did not say where it is");
-            format!("{address} leads since {}, epoch {}, revision {}", it.since, it.epoch, it.revision)
+            let heard = it.heard_seconds_ago.map_or(String::new(), |ago| format!(", last heard {ago} s ago"));
+            format!("{address} leads since {}, epoch {}, revision {}{heard}", it.since, it.epoch, it.revision)
         }
         (_, None) => "no server leads".into(),
     };

@@ -24,12 +24,14 @@ fn page(status: &Value) -> String {
     let leader = if leader.is_null() {
         "none; what runs on the nodes goes on".into()
     } else {
+        let heard = leader["heard-seconds-ago"].as_u64();
         format!(
-            "{}, since {}, epoch {}, elected at revision {}",
+            "{}, since {}, epoch {}, elected at revision {}{}",
             leader["address"].as_str().map_or("an unknown address".into(), printable),
             text(&leader["since"]),
             leader["epoch"],
             leader["revision"],
+            heard.map_or(String::new(), |ago| format!("; last heard {ago} s ago")),
         )
     };
     let store = &status["store"];

@@ -198,3 +198,66 @@ impl State {
         Ok(self.store.revoke(lease).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::model::{Document, Metadata, Spec};
+    use crate::state::{Commit, Edit};
+    use crate::store::embedded::Embedded;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn candidate(server: &str) -> Candidate {
+        Candidate { server: server.into(), address: Some(format!("http://{server}")) }
+    }
+
+    fn instance(name: &str) -> [Edit; 1] {
+        let metadata = Metadata { name: name.into(), ..Metadata::default() };
+        [Edit::Create(Document { metadata, spec: Spec::Instance(Default::default()) })]
+    }
+
+    async fn elected(state: &State, server: &str) -> (Lease, Leader) {
+        let lease = state.grant(LONG).await.unwrap();
+        match state.stand(&candidate(server), lease.id, "2026-01-01T00:00:00Z").await.unwrap() {
+            Election::Won(leader) => (lease, leader),
+            Election::Lost => panic!("{server} is not elected"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_leads_at_a_time_and_an_earlier_ones_writes_are_conflicts() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(directory.path()).unwrap());
+        let state = State::open(store, Arc::new(Metrics::default())).await.unwrap();
+        let (lease, first) = elected(&state, "a").await;
+        assert_eq!(state.leader().await.unwrap().leader.as_ref(), Some(&first));
+        let other = state.grant(LONG).await.unwrap();
+        let again = state.stand(&candidate("b"), other.id, "").await.unwrap();
+        assert_eq!(again, Election::Lost);
+        assert_eq!(state.commit(&instance("IN1"), Some(first.term())).await.unwrap(), Commit::Done);
+
+        state.revoke(lease.id).await.unwrap();
+        assert_eq!(state.leader().await.unwrap().leader, None);
+        assert!(!state.is_present(first.term()).await.unwrap());
+        assert_eq!(state.commit(&instance("IN2"), Some(first.term())).await.unwrap(), Commit::Conflict);
+
+        // The same server again is another leader.
+        let (_, second) = elected(&state, "a").await;
+        assert_eq!(second.epoch, Epoch(first.epoch.0 + 1));
+        assert_eq!(state.commit(&instance("IN2"), Some(first.term())).await.unwrap(), Commit::Conflict);
+        assert_eq!(state.commit(&instance("IN2"), Some(second.term())).await.unwrap(), Commit::Done);
+        // Who knows nothing of leaders writes on: documents are anybody's.
+        assert_eq!(state.commit(&instance("IN3"), None).await.unwrap(), Commit::Done);
+    }
+
+    #[test]
+    fn a_claim_of_another_version_is_a_claim() {
+        let leader = leader(b"{\"server\": \"x\", \"epoch\": 7, \"more\": true}", 9);
+        assert_eq!((leader.epoch, leader.address, leader.revision), (Epoch(7), None, 9));
+        assert_eq!(super::leader(b"?", 9).revision, 9);
+    }
+}

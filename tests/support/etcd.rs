@@ -1,4 +1,4 @@
-//! A real etcd of one member, on loopback, with a directory of its own, for as long as the value lives.
+//! A real etcd of one member or of several, on loopback, each with a directory of its own, for as long as the values live.
 //!
 //! A missing etcd is a failure, never a skip: a contract that was not tested was not kept.
 
@@ -26,6 +26,21 @@ pub(crate) struct EtcdServer {
     client_port: u16,
     peer_port: u16,
     dir: TempDir,
+    membership: Membership,
+}
+
+/// Whom a member starts with.
+#[derive(Debug, Clone)]
+struct Membership {
+    name: String,
+    /// As `--initial-cluster` takes it.
+    all: String,
+}
+
+impl Membership {
+    fn alone(peer_port: u16) -> Self {
+        Membership { name: "test".into(), all: format!("test=http://127.0.0.1:{peer_port}") }
+    }
 }
 
 impl EtcdServer {
@@ -37,8 +52,9 @@ impl EtcdServer {
         for _ in 0..ATTEMPTS {
             let (client_port, peer_port) = free_ports();
             let dir = tempfile::tempdir().expect("a temporary directory can be made");
-            let child = spawn(&dir, client_port, peer_port);
-            let mut server = EtcdServer { child, client_port, peer_port, dir };
+            let membership = Membership::alone(peer_port);
+            let child = spawn(&dir, client_port, peer_port, &membership);
+            let mut server = EtcdServer { child, client_port, peer_port, dir, membership };
             match server.wait() {
                 Ok(()) => return server,
                 Err(output) if output.contains("address already in use") => {}
@@ -46,6 +62,36 @@ impl EtcdServer {
             }
         }
         panic!("no free ports for etcd in {ATTEMPTS} attempts");
+    }
+
+    /// Starts a cluster of so many members and waits until all are healthy.
+    ///
+    /// # Panics
+    /// When there is no etcd, or it does not become healthy.
+    pub(crate) fn start_cluster(count: usize) -> Vec<Self> {
+        for _ in 0..ATTEMPTS {
+            let ports: Vec<(u16, u16)> = (0..count).map(|_| free_ports()).collect();
+            let peer = |(n, (_, port)): (usize, &(u16, u16))| format!("m{n}=http://127.0.0.1:{port}");
+            let all = ports.iter().enumerate().map(peer).collect::<Vec<_>>().join(",");
+            let start = |(n, (client_port, peer_port)): (usize, &(u16, u16))| {
+                let dir = tempfile::tempdir().expect("a temporary directory can be made");
+                let membership = Membership { name: format!("m{n}"), all: all.clone() };
+                let child = spawn(&dir, *client_port, *peer_port, &membership);
+                EtcdServer { child, client_port: *client_port, peer_port: *peer_port, dir, membership }
+            };
+            let mut members: Vec<Self> = ports.iter().enumerate().map(start).collect();
+            match members.iter_mut().try_for_each(Self::wait) {
+                Ok(()) => return members,
+                Err(output) if output.contains("address already in use") => {}
+                Err(output) => panic!("etcd did not become healthy:\n{output}"),
+            }
+        }
+        panic!("no free ports for etcd in {ATTEMPTS} attempts");
+    }
+
+    /// Starts it again after [`Self::kill`], with what it had. It may need others to become healthy.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(&self.dir, self.client_port, self.peer_port, &self.membership);
     }
 
     /// `host:port` for clients.
@@ -73,7 +119,7 @@ impl EtcdServer {
     pub(crate) fn lose_everything(&mut self) {
         self.kill();
         self.dir = tempfile::tempdir().expect("a temporary directory can be made");
-        self.child = spawn(&self.dir, self.client_port, self.peer_port);
+        self.child = spawn(&self.dir, self.client_port, self.peer_port, &self.membership);
         self.wait().unwrap_or_else(|output| panic!("etcd did not become healthy again:\n{output}"));
     }
 
@@ -111,7 +157,7 @@ impl Drop for EtcdServer {
     }
 }
 
-fn spawn(dir: &TempDir, client_port: u16, peer_port: u16) -> Child {
+fn spawn(dir: &TempDir, client_port: u16, peer_port: u16, membership: &Membership) -> Child {
     let client = format!("http://127.0.0.1:{client_port}");
     let peer = format!("http://127.0.0.1:{peer_port}");
     let log = File::create(dir.path().join("log")).expect("etcd's log can be made");
@@ -120,10 +166,10 @@ fn spawn(dir: &TempDir, client_port: u16, peer_port: u16) -> Child {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .arg("--data-dir")
         .arg(dir.path().join("data"))
-        .args(["--name", "test", "--log-level", "error", "--logger", "zap"])
+        .args(["--name", &membership.name, "--log-level", "error", "--logger", "zap"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("test={peer}")])
+        .args(["--initial-cluster", &membership.all])
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)
