@@ -1,10 +1,11 @@
 //! Counters of what was done. Counting happens where things are done, never where they are decided.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::AtomicU64;
 
 /// All counters, and the registry that shows them.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ pub struct Metrics {
     pub leader_since: Gauge,
     /// The store's revision that is read here.
     pub snapshot_revision: Gauge,
-    /// How long ago that was known to be the store's newest, in seconds.
+    /// How long ago the documents that are read were last known to be what the store holds, in seconds.
     pub snapshot_age: Gauge<f64, AtomicU64>,
 }
 
@@ -80,8 +81,11 @@ impl Metrics {
             &self.leader_since,
         );
         gauge("snapshot_revision", "The store's revision that is read here", &self.snapshot_revision);
-        let age = "How long ago the snapshot was known to be current";
-        registry.register("snapshot_age_seconds", age, self.snapshot_age.clone());
+        registry.register(
+            "store_snapshot_age_seconds",
+            "How long ago the documents were last known to be what the store holds",
+            self.snapshot_age.clone(),
+        );
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a string can't fail");
         text

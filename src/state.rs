@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
@@ -29,11 +29,11 @@ use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
 
-pub mod freshness;
-pub mod leader;
-
-use self::freshness::{Freshness, PROBE_EVERY};
+use self::age::Age;
 use self::leader::Term;
+
+mod age;
+pub mod leader;
 
 const DOCUMENTS: &str = "doc/";
 const EPOCH: &str = "meta/epoch";
@@ -110,15 +110,13 @@ pub struct State {
     store: Arc<dyn Store>,
     snapshot: watch::Receiver<Snapshot>,
     metrics: Arc<Metrics>,
-    freshness: Freshness,
     follower: JoinHandle<()>,
-    prober: JoinHandle<()>,
+    age: Age,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
         self.follower.abort();
-        self.prober.abort();
     }
 }
 
@@ -128,17 +126,16 @@ impl State {
     /// # Errors
     /// When the store can't be read, or holds what is no document.
     pub async fn open(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<State, StateError> {
-        let freshness = Freshness::new(Instant::now());
         let first = load(&*store).await?;
         let (sender, snapshot) = watch::channel(first);
-        let follower = tokio::spawn(follow(Arc::clone(&store), sender, freshness.clone()));
-        let prober = tokio::spawn(probe(Arc::clone(&store), freshness.clone()));
-        Ok(State { store, snapshot, metrics, freshness, follower, prober })
+        let age = Age::start(Arc::clone(&store));
+        let follower = tokio::spawn(follow(Arc::clone(&store), sender, age.clone()));
+        Ok(State { store, snapshot, metrics, follower, age })
     }
 
-    /// How long ago the snapshot was last known to be what the store holds. Up to a few seconds when all is well.
+    /// How long ago the snapshot was last known to be what the store holds.
     pub fn age(&self) -> Duration {
-        self.freshness.age(Instant::now())
+        self.age.get()
     }
 
     /// The present snapshot.
@@ -488,15 +485,16 @@ async fn load(store: &dyn Store) -> Result<Snapshot, StateError> {
 
 /// Keeps the snapshot current for as long as somebody reads it. A store that fails leaves the last one standing: nothing is decided
 /// out of ignorance.
-async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, freshness: Freshness) {
+async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age) {
     let mut pause = Duration::from_millis(50);
     while !sender.is_closed() {
         let from = sender.borrow().revision + 1;
         let error = match store.watch(DOCUMENTS, from).await {
             Ok(mut watch) => loop {
-                freshness.followed(true);
+                age.follows(true);
                 match watch.next().await {
                     Ok(changes) => {
+                        age.confirm();
                         pause = Duration::from_millis(50);
                         sender.send_modify(|snapshot| {
                             for change in &changes.changes {
@@ -510,7 +508,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, freshnes
             },
             Err(error) => error,
         };
-        freshness.followed(false);
+        age.follows(false);
         tracing::warn!(%error, "the store's watch ended; reading all again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -518,6 +516,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, freshnes
             // A store that went back in time is another store: what it says is not taken for news.
             Ok(snapshot) if snapshot.revision >= from.saturating_sub(1) => {
                 sender.send_replace(snapshot);
+                age.confirm();
             }
             Ok(snapshot) => {
                 tracing::error!(
@@ -528,17 +527,6 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, freshnes
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the store can't be read"),
         }
-    }
-}
-
-/// Asks the store every now and then, for a watch that is cut off is as silent as one that has nothing to tell.
-async fn probe(store: Arc<dyn Store>, freshness: Freshness) {
-    loop {
-        let asked = Instant::now();
-        if store.list(EPOCH, None).await.is_ok() {
-            freshness.answered(asked);
-        }
-        tokio::time::sleep_until(asked + PROBE_EVERY).await;
     }
 }
 

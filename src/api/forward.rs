@@ -34,7 +34,6 @@ use super::body::MAX_BODY_BYTES;
 use super::error::Error;
 use super::{Context, Shared};
 use crate::reconcile::leadership::{Role, Standing};
-use crate::state::freshness::STALE;
 use crate::state::leader::Leader;
 
 /// The paths that only the leader can answer; all methods of theirs.
@@ -61,6 +60,9 @@ pub(super) static SENT_ON: HeaderName = HeaderName::from_static("mainstay-sent-o
 /// Headers that are between two neighbours, and not for who is behind them.
 static HOPS: [HeaderName; 7] =
     [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// From this age on a snapshot is said to be old. Younger ones are no older than what a store that is well may take to tell.
+pub(super) const STALE: Duration = Duration::from_secs(5);
 
 /// How long a connection to the leader may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);

@@ -13,12 +13,11 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::forward::SENT_ON;
+use super::forward::{SENT_ON, STALE};
 use super::running::{self, ServiceStanding, Views};
 use super::{Context, Shared};
 use crate::model::{Documents, Kind, Spec};
 use crate::reconcile::leadership::Role;
-use crate::state::freshness::STALE;
 
 const PATH: &str = "/status";
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::census::{is_root, look_at_stat, pids, words};
 use super::observer::Observer;
-use crate::support::etcd::EtcdServer;
+use crate::support::etcd::{EtcdCluster, EtcdServer};
 use crate::support::program::Program;
 use crate::support::proxy::Network;
 use crate::support::served::node;
@@ -40,7 +40,7 @@ pub(crate) struct Answer {
 pub(crate) struct World {
     directory: TempDir,
     nodes: Vec<Sshd>,
-    pub(crate) etcd: Vec<EtcdServer>,
+    pub(crate) etcd: [EtcdServer; 3],
     pub(crate) networks: Vec<Network>,
     servers: Vec<Option<Program>>,
     observer: Observer,
@@ -61,8 +61,8 @@ impl World {
         let first = Sshd::start();
         let mut nodes: Vec<Sshd> = (1..NODES).map(|_| first.start_another()).collect();
         nodes.push(first);
-        let etcd = EtcdServer::start_cluster(3);
-        let endpoints: Vec<String> = etcd.iter().map(EtcdServer::endpoint).collect();
+        let etcd = EtcdCluster::start();
+        let endpoints = etcd.endpoints();
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
@@ -71,7 +71,7 @@ impl World {
         let mut world = World {
             directory,
             nodes,
-            etcd,
+            etcd: etcd.members,
             networks: (0..SERVERS).map(|_| Network::to(&endpoints)).collect(),
             servers: (0..SERVERS).map(|_| None).collect(),
             observer: Observer::start(&service),

@@ -1,4 +1,4 @@
-//! A real etcd of one member or of several, on loopback, each with a directory of its own, for as long as the values live.
+//! A real etcd of one member or three, on loopback, with directories of its own, for as long as the value lives.
 //!
 //! A missing etcd is a failure, never a skip: a contract that was not tested was not kept.
 
@@ -19,28 +19,23 @@ const READY: Duration = Duration::from_secs(30);
 /// How often another pair of ports is tried, when somebody else took one between our look and etcd's.
 const ATTEMPTS: usize = 5;
 
-/// A running etcd. Killed when dropped.
+/// A running member. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct EtcdServer {
     child: Child,
-    client_port: u16,
-    peer_port: u16,
+    setup: Setup,
     dir: TempDir,
-    membership: Membership,
 }
 
-/// Whom a member starts with.
+/// How a member is started, and started again.
 #[derive(Debug, Clone)]
-struct Membership {
+struct Setup {
     name: String,
-    /// As `--initial-cluster` takes it.
-    all: String,
-}
-
-impl Membership {
-    fn alone(peer_port: u16) -> Self {
-        Membership { name: "test".into(), all: format!("test=http://127.0.0.1:{peer_port}") }
-    }
+    /// For clients, for the other members, for health.
+    ports: [u16; 3],
+    /// Of all members, as `name=url,…`.
+    cluster: String,
+    more: Vec<String>,
 }
 
 impl EtcdServer {
@@ -49,54 +44,21 @@ impl EtcdServer {
     /// # Panics
     /// When there is no etcd, or it does not become healthy.
     pub(crate) fn start() -> Self {
-        for _ in 0..ATTEMPTS {
-            let (client_port, peer_port) = free_ports();
-            let dir = tempfile::tempdir().expect("a temporary directory can be made");
-            let membership = Membership::alone(peer_port);
-            let child = spawn(&dir, client_port, peer_port, &membership);
-            let mut server = EtcdServer { child, client_port, peer_port, dir, membership };
-            match server.wait() {
-                Ok(()) => return server,
-                Err(output) if output.contains("address already in use") => {}
-                Err(output) => panic!("etcd did not become healthy:\n{output}"),
-            }
-        }
-        panic!("no free ports for etcd in {ATTEMPTS} attempts");
+        Self::start_with(&[])
     }
 
-    /// Starts a cluster of so many members and waits until all are healthy.
+    /// The same with more arguments. A client's certificate among them makes it speak TLS.
     ///
     /// # Panics
-    /// When there is no etcd, or it does not become healthy.
-    pub(crate) fn start_cluster(count: usize) -> Vec<Self> {
-        for _ in 0..ATTEMPTS {
-            let ports: Vec<(u16, u16)> = (0..count).map(|_| free_ports()).collect();
-            let peer = |(n, (_, port)): (usize, &(u16, u16))| format!("m{n}=http://127.0.0.1:{port}");
-            let all = ports.iter().enumerate().map(peer).collect::<Vec<_>>().join(",");
-            let start = |(n, (client_port, peer_port)): (usize, &(u16, u16))| {
-                let dir = tempfile::tempdir().expect("a temporary directory can be made");
-                let membership = Membership { name: format!("m{n}"), all: all.clone() };
-                let child = spawn(&dir, *client_port, *peer_port, &membership);
-                EtcdServer { child, client_port: *client_port, peer_port: *peer_port, dir, membership }
-            };
-            let mut members: Vec<Self> = ports.iter().enumerate().map(start).collect();
-            match members.iter_mut().try_for_each(Self::wait) {
-                Ok(()) => return members,
-                Err(output) if output.contains("address already in use") => {}
-                Err(output) => panic!("etcd did not become healthy:\n{output}"),
-            }
-        }
-        panic!("no free ports for etcd in {ATTEMPTS} attempts");
-    }
-
-    /// Starts it again after [`Self::kill`], with what it had. It may need others to become healthy.
-    pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.dir, self.client_port, self.peer_port, &self.membership);
+    /// As [`Self::start`].
+    pub(crate) fn start_with(more: &[&str]) -> Self {
+        let [server] = members(more);
+        server
     }
 
     /// `host:port` for clients.
     pub(crate) fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("127.0.0.1:{}", self.setup.ports[0])
     }
 
     /// Stops it from doing anything, connections left open, as a machine that hangs.
@@ -119,8 +81,13 @@ impl EtcdServer {
     pub(crate) fn lose_everything(&mut self) {
         self.kill();
         self.dir = tempfile::tempdir().expect("a temporary directory can be made");
-        self.child = spawn(&self.dir, self.client_port, self.peer_port, &self.membership);
+        self.start_again();
         self.wait().unwrap_or_else(|output| panic!("etcd did not become healthy again:\n{output}"));
+    }
+
+    /// Starts it again with its data, after [`Self::kill`], and waits for nothing.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(&self.dir, &self.setup);
     }
 
     fn signal(&self, signal: Signal) {
@@ -130,7 +97,7 @@ impl EtcdServer {
 
     /// Err with what etcd printed.
     fn wait(&mut self) -> Result<(), String> {
-        let url = format!("http://{}/health", self.endpoint());
+        let url = format!("http://127.0.0.1:{}/health", self.setup.ports[2]);
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().into();
         let deadline = Instant::now() + READY;
@@ -157,19 +124,94 @@ impl Drop for EtcdServer {
     }
 }
 
-fn spawn(dir: &TempDir, client_port: u16, peer_port: u16, membership: &Membership) -> Child {
-    let client = format!("http://127.0.0.1:{client_port}");
-    let peer = format!("http://127.0.0.1:{peer_port}");
+/// A cluster of three members, each a process of its own.
+#[derive(Debug)]
+pub(crate) struct EtcdCluster {
+    pub(crate) members: [EtcdServer; 3],
+}
+
+impl EtcdCluster {
+    /// Starts three members and waits until all are healthy.
+    ///
+    /// # Panics
+    /// When there is no etcd, or they do not become healthy.
+    pub(crate) fn start() -> Self {
+        EtcdCluster { members: members(&[]) }
+    }
+
+    /// `host:port` of each member.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(EtcdServer::endpoint).collect()
+    }
+
+    /// Which of the members leads.
+    ///
+    /// # Panics
+    /// When none does for a long time.
+    pub(crate) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + READY;
+        loop {
+            for (index, member) in self.members.iter().enumerate() {
+                if let Ok(client) = etcd_client::Client::connect([member.endpoint()], None).await
+                    && let Ok(Ok(status)) =
+                        tokio::time::timeout(Duration::from_secs(1), client.maintenance_client().status())
+                            .await
+                    && status.header().is_some_and(|header| header.member_id() == status.leader())
+                {
+                    return index;
+                }
+            }
+            assert!(Instant::now() < deadline, "the cluster has no leader");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Starts members that know each other, and waits until each is healthy.
+fn members<const COUNT: usize>(more: &[&str]) -> [EtcdServer; COUNT] {
+    for _ in 0..ATTEMPTS {
+        let ports: [[u16; 3]; COUNT] = std::array::from_fn(|_| free_ports());
+        let cluster: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(index, ports)| format!("m{index}=http://127.0.0.1:{}", ports[1]))
+            .collect();
+        let mut servers: [EtcdServer; COUNT] = std::array::from_fn(|index| {
+            let setup = Setup {
+                name: format!("m{index}"),
+                ports: ports[index],
+                cluster: cluster.join(","),
+                more: more.iter().map(|word| (*word).to_owned()).collect(),
+            };
+            let dir = tempfile::tempdir().expect("a temporary directory can be made");
+            let child = spawn(&dir, &setup);
+            EtcdServer { child, setup, dir }
+        });
+        match servers.iter_mut().try_for_each(EtcdServer::wait) {
+            Ok(()) => return servers,
+            Err(output) if output.contains("address already in use") => {}
+            Err(output) => panic!("etcd did not become healthy:\n{output}"),
+        }
+    }
+    panic!("no free ports for etcd in {ATTEMPTS} attempts");
+}
+
+fn spawn(dir: &TempDir, setup: &Setup) -> Child {
+    let [client, peer, health] = setup.ports.map(|port| format!("127.0.0.1:{port}"));
+    let scheme = if setup.more.iter().any(|word| word == "--cert-file") { "https" } else { "http" };
+    let (client, peer, health) =
+        (format!("{scheme}://{client}"), format!("http://{peer}"), format!("http://{health}"));
     let log = File::create(dir.path().join("log")).expect("etcd's log can be made");
     let spawned = Command::new("etcd")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .arg("--data-dir")
         .arg(dir.path().join("data"))
-        .args(["--name", &membership.name, "--log-level", "error", "--logger", "zap"])
+        .args(["--name", &setup.name, "--log-level", "error", "--logger", "zap"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &membership.all])
+        .args(["--listen-metrics-urls", &health, "--initial-cluster", &setup.cluster])
+        .args(&setup.more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)
@@ -185,10 +227,9 @@ fn spawn(dir: &TempDir, client_port: u16, peer_port: u16, membership: &Membershi
     }
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> (u16, u16) {
-    let listen = || TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    let (one, other) = (listen(), listen());
-    let port = |listener: &TcpListener| listener.local_addr().expect("a bound socket has an address").port();
-    (port(&one), port(&other))
+/// Ports that were free a moment ago.
+fn free_ports() -> [u16; 3] {
+    let listen = |_| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    let listeners: [TcpListener; 3] = std::array::from_fn(listen);
+    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
 }
