@@ -56,12 +56,12 @@ fn setting(name: &str, default: u64) -> u64 {
 fn fault(seed: u64, round: u64) -> Fault {
     let mut faults =
         vec![Fault::Kill, Fault::Stop, Fault::Partition(Cut::Both), Fault::Partition(Cut::Requests)];
-    let mut state = (seed << 32) ^ (round / 4) ^ 0x9E37_79B9_7F4A_7C15;
+    let mut state = seed.wrapping_mul(31).wrapping_add(round / 4 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut order = Vec::new();
     while !faults.is_empty() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
+        state ^= state >> 29;
+        state = state.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state ^= state >> 32;
         order.push(faults.remove(usize::try_from(state % faults.len() as u64).unwrap()));
     }
     order[usize::try_from(round % 4).unwrap()]
@@ -113,6 +113,12 @@ fn ask_who_follows(world: &mut World) {
     }
     let own = world.ask(follower, "GET", "/1.0/events?own=true", &Value::Null);
     assert_eq!(own.body, json!([]), "who follows does nothing on nodes");
+    let page = world.page(follower);
+    for line in
+        ["follows", "epoch 1, elected at revision", "answers; snapshot of", "4 connected", "6 running"]
+    {
+        assert!(page.contains(line), "{line:?} is not in\n{page}");
+    }
     world.remove(follower, &service);
 }
 

@@ -159,17 +159,14 @@ impl Forwarder {
 pub(super) async fn to_leader(State(context): State<Shared>, request: Request, next: Next) -> Response {
     let is_leaders = request.extensions().get::<MatchedPath>().is_some_and(|path| is_leaders(path.as_str()))
         && !wants_own(request.uri());
-    let mut response = match context.standing.role() {
-        _ if !is_leaders => next.run(request).await,
-        Role::Leads(_) => next.run(request).await,
-        Role::Follows(_) | Role::Nobody => match sent_on(&context, request, next).await {
-            Ok(response) => response,
-            Err(why) => {
-                let mut response = Error::Unavailable(why).into_response();
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
-        },
+    let mut response = if is_leaders && !matches!(context.standing.role(), Role::Leads(_)) {
+        sent_on(&context, request, next).await.unwrap_or_else(|why| {
+            let mut response = Error::Unavailable(why).into_response();
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        })
+    } else {
+        next.run(request).await
     };
     let age = context.state.age();
     if age >= STALE && !response.headers().contains_key(AGE) {

@@ -126,22 +126,25 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let observed = Observed::default();
     let events = Events::default();
     let clock = Clock::default();
+    let ssh = Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?);
+    let common = Common {
+        sealer: sealer.clone(),
+        cluster: state.cluster_id().await?,
+        data_dir: settings.data_dir,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    let program = std::env::current_exe()?;
+    // Last of what may fail, for who is elected and then gone keeps others from leading.
     let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
     let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease);
-    let standing = leadership.standing();
     let controller = Controller::start(Parts {
         tenures: leadership.tenures(),
         state: Arc::clone(&state),
         metrics: Arc::clone(&metrics),
-        ssh: Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?),
+        ssh,
         local: Arc::new(Local),
-        common: Common {
-            sealer: sealer.clone(),
-            cluster: state.cluster_id().await?,
-            data_dir: settings.data_dir,
-            connect_timeout: CONNECT_TIMEOUT,
-        },
-        program: std::env::current_exe()?,
+        common,
+        program,
         observed: observed.clone(),
         events: events.clone(),
         clock,
@@ -168,7 +171,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         metrics,
         pinger: controller.pinger(),
         logs: controller.logs(),
-        standing: standing.clone(),
+        standing: leadership.standing(),
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;

@@ -336,6 +336,10 @@ impl Runner {
             }
             let sent = Instant::now();
             match timeout_at(hold.until(), self.state.keep_alive(lease)).await {
+                // What held no longer for a moment, does not again: somebody may have asked in between.
+                Ok(Ok(Kept::Alive)) if Instant::now() >= hold.until() => {
+                    break "its lease was renewed too late";
+                }
                 Ok(Ok(Kept::Alive)) => {
                     hold = Hold::new(lease.ttl, sent);
                     until.send_replace(hold.until());

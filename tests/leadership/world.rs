@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -156,6 +157,15 @@ impl World {
     /// The page of a server, if it answers.
     pub(crate) fn status(&self, server: usize) -> Option<Value> {
         Some(self.try_ask(server, "GET", "/status", &Value::Null).ok()?.body)
+    }
+
+    /// What `mainstay status` shows of a server.
+    pub(crate) fn page(&self, server: usize) -> String {
+        let api = self.servers[server].as_ref().unwrap().api();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_mainstay")).args(["status", "--server", &api]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Waits until one leads, and it is known which.
