@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -36,6 +37,8 @@ pub struct Metrics {
     pub folder_refusals: Counter,
     /// 1 while this server leads.
     pub leading: Gauge,
+    /// Where the leader's API is: 1 with that as a label.
+    pub leader_address: Family<Vec<(String, String)>, Gauge>,
     /// The leader's epoch; 0 when nobody is known to lead. So are the other two of the leader.
     pub leader_epoch: Gauge,
     /// The store's revision at which it was elected.
@@ -69,6 +72,8 @@ impl Metrics {
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("leading", "1 while this server leads", &self.leading);
+        registry.register("leader", "1, with where the leader's API is", self.leader_address.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("leader_epoch", "The leader's epoch; 0 when nobody leads", &self.leader_epoch);
         gauge(
             "leader_revision",

@@ -44,6 +44,10 @@ fn metrics(context: &Shared) -> impl IntoResponse + use<> {
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let (role, leader) = status::leader(context);
     metrics.leading.set(i64::from(role == "leads"));
+    metrics.leader_address.clear();
+    if let Some(address) = leader.as_ref().and_then(|leader| leader.address.clone()) {
+        metrics.leader_address.get_or_create(&vec![("address".into(), address)]).set(1);
+    }
     let (epoch, revision, since) = leader.map_or((0, 0, 0), |leader| {
         let since = leader.since.parse::<Timestamp>().map_or(0, Timestamp::as_second);
         (leader.epoch, leader.revision, since)

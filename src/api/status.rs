@@ -58,7 +58,7 @@ struct Server {
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Leader {
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    pub(super) address: Option<String>,
     pub(super) epoch: u64,
     /// RFC 3339, by its own clock.
     pub(super) since: String,
