@@ -35,6 +35,11 @@ pub fn rfc3339(ms: u64) -> String {
     time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Now, as RFC 3339 in UTC with milliseconds.
+pub fn precise_timestamp() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
 /// Now, as RFC 3339 in UTC with seconds, as documents say it.
 pub fn timestamp() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

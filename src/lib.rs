@@ -7,12 +7,13 @@
 //! ```
 //!
 //! The modules in reading order: [`model`], [`plan`], [`store`], [`state`], [`artifact`], [`source`], [`node`], [`reconcile`], [`api`],
-//! [`cli`]. Imports point inward only; `tests/architecture.rs` enforces it.
+//! [`edge`], [`cli`]. Imports point inward only; `tests/architecture.rs` enforces it.
 
 pub mod api;
 pub mod artifact;
 pub mod cli;
 pub mod clock;
+pub mod edge;
 pub mod home;
 pub mod metrics;
 pub mod model;

@@ -47,6 +47,14 @@ pub struct Metrics {
     pub leader_since: Gauge,
     /// The store's revision that is read here.
     pub snapshot_revision: Gauge,
+    /// Connections to the API that are open now.
+    pub api_connections: Gauge,
+    /// Connections to the API that were closed to make room for others.
+    pub api_evictions: Counter,
+    /// Requests that were refused because too many others were being worked on.
+    pub api_overloads: Counter,
+    /// Lines of the audit log that could not be written.
+    pub audit_failures: Counter,
     /// How long ago the documents that are read were last known to be what the store holds, in seconds.
     pub snapshot_age: Gauge<f64, AtomicU64>,
 }
@@ -69,6 +77,10 @@ impl Metrics {
         counter("artifact_failures", "Artifacts that could not be sent", &self.artifact_failures);
         counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
         counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
+        counter("api_evictions", "Connections to the API closed to make room", &self.api_evictions);
+        counter("api_overloads", "Requests refused because of too many others", &self.api_overloads);
+        counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
+        registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("leading", "1 while this server leads", &self.leading);

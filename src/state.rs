@@ -5,15 +5,20 @@
 //!
 //! ```text
 //! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
+//! doc/…/NAME/next           one that waits until an older one is gone
 //! meta/epoch                how many leaders there have been so far: the fencing token
-//! meta/leader               who leads, under its lease; not to be copied to another store
+//! meta/leader               who leads, under its lease; left out of backups
 //! meta/cluster              the id of this store's world; names our directory on the nodes
-//! meta/key                  id of the key that secrets are sealed with
+//! meta/key                  id of the key that secrets are sealed with; OLD>NEW while they are sealed anew
+//! meta/restoring            there while a backup is being restored
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
+//! meta/aside/KIND/-/NAME    a shipped document that people deleted, and that is not put back
 //! ```
 
+pub mod noted;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -27,25 +32,35 @@ use crate::model::document::Unreadable;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
-use crate::store::{Change, Compare, Revision, Store, StoreError, Txn, TxnReply, Write};
+use crate::store::backup::RESTORING;
+use crate::store::{
+    Change, Compare, Item, Listing, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write,
+};
 
 use self::age::Age;
 use self::leader::Term;
 
 mod age;
 pub mod leader;
+pub mod rotation;
 
 const DOCUMENTS: &str = "doc/";
+/// What the path of a document that waits ends with; no name holds a `/`.
+const NEXT: &str = "/next";
 const EPOCH: &str = "meta/epoch";
-const LEADER: &str = "meta/leader";
+const LEADER: &str = crate::store::backup::LEADER;
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
+const ASIDE: &str = "meta/aside/";
 
 /// How long a change may take to come back through the store's watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Writes of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
-const BATCH: usize = 60;
+/// Edits of one transaction; the rest of [`crate::store::MAX_TXN_OPS`] is left for compares.
+pub const BATCH: usize = 60;
+
+/// Bytes of the documents of one transaction; the rest of [`MAX_TXN_BYTES`] is left for keys.
+const BATCH_BYTES: usize = MAX_TXN_BYTES - 128 * 1024;
 
 /// Counting ids never gets here.
 const OUT_OF_REACH: u64 = 1_000_000_000_000;
@@ -68,6 +83,21 @@ pub enum Edit {
     Replace(Document),
     /// Take the object out that was read.
     Remove(Document),
+    /// Change nothing, but only do the rest of the transaction while the object is as it was read: what refers to it is written only
+    /// while it is there.
+    Expect(Document),
+}
+
+impl Edit {
+    /// The object that it is about.
+    pub const fn document(&self) -> &Document {
+        match self {
+            Edit::Create(document)
+            | Edit::Replace(document)
+            | Edit::Remove(document)
+            | Edit::Expect(document) => document,
+        }
+    }
 }
 
 /// What became of a change.
@@ -99,6 +129,20 @@ pub enum StateError {
         /// The id of the key that was given.
         given: String,
     },
+    /// The secrets in the store are being sealed anew, or were and nobody has finished it.
+    #[error(
+        "the secrets in this store are half sealed anew ({rotation}); finish it with `mainstay secrets rotate` and the \
+         same two key files"
+    )]
+    Rotating {
+        /// The ids of the two keys, `OLD>NEW`.
+        rotation: String,
+    },
+    /// A backup is being restored, or was and not all of it came.
+    #[error(
+        "a backup is being restored into this store, or a restore was cut short; restore it into an empty one"
+    )]
+    Restoring,
 }
 
 /// Which leader it is; each one has a higher number than those before. Goes to the nodes as fencing token.
@@ -112,6 +156,8 @@ pub struct State {
     metrics: Arc<Metrics>,
     follower: JoinHandle<()>,
     age: Age,
+    /// The key that every write counts on, once it is known.
+    sealing_key: OnceLock<String>,
 }
 
 impl Drop for State {
@@ -126,16 +172,32 @@ impl State {
     /// # Errors
     /// When the store can't be read, or holds what is no document.
     pub async fn open(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        if !store.list(RESTORING, None).await?.items.is_empty() {
+            return Err(StateError::Restoring);
+        }
         let first = load(&*store).await?;
         let (sender, snapshot) = watch::channel(first);
         let age = Age::start(Arc::clone(&store));
         let follower = tokio::spawn(follow(Arc::clone(&store), sender, age.clone()));
-        Ok(State { store, snapshot, metrics, follower, age })
+        Ok(State { store, snapshot, metrics, follower, age, sealing_key: OnceLock::new() })
     }
 
     /// How long ago the snapshot was last known to be what the store holds.
     pub fn age(&self) -> Duration {
         self.age.get()
+    }
+
+    /// Everything that the store holds, at one revision: what a backup is made of.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn everything(&self) -> Result<Listing, StateError> {
+        Ok(self.store.list("", None).await?)
+    }
+
+    /// The present snapshot's revision.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.borrow().revision
     }
 
     /// The present snapshot.
@@ -148,47 +210,90 @@ impl State {
         self.snapshot.clone()
     }
 
-    /// Changes documents, all together when there are up to 60, else in order, 60 at a time. When this answers `Done`, the
+    /// Changes documents, all together when there are up to 60 that are not very large, else in order, as many at a time. When this answers `Done`, the
     /// changes are durable and the snapshot shows them. With a term, only while that is the present leader's.
     ///
     /// # Errors
     /// When the store did not take it, or can't say.
     pub async fn commit(&self, edits: &[Edit], term: Option<Term>) -> Result<Commit, StateError> {
-        for part in edits.chunks(BATCH) {
+        let revision = self.commit_at(edits, term).await?;
+        Ok(if revision.is_some() { Commit::Done } else { Commit::Conflict })
+    }
+
+    /// As [`State::commit`]; answers the revision at which the last changes were written, none in a conflict.
+    ///
+    /// # Errors
+    /// When the store did not take it, or can't say.
+    pub async fn commit_at(
+        &self,
+        edits: &[Edit],
+        term: Option<Term>,
+    ) -> Result<Option<Revision>, StateError> {
+        let mut last = self.snapshot.borrow().revision;
+        let mut rest = edits;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(fitting(rest));
+            rest = after;
             let mut txn = Txn::default();
             if let Some(Term { revision, .. }) = term {
                 txn.when.push(Compare::CreateRevision(LEADER.into(), revision));
             }
             for edit in part {
-                let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
-                let path = path(&document.key());
+                let document = edit.document();
+                let path = path(document);
                 let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
-                    Edit::Replace(_) | Edit::Remove(_) => Compare::ModRevision(path.clone(), read()),
-                });
-                txn.then.push(match edit {
-                    Edit::Create(_) | Edit::Replace(_) => {
-                        Write::Put(path, document.to_value().to_string().into_bytes())
+                    Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => {
+                        Compare::ModRevision(path.clone(), read())
                     }
-                    Edit::Remove(_) => Write::Delete(path),
+                });
+                txn.then.extend(match edit {
+                    Edit::Create(_) | Edit::Replace(_) => {
+                        Some(Write::Put(path, document.to_value().to_string().into_bytes()))
+                    }
+                    Edit::Remove(_) => Some(Write::Delete(path)),
+                    Edit::Expect(_) => None,
                 });
             }
-            if self.write(txn).await? == Commit::Conflict {
-                return Ok(Commit::Conflict);
+            match self.write(txn).await? {
+                Some(revision) => last = revision,
+                None => return Ok(None),
             }
         }
-        Ok(Commit::Done)
+        Ok(Some(last))
     }
 
-    async fn write(&self, txn: Txn) -> Result<Commit, StateError> {
+    /// Answers the revision at which it was written, none in a conflict.
+    async fn write(&self, mut txn: Txn) -> Result<Option<Revision>, StateError> {
+        let is_write = !txn.then.is_empty();
+        // What it writes may be sealed: not with a key that was replaced meanwhile.
+        txn.when.extend(self.key_is_ours());
         let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
         if !succeeded {
-            return Ok(Commit::Conflict);
+            self.check_key().await?;
+            return Ok(None);
         }
-        self.metrics.store_writes.inc();
-        self.reached(revision).await?;
-        Ok(Commit::Done)
+        if is_write {
+            self.metrics.store_writes.inc();
+            noted::note(revision);
+            self.reached(revision).await?;
+        }
+        Ok(Some(revision))
+    }
+
+    /// Holds for as long as the store's secrets are sealed with the key that we have, if we have one.
+    fn key_is_ours(&self) -> Option<Compare> {
+        let key = self.sealing_key.get()?;
+        Some(Compare::Value(SEALING_KEY.into(), key.clone().into_bytes()))
+    }
+
+    /// Why that does not hold, if it does not.
+    async fn check_key(&self) -> Result<(), StateError> {
+        match self.sealing_key.get() {
+            Some(given) => same_key(self.sealing_key().await?.unwrap_or_default(), given),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the snapshot shows a revision. Revisions that touched no document count as shown when a later one does, so this
@@ -228,17 +333,39 @@ impl State {
     ///
     /// # Errors
     /// When the store can't be read.
+    /// [`StateError::Rotating`] when it is being replaced.
     pub async fn sealing_key(&self) -> Result<Option<String>, StateError> {
-        Ok(self.get(SEALING_KEY).await?.map(|(id, _)| String::from_utf8_lossy(&id).into_owned()))
+        let found = self.get(SEALING_KEY).await?.map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
+        match found {
+            Some(rotation) if rotation.contains(rotation::ARROW) => Err(StateError::Rotating { rotation }),
+            other => Ok(other),
+        }
     }
 
     /// Makes sure that the key given is the one that this store's secrets are sealed with; in a new store it is from now on.
     ///
     /// # Errors
-    /// [`StateError::OtherKey`] when it is not.
+    /// [`StateError::OtherKey`] when it is not, [`StateError::Rotating`] when it is being replaced.
     pub async fn use_sealing_key(&self, given: &str) -> Result<(), StateError> {
-        let stored = self.get_or_make(SEALING_KEY, given).await?;
-        if stored == given { Ok(()) } else { Err(StateError::OtherKey { stored, given: given.into() }) }
+        same_key(self.get_or_make(SEALING_KEY, given).await?, given)?;
+        self.sealing_key.get_or_init(|| given.to_owned());
+        Ok(())
+    }
+
+    /// Remembers that people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store did not take it.
+    pub async fn set_aside(&self, key: &Key) -> Result<(), StateError> {
+        self.get_or_make(&format!("{ASIDE}{}/{}", place_of(key), key.name), "").await.map(drop)
+    }
+
+    /// Whether people do not want a document that is shipped with the program.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn is_aside(&self, key: &Key) -> Result<bool, StateError> {
+        Ok(self.get(&format!("{ASIDE}{}/{}", place_of(key), key.name)).await?.is_some())
     }
 
     async fn get_or_make(&self, key: &str, value: &str) -> Result<String, StateError> {
@@ -284,6 +411,7 @@ impl State {
             let chosen = self
                 .snapshot()
                 .documents
+                .declared()
                 .within(key.kind, &key.namespace)
                 .filter_map(|(key, _)| key.name.strip_prefix(prefix)?.parse::<u64>().ok())
                 .filter(|number| *number < OUT_OF_REACH)
@@ -291,7 +419,7 @@ impl State {
             let next = last.max(chosen).unwrap_or(0) + 1;
             document.metadata.name = format!("{prefix}{next}");
             bind(&mut document);
-            let path = path(&document.key());
+            let path = path(&document);
             let when = vec![
                 Compare::Absent(path.clone()),
                 match &found {
@@ -303,10 +431,65 @@ impl State {
                 Write::Put(counter.clone(), next.to_string().into_bytes()),
                 Write::Put(path, document.to_value().to_string().into_bytes()),
             ];
-            if self.write(Txn { when, then }).await? == Commit::Done {
+            if let Some(revision) = self.write(Txn { when, then }).await? {
+                document.metadata.resource_version = revision.to_string();
                 return Ok(document);
             }
         }
+    }
+}
+
+/// How many of the first edits one transaction takes; at least one.
+fn fitting(edits: &[Edit]) -> usize {
+    let mut bytes = 0usize;
+    let fits = edits.iter().take(BATCH).take_while(|edit| {
+        bytes = bytes.saturating_add(match edit {
+            Edit::Create(document) | Edit::Replace(document) => document.to_value().to_string().len(),
+            Edit::Remove(_) | Edit::Expect(_) => 0,
+        });
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+fn same_key(stored: String, given: &str) -> Result<(), StateError> {
+    if stored == given {
+        Ok(())
+    } else if stored.contains(rotation::ARROW) {
+        Err(StateError::Rotating { rotation: stored })
+    } else {
+        Err(StateError::OtherKey { stored, given: given.to_owned() })
+    }
+}
+
+/// What is wrong with a key and its value, as they stand in a store; none when it is what this version would have written.
+pub fn flaw(item: &Item) -> Option<String> {
+    if let Some(key) = parse_path(item.key.strip_suffix(NEXT).unwrap_or(&item.key)) {
+        return match read(&item.key, &item.value, item.mod_revision) {
+            Ok(document) if document.key() == key => None,
+            Ok(document) => Some(format!("it holds the document {}", document.key())),
+            Err(error) => Some(format!("no document of this version: {}", error.source)),
+        };
+    }
+    let text = String::from_utf8_lossy(&item.value);
+    let is_sound = match item.key.as_str() {
+        EPOCH => text.parse::<u64>().is_ok(),
+        LEADER => leader::is_claim(&item.value),
+        CLUSTER | SEALING_KEY | RESTORING => !text.is_empty(),
+        key if key.starts_with("meta/counter/") => text.parse::<u64>().is_ok(),
+        // Others may keep something beside ours.
+        key => !key.starts_with(DOCUMENTS),
+    };
+    (!is_sound).then(|| "not what mainstay keeps there".to_owned())
+}
+
+/// Raises the fencing token in what is restored from an older time, to at least `floor`: the nodes remember the highest that
+/// they have seen, and would refuse whoever comes with an older one. The time in seconds is such a floor: it grows, and
+/// faster than controllers take over.
+pub fn raise_epoch(items: &mut [Item], floor: u64) {
+    for item in items.iter_mut().filter(|item| item.key == EPOCH) {
+        let last = String::from_utf8_lossy(&item.value).parse::<u64>().unwrap_or(0);
+        item.value = last.max(floor).to_string().into_bytes();
     }
 }
 
@@ -321,7 +504,8 @@ pub fn born(mut document: Document, now: &str) -> Document {
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
     let lingers = match document.spec.kind() {
-        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => true,
+        // Nothing was done for one that waits.
+        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !document.metadata.waiting,
         Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Event => false,
     };
     if !lingers {
@@ -458,8 +642,9 @@ fn replace(
 /// The source of the documents that are shipped with the program. Anybody's own document of the same name wins.
 pub const CATALOGUE: &str = "catalogue";
 
-fn path(key: &Key) -> String {
-    format!("{DOCUMENTS}{}/{}", place_of(key), key.name)
+fn path(document: &Document) -> String {
+    let next = if document.metadata.waiting { NEXT } else { "" };
+    format!("{DOCUMENTS}{}/{}{next}", place_of(&document.key()), document.metadata.name)
 }
 
 fn place_of(key: &Key) -> String {
@@ -539,8 +724,11 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
             }
         },
         Change::Delete { key, .. } => {
-            if let Some(key) = parse_path(key) {
-                snapshot.documents.remove(&key);
+            let (path, waits) = key.strip_suffix(NEXT).map_or((key.as_str(), false), |path| (path, true));
+            match parse_path(path) {
+                Some(key) if waits => snapshot.documents.remove_waiting(&key),
+                Some(key) => snapshot.documents.remove(&key),
+                None => {}
             }
         }
     }

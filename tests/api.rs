@@ -202,8 +202,11 @@ fn a_client_may_choose_an_id_that_is_free_and_can_be_one() {
     api.create(services, with_id("SV7", webapp()));
     assert_eq!(api.create(services, webapp())["id"], "SV8");
     api.call("DELETE", &format!("{services}/front"), None);
-    let why = api.refused("POST", services, Some(with_id("front", webapp())), 409);
-    assert!(why.contains("still being deleted"), "{why}");
+    // No controller is here that would take the older one out.
+    let again = api.create(services, with_id("front", webapp()));
+    assert_eq!(again["waits-for"], "the older Service IN1/front to be gone; see /1.0/events");
+    assert_eq!(api.get(&format!("{services}/front")), (200, with_id("front", webapp())));
+    api.refused("POST", services, Some(with_id("front", webapp())), 409);
 }
 
 #[test]
@@ -305,6 +308,14 @@ fn what_a_folder_keeps_is_changed_there() {
     let why = api.refused("POST", "/1.0/processes/p1/start?wait=false", None, 409);
     assert!(why.contains("fleet/web.yaml says `running: false`"), "{why}");
 
+    let why = api.refused("DELETE", "/1.0/instances/IN1", None, 409);
+    assert!(why.contains(" belongs to Instance IN1 and stands in fleet/web.yaml"), "{why}");
+    let why = api.refused("DELETE", "/1.0/instances/IN1/nodes/ND1", None, 409);
+    assert_eq!(
+        why,
+        "Process IN1/p1 belongs to Node IN1/ND1 and stands in fleet/web.yaml; change it there first"
+    );
+
     // Where the manifest is silent, the API owns it; a process whose manifest is not silent stays as it is.
     let (status, answer) = api.post("/1.0/instances/IN1/services/silent/start?timeout=10");
     assert_eq!((status, api.service("silent"), api.process("p1")), (200, Some(true), Some(false)));
@@ -334,10 +345,10 @@ fn paths_and_methods_that_do_not_exist() {
     for path in [
         "/",
         "/1.0",
-        "/1.0/tenants",
-        "/1.0/users",
+        "/1.0/tenants/x",
+        "/1.0/users/x",
         "/1.0/instances/",
-        "/1.0/instances/IN1/tenants",
+        "/1.0/instances/IN9/tenants",
         "/1.0/instances/IN9",
         "/1.0/instances/a%3Breboot",
         "/1.0/instances/%FF",
@@ -353,15 +364,21 @@ fn paths_and_methods_that_do_not_exist() {
         api.refused("GET", path, None, 404);
     }
     for (method, path, allow) in [
-        ("PATCH", "/1.0/instances", "GET,HEAD,POST"),
-        ("DELETE", "/1.0/instances", "GET,HEAD,POST"),
-        ("POST", "/1.0/instances/IN1", "GET,HEAD,PUT,DELETE"),
-        ("PUT", "/1.0/processes/x", "GET,HEAD,DELETE"),
-        ("GET", "/1.0/instances/IN1/services/SV1/start", "POST"),
+        ("PATCH", "/1.0/instances", "GET, HEAD, POST, OPTIONS"),
+        ("DELETE", "/1.0/instances", "GET, HEAD, POST, OPTIONS"),
+        ("POST", "/1.0/instances/IN1", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("PUT", "/1.0/processes/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("GET", "/1.0/instances/IN1/services/SV1/start", "POST, OPTIONS"),
     ] {
         let response = api.send(method, path, None, b"");
         assert_eq!(response.headers()["allow"], allow, "{method} {path}");
-        assert_eq!(read(response).0, 405);
+        let (status, answer) = read(response);
+        assert_eq!(status, 405);
+        let why = answer["error"].as_str().unwrap();
+        assert!(why.contains(method) && why.ends_with(allow), "{why}");
+        let options = api.send("OPTIONS", path, None, b"");
+        assert_eq!(options.status(), 204);
+        assert_eq!(options.headers()["allow"], allow);
     }
 }
 
@@ -460,14 +477,36 @@ fn no_value_of_any_parameter_is_answered_with_a_server_error() {
         "auth",
         "description",
         "labels",
+        "instance",
+        "integrations",
+        "rate-limit",
+        "email",
+        "password",
+        "password-hash",
+        "client-id",
+        "tenants",
+        "endpoint",
+        "listener",
+        "schema",
         "",
         "~/",
     ];
+    let tenant = json!({"id": "t", "name": "a"});
+    let user = json!({"email": "a@b", "name": "a", "password": "butter"});
+    let integration = json!({"id": "i", "type": "a", "display": "a"});
+    for (list, object) in
+        [("/1.0/tenants", &tenant), ("/1.0/users", &user), ("/1.0/integrations", &integration)]
+    {
+        api.create(list, object.clone());
+    }
     for (list, one, object) in [
         ("/1.0/instances", "/1.0/instances/IN1", root_instance()),
         ("/1.0/instances/IN1/nodes", "/1.0/instances/IN1/nodes/ND1", dev_node()),
         ("/1.0/instances/IN1/services", "/1.0/instances/IN1/services/SV1", auth()),
         ("/1.0/processes", "", process),
+        ("/1.0/tenants", "/1.0/tenants/t", tenant),
+        ("/1.0/users", "/1.0/users/a@b", user),
+        ("/1.0/integrations", "/1.0/integrations/i", integration),
     ] {
         let known = object.as_object().unwrap().keys().map(String::as_str);
         for name in known.chain(beyond) {
@@ -486,7 +525,8 @@ fn no_value_of_any_parameter_is_answered_with_a_server_error() {
         assert_eq!(status, 200);
         // All that was taken can be shown, and put back as it is shown.
         for object in all.as_array().unwrap() {
-            let path = format!("{list}/{}", object["id"].as_str().unwrap());
+            let id = object.get("id").unwrap_or(&object["email"]);
+            let path = format!("{list}/{}", id.as_str().unwrap());
             assert_eq!(&api.get(&path), &(200, object.clone()));
             if list != "/1.0/processes" {
                 assert_eq!(api.call("PUT", &path, Some(object.clone())), (200, object.clone()), "{path}");

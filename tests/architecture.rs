@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the inside out, and what each may import besides itself.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("plan", &["model"]),
     ("clock", &[]),
@@ -19,7 +19,23 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("reconcile", &["model", "plan", "clock", "metrics", "store", "state", "node", "home", "artifact"]),
     ("source", &["model", "clock", "metrics", "state", "artifact"]),
     ("api", &["model", "plan", "clock", "metrics", "store", "state", "reconcile"]),
-    ("cli", &["model", "plan", "clock", "metrics", "store", "state", "node", "reconcile", "source", "api"]),
+    ("edge", &["clock", "metrics", "state", "api"]),
+    (
+        "cli",
+        &[
+            "model",
+            "plan",
+            "clock",
+            "metrics",
+            "store",
+            "state",
+            "node",
+            "reconcile",
+            "source",
+            "api",
+            "edge",
+        ],
+    ),
 ];
 
 /// What a pure room may not name: clocks, randomness, I/O, tasks, logs.

@@ -37,9 +37,13 @@ impl Served {
     }
 
     fn add_node(&mut self, sshd: &Sshd) {
+        self.add_node_as(&Value::Null, sshd);
+    }
+
+    fn add_node_as(&mut self, id: &Value, sshd: &Sshd) {
         self.homes.push(sshd.home());
         let node = json!({
-            "name": "a", "ip-address": "127.0.0.1", "port": sshd.port(), "username": user(),
+            "id": id, "name": "a", "ip-address": "127.0.0.1", "port": sshd.port(), "username": user(),
             "identity-file": sshd.identity_file(),
         });
         self.post("/instances/IN1/nodes", &node, 201);
@@ -172,6 +176,17 @@ fn a_machine_with_a_key_of_another_type_is_no_known_one() {
     sshd.become_another_of_type("ecdsa");
     served.wait_for_state("ND1", "host key changed");
     assert_eq!(served.post("/instances/IN1/nodes/ND1/trust", &Value::Null, 200)["state"], "connected");
+}
+
+#[test]
+fn a_node_that_is_declared_again_may_be_another_machine() {
+    let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let mut served = Served::with_node(data.path(), &sshd);
+    served.wait_for_state("ND1", "connected");
+    served.call("DELETE", "/instances/IN1/nodes/ND1", &Value::Null, 204);
+    sshd.become_another();
+    served.add_node_as(&"ND1".into(), &sshd);
+    served.wait_for_state("ND1", "connected");
 }
 
 #[test]

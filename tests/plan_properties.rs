@@ -93,7 +93,11 @@ fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
 fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
     placement.steps.iter().filter_map(|step| match &step.action {
         PlaceAction::Create(document) => Some(&**document),
-        PlaceAction::MarkDeleting(_) | PlaceAction::Finalize(_) => None,
+        PlaceAction::MarkDeleting(_)
+        | PlaceAction::Finalize(_)
+        | PlaceAction::Unlink(_)
+        | PlaceAction::Promote(_)
+        | PlaceAction::Drop(_) => None,
     })
 }
 
@@ -440,10 +444,7 @@ proptest! {
         let placement = place(&World { documents: &documents, seen: &fleet.seen });
         let mut about = BTreeSet::new();
         for step in &placement.steps {
-            let key = match &step.action {
-                PlaceAction::Create(document) => document.key(),
-                PlaceAction::MarkDeleting(key) | PlaceAction::Finalize(key) => key.clone(),
-            };
+            let key = step.action.key();
             prop_assert!(about.insert(key.clone()), "{key}");
         }
     }

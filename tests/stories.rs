@@ -150,6 +150,7 @@ impl Fleet {
             match edit {
                 Edit::Create(document) | Edit::Replace(document) => self.documents.insert(document),
                 Edit::Remove(document) => self.documents.remove(&document.key()),
+                Edit::Expect(_) => {}
             }
         }
         Ok(())
@@ -255,6 +256,11 @@ impl Fleet {
                     ("delete", key.clone())
                 }
                 PlaceAction::Finalize(key) => ("finalize", key.clone()),
+                PlaceAction::Unlink(document) => {
+                    self.documents.insert((**document).clone());
+                    ("unlink", document.key())
+                }
+                PlaceAction::Promote(key) | PlaceAction::Drop(key) => unreachable!("{key} waits for nothing"),
             };
             let _ = writeln!(said, "{word} {}: {}", self.named(&key), reason(step.reason));
             if let PlaceAction::Finalize(key) = &step.action {
@@ -326,6 +332,8 @@ fn reason(reason: PlaceReason) -> &'static str {
         PlaceReason::NotPlaced => "its service is not placed there",
         PlaceReason::OwnerDeleted => "what it belongs to goes",
         PlaceReason::Clean => "nothing of it is left",
+        PlaceReason::Dangling => "what it named is gone",
+        PlaceReason::Awaited => "what it waited for is gone",
     }
 }
 

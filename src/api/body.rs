@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,10 +20,6 @@ use crate::model::{Key, Kind};
 pub(super) const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Longest name of a parameter or of anything in one, in bytes.
 const MAX_NAME_BYTES: usize = 256;
-/// How much more is read and dropped, so that the client gets to hear that it was too much.
-const DRAINED_BYTES: usize = 16 * 1024 * 1024;
-/// How long a body may take to come.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The ids in a path. They are only ever looked up, so one that can't be an id is one that is not there.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +30,9 @@ pub(super) struct Place {
     /// The object; empty in paths of lists.
     #[serde(default)]
     pub(super) id: String,
+    /// The other object that the path names: what is given to the first, or taken from it.
+    #[serde(default)]
+    pub(super) other: String,
 }
 
 impl Place {
@@ -52,14 +51,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Place {
             Err(_) => Err(Error::NotFound(format!("there is nothing at {}", parts.uri.path()))),
         }
     }
-}
-
-/// Takes a request's body in before it is answered, whatever the answer: a connection whose body nobody has read is closed, and a
-/// client that was about to use it again would hear nothing.
-pub(super) async fn take_in(request: Request) -> Result<Request, Error> {
-    let (parts, body) = request.into_parts();
-    let bytes = tokio::time::timeout(BODY_TIME, read(body)).await.map_err(|_| Error::Slow)??;
-    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 /// The parameters in a body.
@@ -116,24 +107,15 @@ fn check_depth(value: &Value, depth: usize) -> Result<(), String> {
     }
 }
 
-async fn read(mut body: Body) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let mut total = 0usize;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Error::BadRequest(format!("the body could not be read: {error}")))?;
-        let Some(data) = frame.data_ref() else { continue };
-        total = total.saturating_add(data.len());
-        if total <= MAX_BODY_BYTES {
-            bytes.extend_from_slice(data);
-        } else if total > MAX_BODY_BYTES + DRAINED_BYTES {
-            break;
+/// The body, which has come by now: the edge takes it in, with limits on size and time. This one only holds what has not come that way.
+async fn read(body: Body) -> Result<Bytes, Error> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Error::TooLarge(format!("the body is over {MAX_BODY_BYTES} bytes")))
         }
+        Err(error) => Err(Error::BadRequest(format!("the body could not be read: {error}"))),
     }
-    if total > MAX_BODY_BYTES {
-        return Err(Error::TooLarge(format!("the body is over {MAX_BODY_BYTES} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// How long an answer may wait for what was asked to be seen.

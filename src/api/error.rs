@@ -1,8 +1,8 @@
-//! What went wrong, as an answer: a status of the seed's, or 408, 409, 413, 415, 503, and `{"error": "…"}` for people.
+//! What went wrong, as an answer: a status of the seed's, or 409, 412, 413, 415, 503, and `{"error": "…"}` for people.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -21,10 +21,10 @@ pub(super) enum Error {
     BadRequest(String),
     /// 404: there is no such object or path.
     NotFound(String),
-    /// 408: the body did not come in time.
-    Slow,
     /// 409: as things are, it can't be done.
     Conflict(String),
+    /// 412: the object is not in the version that the request is meant for.
+    OtherVersion(String),
     /// 413: more was sent, or would be stored, than is taken.
     TooLarge(String),
     /// 415: the body is not said to be JSON.
@@ -40,8 +40,8 @@ impl Error {
         match self {
             Error::BadRequest(why) => (StatusCode::BAD_REQUEST, why),
             Error::NotFound(why) => (StatusCode::NOT_FOUND, why),
-            Error::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".into()),
             Error::Conflict(why) => (StatusCode::CONFLICT, why),
+            Error::OtherVersion(why) => (StatusCode::PRECONDITION_FAILED, why),
             Error::TooLarge(why) => (StatusCode::PAYLOAD_TOO_LARGE, why),
             Error::NotJson => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -52,28 +52,34 @@ impl Error {
         }
     }
 
-    /// What the door found, in the words of the flat form.
-    pub(super) fn problems(problems: &[Problem]) -> Error {
-        let mut all: Vec<String> = problems
+    /// What the door found, in the words of the flat form, where the object's name is called `id`, or as is said.
+    pub(super) fn problems(problems: &[Problem], id: &str) -> Error {
+        let all = problems
             .iter()
-            .take(MAX_SHOWN)
-            .map(|problem| match parameter(&problem.path) {
+            .map(|problem| match parameter(&problem.path, id) {
                 "" => problem.message.clone(),
                 path => format!("{path}: {}", problem.message),
             })
             .collect();
-        if problems.len() > MAX_SHOWN {
-            all.push(format!("and {} more", problems.len() - MAX_SHOWN));
-        }
-        Error::BadRequest(all.join("; "))
+        Error::BadRequest(shortened(all))
     }
 }
 
+/// All that is wrong as one sentence, up to a number that people read.
+pub(super) fn shortened(mut all: Vec<String>) -> String {
+    let more = all.len().saturating_sub(MAX_SHOWN);
+    all.truncate(MAX_SHOWN);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
+}
+
 /// The place in the flat form of a place in a document.
-fn parameter(path: &str) -> &str {
+fn parameter<'a>(path: &'a str, id: &'a str) -> &'a str {
     match path {
         "spec" | "metadata" => "",
-        "metadata.name" => "id",
+        "metadata.name" => id,
         "metadata.namespace" => "instance",
         _ => path.strip_prefix("spec.").unwrap_or(path),
     }
@@ -115,20 +121,32 @@ impl IntoResponse for Error {
     }
 }
 
-/// Gives errors that are not ours (the router's own) the form of ours; their headers, such as Allow, stay.
-pub(super) fn uniform(response: Response) -> Response {
+/// Gives errors that are not ours (the router's own) the form of ours, and says of every path what may be done there.
+pub(super) fn uniform(method: &Method, response: Response) -> Response {
     let status = response.status();
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
     if is_json || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let message = match status {
-        StatusCode::METHOD_NOT_ALLOWED => "this path does not take that method; the header Allow lists those",
-        _ => status.canonical_reason().unwrap_or("the request was refused"),
-    };
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
+    let message = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let known = parts.headers.get(ALLOW).and_then(|known| known.to_str().ok()).unwrap_or_default();
+            let known: Vec<&str> = known.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+            let known = [known, vec!["OPTIONS"]].concat().join(", ");
+            if let Ok(known) = HeaderValue::from_str(&known) {
+                parts.headers.insert(ALLOW, known);
+            }
+            if method == Method::OPTIONS {
+                parts.status = StatusCode::NO_CONTENT;
+                return Response::from_parts(parts, Body::empty());
+            }
+            format!("this path does not take {method}; it takes {known}")
+        }
+        _ => status.canonical_reason().unwrap_or("the request was refused").to_owned(),
+    };
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Response::from_parts(parts, Body::from(json!({ "error": message }).to_string()))
 }
@@ -145,11 +163,12 @@ mod tests {
             path: path.into(),
             message: message.into(),
         };
-        let found = Error::problems(&[
+        let found = [
             problem("spec.options.port", "too large"),
             problem("metadata.name", "not an id"),
             problem("spec", "`zk` is missing"),
-        ]);
+        ];
+        let found = Error::problems(&found, "id");
         assert_eq!(
             found,
             Error::BadRequest("options.port: too large; id: not an id; `zk` is missing".into())

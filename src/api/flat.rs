@@ -3,9 +3,10 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::error::Error;
+use super::error::{Error, shortened};
 use crate::model::admit::{Origin, admit, password_place};
-use crate::model::kinds::Object;
+use crate::model::id::did_you_mean;
+use crate::model::kinds::{Object, TenantSpec};
 use crate::model::lint::lint;
 use crate::model::locate::Located;
 use crate::model::meta::API_VERSION;
@@ -22,28 +23,100 @@ impl Serialize for Flat {
     }
 }
 
-/// The seed's attributes of a kind in its order; what we have beyond them comes after.
-fn documented(kind: Kind) -> &'static [&'static str] {
+/// How `/1.0` shows the objects of a kind.
+pub(super) struct Face {
+    /// What the object's name is called.
+    pub(super) id: &'static str,
+    /// The seed's attributes in its order; what we have beyond them comes after.
+    documented: &'static [&'static str],
+    /// Fields of the document that are neither shown nor taken here, and what is to be done instead.
+    hidden: &'static [(&'static str, &'static str)],
+    /// Parameters that are no fields of the document.
+    taken: &'static [&'static str],
+}
+
+const OWN_PATH: &str = "it has a path of its own: /1.0/tenants/{id}";
+
+/// How the objects of a kind are shown.
+pub(super) const fn face(kind: Kind) -> Face {
+    let mut face = Face { id: "id", documented: &[], hidden: &[], taken: &[] };
     match kind {
-        Kind::Instance => &["name", "auth", "api", "events", "zk", "redis", "stats"],
-        Kind::Node => &["name", "description", "ip-address", "username", "password", "status"],
-        Kind::Service => &["type", "name", "description", "log-level", "options"],
-        Kind::Process => &["instance", "node", "service"],
-        Kind::Integration | Kind::ServiceType | Kind::Tenant | Kind::User | Kind::Event => &[],
+        Kind::Instance => face.documented = &["name", "auth", "api", "events", "zk", "redis", "stats"],
+        Kind::Node => {
+            face.documented = &["name", "description", "ip-address", "username", "password", "status"];
+        }
+        Kind::Service => face.documented = &["type", "name", "description", "log-level", "options"],
+        Kind::Process => face.documented = &["instance", "node", "service"],
+        Kind::Integration => face.documented = &["type", "display", "schema", "endpoint", "listener"],
+        Kind::Tenant => {
+            face.documented = &["name", "rate-limit"];
+            face.hidden = &[("instance", OWN_PATH), ("integrations", OWN_PATH)];
+        }
+        Kind::User => {
+            face.id = "email";
+            face.documented = &["name", "client-id", "tenants"];
+            face.hidden = &[
+                ("password-hash", "give `password`"),
+                ("client-secret-hash", "client secrets are generated"),
+            ];
+            face.taken = &["password"];
+        }
+        Kind::ServiceType | Kind::Event => {}
+    }
+    face
+}
+
+impl Face {
+    /// What is wrong with the names of parameters, for kinds whose documents have other fields than their objects here. For the others
+    /// the door says it.
+    fn misnamed(&self, given: &Object) -> Vec<String> {
+        if self.hidden.is_empty() {
+            return Vec::new();
+        }
+        let known: Vec<&str> = [self.id].iter().chain(self.documented).chain(self.taken).copied().collect();
+        let unknown = given.keys().filter(|name| !known.contains(&name.as_str()));
+        unknown
+            .map(|name| {
+                let instead = self.hidden.iter().find(|(hidden, _)| hidden == name);
+                match (instead, did_you_mean(name, known.iter().copied())) {
+                    (Some((_, instead)), _) => format!("{name}: it is no parameter here; {instead}"),
+                    (None, Some(meant)) => format!("{name}: unknown field `{name}`; did you mean `{meant}`?"),
+                    (None, None) => {
+                        format!("{name}: unknown field `{name}`; known here: {}", known.join(", "))
+                    }
+                }
+            })
+            .collect()
     }
 }
 
+/// Refuses parameters that an object of this kind does not have here, and says which of those that it can't be without are missing.
+pub(super) fn check_names(kind: Kind, given: &Object, required: &[&str]) -> Result<(), Error> {
+    let missing = required.iter().filter(|name| !given.contains_key(**name));
+    let mut wrong: Vec<String> = missing.map(|name| format!("`{name}` is missing")).collect();
+    wrong.extend(face(kind).misnamed(given));
+    if wrong.is_empty() { Ok(()) } else { Err(Error::BadRequest(shortened(wrong))) }
+}
+
 impl Flat {
-    /// An object as it is shown. A password that can't be opened is left out: one damaged field hides no other.
-    pub(super) fn of(document: &Document, sealer: &Sealer) -> Flat {
+    /// An object as it is shown, with its password only to who has the means to open it: left out, it is not changed by a PUT of what
+    /// was read. A password that can't be opened is left out too: one damaged field hides no other.
+    pub(super) fn of(document: &Document, sealer: Option<&Sealer>) -> Flat {
         let kind = document.spec.kind();
+        let face = face(kind);
         let mut fields = spec_fields(document);
         // Whether it runs is told by its status.
         fields.remove("running");
+        for (name, _) in face.hidden {
+            fields.remove(*name);
+        }
+        if kind == Kind::User {
+            fields.entry("tenants").or_insert_with(|| Value::Array(Vec::new()));
+        }
         if kind == Kind::Process {
             fields.insert("instance".into(), document.metadata.namespace.clone().into());
         }
-        match password(document, sealer) {
+        match sealer.map_or(Ok(None), |sealer| password(document, sealer)) {
             Ok(Some(clear)) => {
                 fields.insert("password".into(), clear.expose().into());
             }
@@ -52,12 +125,18 @@ impl Flat {
                 tracing::error!(node = %document.key(), ?error, "a password is left out of an answer");
             }
         }
-        let mut flat = vec![("id".to_owned(), Value::from(document.metadata.name.as_str()))];
-        for name in documented(kind) {
+        let mut flat = vec![(face.id.to_owned(), Value::from(document.metadata.name.as_str()))];
+        for name in face.documented {
             flat.extend(fields.remove(*name).map(|value| ((*name).to_owned(), value)));
         }
         flat.extend(fields);
         Flat(flat)
+    }
+
+    /// With something that is said in this answer only.
+    pub(super) fn with(mut self, extra: Option<(&'static str, String)>) -> Flat {
+        self.0.extend(extra.map(|(name, value)| (name.to_owned(), value.into())));
+        self
     }
 }
 
@@ -67,6 +146,12 @@ fn spec_fields(document: &Document) -> Object {
         Value::Object(fields) => fields,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Object::new(),
     };
+    if let Spec::Tenant(TenantSpec { rate_limit: Some(limit), .. }) = &document.spec
+        && let Some(whole) = whole(*limit)
+    {
+        // As it was given: 250, not 250.0.
+        fields.insert("rate-limit".into(), whole.into());
+    }
     if document.spec.kind() == Kind::Node {
         fields.remove("password");
         if fields.get("transport").is_some_and(|transport| transport == "ssh") {
@@ -74,6 +159,12 @@ fn spec_fields(document: &Document) -> Object {
         }
     }
     fields
+}
+
+/// The number without its fraction, if that is nothing.
+fn whole(number: f64) -> Option<i64> {
+    // Up to here every whole number has a form of its own.
+    (number.fract() == 0.0 && number.abs() < 9e15).then(|| format!("{number:.0}").parse().ok()).flatten()
 }
 
 /// A node's password in clear.
@@ -126,9 +217,9 @@ pub(super) fn admitted(
         "apiVersion": API_VERSION, "kind": kind.name(), "metadata": metadata, "spec": parameters,
     });
     let admitted = admit(Located::unmarked(value), &Origin::default(), sealer)
-        .map_err(|problems| Error::problems(&problems))?;
+        .map_err(|problems| Error::problems(&problems, face(kind).id))?;
     let problems = lint(std::slice::from_ref(&admitted), documents);
-    if problems.is_empty() { Ok(admitted.document) } else { Err(Error::problems(&problems)) }
+    if problems.is_empty() { Ok(admitted.document) } else { Err(Error::problems(&problems, face(kind).id)) }
 }
 
 /// Moves a new node's password to another id: a secret is sealed for the place it stands in.
@@ -169,7 +260,7 @@ mod tests {
             "ip-address": "127.0.0.1", "name": "local box",
         }));
         assert_eq!(
-            serde_json::to_string(&Flat::of(&document, &sealer())).unwrap(),
+            serde_json::to_string(&Flat::of(&document, Some(&sealer()))).unwrap(),
             r#"{"id":"ND1","name":"local box","ip-address":"127.0.0.1","username":"cxengage","password":"butter","status":true,"port":2222}"#
         );
     }
@@ -194,6 +285,7 @@ mod tests {
         let document = node(json!({"name": "a", "ip-address": "h", "username": "u", "password": "butter"}));
         let other = Sealer::new([2; KEY_BYTES]);
         assert!(matches!(merged(&document, &Object::new(), &other), Err(Error::Damaged(_))));
-        assert!(!format!("{:?}", Flat::of(&document, &other)).contains("password"));
+        assert!(!format!("{:?}", Flat::of(&document, Some(&other))).contains("password"));
+        assert!(!format!("{:?}", Flat::of(&document, None)).contains("butter"));
     }
 }

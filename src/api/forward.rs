@@ -6,33 +6,33 @@
 //!
 //! **Invariant:** a request is sent on once at most. Who gets one that was sent on, and does not lead, says so.
 //! **Invariant:** what may have been done is not sent again.
-//! **Absent here:** a choice of the target: it is the address in the leader's key.
+//! **Invariant:** who asks is decided by the leader, too: it gets what the client has shown, and nothing is added.
+//! **Absent here:** a choice of the target: it is the address in the leader's key. TLS.
 
 use std::io;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::Request;
 use axum::http::header::{
-    AGE, CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::Context;
 use super::body::MAX_BODY_BYTES;
 use super::error::Error;
-use super::{Context, Shared};
 use crate::reconcile::leadership::{Role, Standing};
 use crate::state::leader::Leader;
 
@@ -64,6 +64,10 @@ static HOPS: [HeaderName; 7] =
 /// From this age on a snapshot is said to be old. Younger ones are no older than what a store that is well may take to tell.
 pub(super) const STALE: Duration = Duration::from_secs(5);
 
+/// How long a connection to the leader is kept idle: for less than the leader's edge keeps it, so that nothing is sent on one
+/// that is being closed.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+
 /// How long a connection to the leader may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -87,7 +91,8 @@ impl Default for Forwarder {
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         connector.set_keepalive(Some(Duration::from_secs(30)));
         connector.set_nodelay(true);
-        Forwarder(Client::builder(TokioExecutor::new()).build(connector))
+        let mut client = Client::builder(TokioExecutor::new());
+        Forwarder(client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_FOR).build(connector))
     }
 }
 
@@ -104,10 +109,12 @@ impl Forwarder {
     pub(super) async fn page(
         &self,
         path: &'static str,
+        asked: &HeaderMap,
         mut standing: Standing,
         leader: &Leader,
     ) -> Option<Value> {
-        let (parts, ()) = Request::builder().uri(path).body(()).ok()?.into_parts();
+        let (mut parts, ()) = Request::builder().uri(path).body(()).ok()?.into_parts();
+        parts.headers.extend(asked.get(AUTHORIZATION).map(|shown| (AUTHORIZATION, shown.clone())));
         let answer = async {
             let response = self.ask(&parts, &[], &mut standing, leader).await.ok()?;
             let body = response.into_body().collect().await.ok()?;
@@ -125,7 +132,8 @@ impl Forwarder {
         leader: &Leader,
     ) -> Result<Response<Incoming>, Missed> {
         let Some(address) = &leader.address else {
-            let why = "the leader has not said where it can be reached; start it with --advertise URL";
+            let why =
+                "the leader has not said where it can be reached without TLS; start it with --advertise URL";
             return Err(Missed::NotReached(why.into()));
         };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -136,7 +144,10 @@ impl Forwarder {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = passed_on(&parts.headers);
-        request.headers_mut().remove(HOST);
+        // The page in a browser, if one asks, was looked at here: only we know by which name it asked.
+        for name in [HOST, ORIGIN] {
+            request.headers_mut().remove(name);
+        }
         let own = HeaderValue::from_str(&standing.candidate().server);
         request
             .headers_mut()
@@ -154,29 +165,39 @@ impl Forwarder {
     }
 }
 
-/// What only the leader can answer goes there, everything else on its way; what is answered from an old snapshot says how
-/// old (`Age`, in seconds).
-pub(super) async fn to_leader(State(context): State<Shared>, request: Request, next: Next) -> Response {
-    let is_leaders = request.extensions().get::<MatchedPath>().is_some_and(|path| is_leaders(path.as_str()))
-        && !wants_own(request.uri());
-    let mut response = if is_leaders && !matches!(context.standing.role(), Role::Leads(_)) {
-        sent_on(&context, request, next).await.unwrap_or_else(|why| {
-            let mut response = Error::Unavailable(why).into_response();
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            response
-        })
-    } else {
-        next.run(request).await
-    };
-    let age = context.state.age();
-    if age >= STALE && !response.headers().contains_key(AGE) {
-        response.headers_mut().insert(AGE, age.as_secs().into());
-    }
-    response
+/// Where a request is answered.
+pub(super) enum Way {
+    /// It was, elsewhere, or can't be.
+    Answered(Response),
+    /// By this server.
+    Here(Request),
 }
 
+/// Sends on to the leader what only it can answer.
+pub(super) async fn to_leader(context: &Context, request: Request) -> Way {
+    let is_leaders = is_leaders(request.uri().path()) && !wants_own(request.uri());
+    if !is_leaders || matches!(context.standing.role(), Role::Leads(_)) {
+        return Way::Here(request);
+    }
+    sent_on(context, request).await.unwrap_or_else(|why| {
+        let mut response = Error::Unavailable(why).into_response();
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Way::Answered(response)
+    })
+}
+
+/// Compares as the router does: word for word, as they are written.
 fn is_leaders(path: &str) -> bool {
-    LEADERS.contains(&path)
+    let is_at = |pattern: &str| {
+        let mut words = path.split('/');
+        let fits = pattern.split('/').all(|wanted| {
+            words
+                .next()
+                .is_some_and(|word| if wanted.starts_with('{') { !word.is_empty() } else { word == wanted })
+        });
+        fits && words.next().is_none()
+    };
+    LEADERS.iter().any(|pattern| is_at(pattern))
 }
 
 /// Each server has events of its own, and can be asked for those.
@@ -185,7 +206,7 @@ fn wants_own(uri: &Uri) -> bool {
         && uri.query().is_some_and(|query| query.split('&').any(|it| it == "own=true"))
 }
 
-async fn sent_on(context: &Context, request: Request, next: Next) -> Result<Response, String> {
+async fn sent_on(context: &Context, request: Request) -> Result<Way, String> {
     if request.headers().contains_key(&SENT_ON) {
         return Err("this server does not lead, or no longer; ask again".into());
     }
@@ -198,12 +219,12 @@ async fn sent_on(context: &Context, request: Request, next: Next) -> Result<Resp
         // Without the store nobody can be elected.
         let wait = if context.state.age() >= STALE { Instant::now() } else { deadline };
         let leader = match timeout_at(wait, standing.settled()).await {
-            Ok(Role::Leads(_)) => return Ok(next.run(Request::from_parts(parts, Body::from(body))).await),
+            Ok(Role::Leads(_)) => return Ok(Way::Here(Request::from_parts(parts, Body::from(body)))),
             Ok(Role::Follows(leader)) => leader,
             Ok(Role::Nobody) | Err(_) => return Err(why),
         };
         match context.forwarder.ask(&parts, &body, &mut standing, &leader).await {
-            Ok(response) => return Ok(passed_back(response, standing, leader)),
+            Ok(response) => return Ok(Way::Answered(passed_back(response, standing, leader))),
             Err(Missed::NotReached(said)) => why = said,
             Err(Missed::NotAnswered(said)) if is_safe(&parts.method) => why = said,
             Err(Missed::NotAnswered(said)) => {
@@ -290,6 +311,37 @@ mod tests {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         assert_eq!(passed_on(&headers).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn what_needs_the_nodes_is_the_leaders_and_documents_are_everybodys() {
+        for path in [
+            "/1.0/events",
+            "/1.0/instances/IN1/nodes/ND1/ping",
+            "/1.0/instances/IN1/services/start",
+            "/1.0/instances/IN1/services/SV1/status",
+            "/1.0/processes/x/logs",
+        ] {
+            assert!(is_leaders(path), "{path}");
+        }
+        for path in [
+            "/1.0/events/",
+            "/1.0/instances/IN1",
+            "/1.0/instances/IN1/nodes/start",
+            "/1.0/instances/IN1/nodes/ND1",
+            "/1.0/instances//services/start",
+            "/1.0/instances/IN1/services/SV1",
+            "/1.0/instances/IN1/services/SV1/processes",
+            "/1.0/instances/IN1/tenants",
+            "/1.0/tenants/t/instance",
+            "/1.0/users/u/client-secret",
+            "/1.0/processes",
+            "/store/backup",
+            "/status",
+            "/metrics",
+        ] {
+            assert!(!is_leaders(path), "{path}");
+        }
     }
 
     #[test]

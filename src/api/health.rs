@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use jiff::Timestamp;
 
-use super::error::{Error, with_causes};
+use super::error::Error;
 use super::{Context, Shared, status};
 
 /// How long the store may take before the controller is said not to be ready.
@@ -24,13 +24,17 @@ pub(super) fn routes() -> Router<Shared> {
 
 /// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
 async fn ready(State(context): State<Shared>) -> Result<String, Error> {
-    match tokio::time::timeout(READY_TIME, context.state.check()).await {
-        Ok(Ok(())) => Ok(well(&context)),
-        Ok(Err(error)) => {
-            Err(Error::Unavailable(format!("{}\n{}", with_causes(&error), status::lines(&context))))
-        }
-        Err(_) => Err(Error::Unavailable(format!("the store does not answer\n{}", status::lines(&context)))),
+    let mut error = match tokio::time::timeout(READY_TIME, context.state.check()).await {
+        Ok(Ok(())) => return Ok(well(&context)),
+        Ok(Err(error)) => Error::from(error),
+        Err(_) => Error::Unavailable("the store does not answer".into()),
+    };
+    if let Error::Unavailable(why) = &mut error {
+        let age = context.state.age().as_secs();
+        let lines = status::lines(&context);
+        why.push_str(&format!("; what is read was the store's content {age} s ago\n{lines}"));
     }
+    Err(error)
 }
 
 /// `ok` for those who look for that, and who leads for people.

@@ -7,7 +7,7 @@ use super::resource::{self, Resource};
 use crate::model::Kind;
 
 static INSTANCES: Resource =
-    Resource { kind: Kind::Instance, path: "/1.0/instances", prefix: "IN", reserved: &[] };
+    Resource { kind: Kind::Instance, path: "/1.0/instances", prefix: Some("IN"), reserved: &[] };
 
 pub(super) fn routes() -> Router<Shared> {
     resource::routes(&INSTANCES)

@@ -24,6 +24,7 @@ use super::body::Place;
 use super::error::Error;
 use super::processes::find;
 use super::resource::visible;
+use super::running::WAITS;
 use crate::model::Spec;
 use crate::model::id::did_you_mean;
 use crate::reconcile::logs::{Following, LogError, Piece, Position, Start};
@@ -83,11 +84,15 @@ fn wish(query: &str) -> Result<Wish, String> {
 }
 
 async fn logs(State(context): State<Shared>, place: Place, wish: Wish) -> Result<Response, Error> {
-    let documents = context.state.snapshot().documents;
+    let documents = context.documents();
     let key = find(&documents, &place.id)?;
-    let Spec::Process(spec) = &visible(&documents, &key)?.spec else {
+    let document = visible(&documents, &key)?;
+    let Spec::Process(spec) = &document.spec else {
         return Err(Error::NotFound(format!("{key} does not exist")));
     };
+    if document.metadata.waiting {
+        return Err(Error::Conflict(format!("{key} has no log yet: {WAITS}")));
+    }
     let log = context.logs.open(key, &spec.node, &wish.start, wish.follow).await?;
     let body = Body::from_stream(unfold(Some(log), move |log| pass_on(log, wish.frames)));
     let headers = [

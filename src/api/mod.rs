@@ -1,36 +1,48 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
 //!
 //! **Invariant:** nothing that a client sends makes this panic, wait without an end, or answer 500.
 //! **Invariant:** what is unknown is said to be; it is never shown as stopped.
-//! **Absent here:** what a change causes on nodes. The reconciler sees the documents; we see what it saw.
+//! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
+mod backup;
 mod body;
+mod credentials;
 mod error;
+mod etag;
 mod events;
 mod flat;
 mod forward;
 mod health;
 mod instances;
+mod integrations;
 mod logs;
 mod nodes;
 mod processes;
+mod relation;
+mod remembered;
 mod resource;
 mod running;
 mod services;
 mod status;
 mod switch;
+mod tenants;
+mod users;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::Uri;
-use axum::middleware::{from_fn_with_state, map_request, map_response};
+use axum::http::header::AGE;
+use axum::response::Response;
+use tower_service::Service;
 
 use crate::metrics::Metrics;
+use crate::model::Documents;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Standing;
@@ -40,9 +52,11 @@ use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
-use self::forward::Forwarder;
+use self::forward::{Forwarder, STALE, Way};
+use self::remembered::Remembered;
 
 /// What the answers are made of.
+#[derive(Clone)]
 pub struct Parts {
     /// The documents.
     pub state: Arc<State>,
@@ -52,6 +66,8 @@ pub struct Parts {
     pub events: Events,
     /// Opens and seals the nodes' passwords.
     pub sealer: Sealer,
+    /// Whether answers have the passwords, as the seed's do.
+    pub secrets: Secrets,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Tries nodes' logins.
@@ -76,26 +92,93 @@ impl Deref for Context {
     }
 }
 
+/// Whether answers have the nodes' passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// In clear.
+    Shown,
+    /// Not at all.
+    LeftOut,
+}
+
+impl Context {
+    /// The documents as they are declared now.
+    fn documents(&self) -> Documents {
+        self.state.snapshot().documents.declared()
+    }
+
+    /// What opens the secrets that an answer has.
+    fn opener(&self) -> Option<&Sealer> {
+        match self.secrets {
+            Secrets::Shown => Some(&self.sealer),
+            Secrets::LeftOut => None,
+        }
+    }
+}
+
 /// How the handlers share the context.
 type Shared = Arc<Context>;
 
-/// All paths.
-pub fn router(parts: Parts) -> Router {
-    let context = Arc::new(Context { parts, forwarder: Forwarder::default() });
-    Router::new()
-        .merge(instances::routes())
-        .merge(nodes::routes())
-        .merge(services::routes())
-        .merge(processes::routes())
-        .merge(events::routes())
-        .merge(logs::routes())
-        .merge(health::routes())
-        .merge(status::routes())
-        .fallback(|uri: Uri| {
-            std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
-        })
-        .layer(from_fn_with_state(Arc::clone(&context), forward::to_leader))
-        .layer(map_request(body::take_in))
-        .layer(map_response(|response| std::future::ready(error::uniform(response))))
-        .with_state(context)
+/// All paths, and what was answered at some of them.
+pub struct Api {
+    context: Shared,
+    routes: Router,
+    remembered: Remembered,
+}
+
+impl Api {
+    /// The paths over what answers are made of.
+    pub fn new(parts: Parts) -> Api {
+        let context = Arc::new(Context { parts, forwarder: Forwarder::default() });
+        let routes = Router::new()
+            .merge(instances::routes())
+            .merge(nodes::routes())
+            .merge(services::routes())
+            .merge(processes::routes())
+            .merge(tenants::routes())
+            .merge(users::routes())
+            .merge(integrations::routes())
+            .merge(events::routes())
+            .merge(logs::routes())
+            .merge(health::routes())
+            .merge(status::routes())
+            .merge(backup::routes())
+            .fallback(|uri: Uri| {
+                std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
+            })
+            .with_state(Arc::clone(&context));
+        Api { context, routes, remembered: Remembered::default() }
+    }
+
+    /// Answers a request whose body has come. What is answered from an old snapshot says how old (`Age`, in seconds).
+    pub async fn answer(&self, request: Request) -> Response {
+        let mut response = self.answer_now(request).await;
+        let age = self.context.state.age();
+        if age >= STALE && !response.headers().contains_key(AGE) {
+            response.headers_mut().insert(AGE, age.as_secs().into());
+        }
+        response
+    }
+
+    async fn answer_now(&self, request: Request) -> Response {
+        let revision = self.context.state.revision();
+        let path = remembered::path(&request);
+        if let Some(known) = path.and_then(|path| self.remembered.recall(path, revision)) {
+            return known;
+        }
+        let path = path.map(str::to_owned);
+        let method = request.method().clone();
+        let response = match forward::to_leader(&self.context, request).await {
+            Way::Answered(response) => response,
+            Way::Here(request) => {
+                let Ok(response) = self.routes.clone().call(request).await;
+                response
+            }
+        };
+        let response = error::uniform(&method, response);
+        match path {
+            Some(path) => self.remembered.keep(path, revision, response).await,
+            None => response,
+        }
+    }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::body::Place;
 use super::error::Error;
 use super::resource::{self, Resource, visible};
+use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::rfc3339;
 use crate::model::{Key, Kind};
@@ -20,7 +21,7 @@ use crate::reconcile::ping::TrustError;
 const PING_TIME: Duration = Duration::from_secs(60);
 
 static NODES: Resource =
-    Resource { kind: Kind::Node, path: "/1.0/instances/{instance}/nodes", prefix: "ND", reserved: &[] };
+    Resource { kind: Kind::Node, path: "/1.0/instances/{instance}/nodes", prefix: Some("ND"), reserved: &[] };
 
 pub(super) fn routes() -> Router<Shared> {
     resource::routes(&NODES)
@@ -34,7 +35,8 @@ pub(super) fn routes() -> Router<Shared> {
 #[serde(rename_all = "kebab-case")]
 struct Status {
     /// `connecting`, `connected`, or by what it is not: `auth failed`, `unreachable`, `host key changed` (then nothing is done there
-    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`.
+    /// until a person says so, see [`trust`]), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`;
+    /// or `waiting` for an older node of the same id to be gone.
     state: &'static str,
     /// Since when it has been connected, or not; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,17 @@ struct Status {
 }
 
 impl Status {
+    /// What is seen is the older node, which is not the one that is asked about.
+    fn waiting() -> Status {
+        Status {
+            state: "waiting",
+            since: None,
+            message: Some(WAITS.into()),
+            next_try: None,
+            warnings: Vec::new(),
+        }
+    }
+
     fn of(view: &NodeView) -> Status {
         let (since, message, next_try) = match &view.link {
             LinkState::Connecting => (None, None, None),
@@ -74,7 +87,9 @@ fn view(context: &Context, key: &Key) -> NodeView {
 
 async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    if visible(&context.documents(), &key)?.metadata.waiting {
+        return Ok(Json(Status::waiting()));
+    }
     Ok(Json(Status::of(&view(&context, &key))))
 }
 
@@ -82,7 +97,9 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Stat
 /// has no such thing.
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    if visible(&context.documents(), &key)?.metadata.waiting {
+        return Err(Error::Conflict(format!("{key}: {WAITS}")));
+    }
     let mut changes = context.observed.changes();
     let before = view(&context, &key).link;
     context.pinger.trust(&key).map_err(|error| match error {
@@ -105,7 +122,7 @@ struct Pinged {
 
 async fn ping(State(context): State<Shared>, place: Place) -> Result<Json<Pinged>, Error> {
     let key = place.key(Kind::Node);
-    visible(&context.state.snapshot().documents, &key)?;
+    visible(&context.documents(), &key)?;
     let answer = tokio::time::timeout(PING_TIME, context.pinger.ping(key)).await;
     Ok(Json(match answer {
         Ok(Ok(())) => Pinged { result: true, reason: None },

@@ -1,24 +1,30 @@
 //! Create, retrieve, update, delete and list, for every kind the same.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde_json::Value;
 
 use super::body::{Parameters, Place};
+use super::credentials::{CLIENT_SECRET, Credentials, PASSWORD, check_client_id, hash, take_password};
 use super::error::Error;
-use super::flat::{Flat, admitted, merged, password, reseal};
+use super::etag::{Conditions, quoted};
+use super::flat::{self, Flat, admitted, check_names, face, merged, reseal};
 use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::kinds::Object;
 use crate::model::meta::{FILE, SOURCE};
 use crate::model::{Document, Documents, Key, Kind, Spec};
-use crate::state::{self, Commit, Edit};
+use crate::state::{self, Edit};
+use crate::store::Revision;
 
 /// How often a change is decided anew because somebody else was faster.
 const ATTEMPTS: u32 = 8;
@@ -33,40 +39,91 @@ pub(super) struct Resource {
     pub(super) kind: Kind,
     /// Where its list is; `{instance}` stands for the instance of kinds that live in one.
     pub(super) path: &'static str,
-    /// What numbered ids start with.
-    pub(super) prefix: &'static str,
+    /// What numbered ids start with; none for kinds whose ids are always chosen.
+    pub(super) prefix: Option<&'static str>,
     /// Ids that paths below the list have already.
     pub(super) reserved: &'static [&'static str],
+}
+
+/// An object as an answer, with its version.
+pub(super) struct Shown {
+    status: StatusCode,
+    version: String,
+    object: Flat,
+}
+
+impl Shown {
+    pub(super) fn of(status: StatusCode, document: &Document, context: &Context) -> Shown {
+        let version = document.metadata.resource_version.clone();
+        Shown { status, version, object: Flat::of(document, context.opener()) }
+    }
+
+    /// A new object; where it waits for an older one to go, with that.
+    pub(super) fn created(before: &Documents, document: &Document, context: &Context) -> Shown {
+        let waits = awaited(before, document).filter(|_| document.metadata.waiting);
+        let waits =
+            waits.map(|older| ("waits-for", format!("the older {older} to be gone; see /1.0/events")));
+        Shown::of(StatusCode::CREATED, document, context).with(waits)
+    }
+
+    /// With something that is said in this answer only.
+    pub(super) fn with(self, extra: Option<(&'static str, String)>) -> Shown {
+        Shown { object: self.object.with(extra), ..self }
+    }
+}
+
+impl IntoResponse for Shown {
+    fn into_response(self) -> Response {
+        (self.status, [(ETAG, quoted(&self.version))], Json(self.object)).into_response()
+    }
 }
 
 /// The five verbs.
 pub(super) fn routes(resource: &'static Resource) -> Router<Shared> {
     let kind = resource.kind;
     let list = move |State(context): State<Shared>, place: Place| async move {
-        let documents = context.state.snapshot().documents;
+        let documents = context.documents();
         let objects = listed(&documents, kind, &place.instance)?;
-        Ok::<_, Error>(Json(objects.into_iter().map(|it| Flat::of(it, &context.sealer)).collect::<Vec<_>>()))
+        Ok::<_, Error>(Json(objects.into_iter().map(|it| Flat::of(it, context.opener())).collect::<Vec<_>>()))
     };
     let create = move |State(context): State<Shared>, place: Place, Parameters(given): Parameters| async move {
-        let created = create(&context, resource, &place.instance, given).await?;
-        Ok::<_, Error>((StatusCode::CREATED, Json(Flat::of(&created, &context.sealer))))
+        create(&context, resource, &place.instance, given).await
     };
-    let retrieve = move |State(context): State<Shared>, place: Place| async move {
-        let documents = context.state.snapshot().documents;
-        let found = visible(&documents, &place.key(kind))?;
-        Ok::<_, Error>(Json(Flat::of(found, &context.sealer)))
+    let update = move |State(context): State<Shared>,
+                       place: Place,
+                       conditions: Conditions,
+                       Parameters(given): Parameters| async move {
+        update(&context, &place.key(kind), given, &conditions).await
     };
-    let update = move |State(context): State<Shared>, place: Place, Parameters(given): Parameters| async move {
-        let updated = update(&context, &place.key(kind), given).await?;
-        Ok::<_, Error>(Json(Flat::of(&updated, &context.sealer)))
-    };
-    let delete = move |State(context): State<Shared>, place: Place| async move {
-        delete(&context, &place.key(kind)).await?;
-        Ok::<_, Error>(StatusCode::NO_CONTENT)
+    let delete = move |State(context): State<Shared>, place: Place, conditions: Conditions| async move {
+        delete(&context, &place.key(kind), &conditions).await
     };
     Router::new()
         .route(resource.path, get(list).post(create))
-        .route(&format!("{}/{{id}}", resource.path), get(retrieve).put(update).delete(delete))
+        .route(&one(resource), get_one(kind).put(update).delete(delete))
+}
+
+/// Where one object of a kind is.
+fn one(resource: &Resource) -> String {
+    format!("{}/{{id}}", resource.path)
+}
+
+/// Answers one object, or that the client has it already.
+pub(super) fn retrieve(context: &Context, key: &Key, conditions: &Conditions) -> Result<Response, Error> {
+    let documents = context.documents();
+    let found = visible(&documents, key)?;
+    if conditions.has(found) {
+        let version = quoted(&found.metadata.resource_version);
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, version)]).into_response());
+    }
+    Ok(Shown::of(StatusCode::OK, found, context).into_response())
+}
+
+/// GET of one object of a kind.
+pub(super) fn get_one(kind: Kind) -> MethodRouter<Shared> {
+    get(move |State(context): State<Shared>, place: Place, conditions: Conditions| {
+        std::future::ready(retrieve(&context, &place.key(kind), &conditions))
+    })
 }
 
 /// The object, as long as neither it nor anything it can't be without is being deleted.
@@ -82,10 +139,7 @@ pub(super) fn visible<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Arc
 
 /// Whether there is all that an object goes with: a process goes with its service and its node.
 fn has_all(documents: &Documents, document: &Document) -> bool {
-    let Spec::Process(process) = &document.spec else { return true };
-    let instance = document.metadata.namespace.as_str();
-    documents.live(&Key::within(Kind::Service, instance, process.service.as_str())).is_some()
-        && documents.live(&Key::within(Kind::Node, instance, process.node.as_str())).is_some()
+    document.needs().iter().all(|need| documents.live(need).is_some())
 }
 
 /// The objects of a kind in an instance, in the order of their ids' numbers.
@@ -122,24 +176,80 @@ pub(super) async fn change<T>(
     context: &Context,
     decide: impl Fn(&Documents) -> Result<(Vec<Edit>, T), Error>,
 ) -> Result<T, Error> {
+    change_at(context, decide).await.map(|(decided, _)| decided)
+}
+
+/// As [`change`]; answers the revision at which it was written, none where there was nothing to write.
+async fn change_at<T>(
+    context: &Context,
+    decide: impl Fn(&Documents) -> Result<(Vec<Edit>, T), Error>,
+) -> Result<(T, Option<Revision>), Error> {
     let mut bell = context.state.changes();
     for _ in 0..ATTEMPTS {
-        let documents = bell.borrow_and_update().documents.clone();
+        let documents = bell.borrow_and_update().documents.declared();
         let (edits, decided) = decide(&documents)?;
         if edits.is_empty() {
-            return Ok(decided);
+            return Ok((decided, None));
         }
-        match commit(context, &edits).await? {
-            Commit::Done => return Ok(decided),
+        match in_time(context.state.commit_at(&edits, None)).await? {
+            Some(revision) => return Ok((decided, Some(revision))),
             // Without news of it there is nothing else to decide on, but the next try costs little.
-            Commit::Conflict => drop(tokio::time::timeout(CATCH_UP, bell.changed()).await),
+            None => drop(tokio::time::timeout(CATCH_UP, bell.changed()).await),
         }
     }
     Err(Error::Conflict("others change the same object at this moment; try again".into()))
 }
 
-async fn commit(context: &Context, edits: &[Edit]) -> Result<Commit, Error> {
-    in_time(context.state.commit(edits, None)).await
+/// Changes one object as is decided on its present spec. Answers it as it is stored then.
+pub(super) async fn change_one(
+    context: &Context,
+    key: &Key,
+    conditions: &Conditions,
+    decide: impl Fn(&Documents, &Document) -> Result<Spec, Error>,
+) -> Result<Document, Error> {
+    let (mut document, revision) = change_at(context, |documents| {
+        let current = visible(documents, key)?;
+        conditions.check(current)?;
+        refuse_owned(current)?;
+        let spec = decide(documents, current)?;
+        if spec == current.spec {
+            return Ok((Vec::new(), Document::clone(current)));
+        }
+        let mut document = Document { spec, metadata: current.metadata.clone() };
+        document.metadata.generation += 1;
+        disown(&mut document);
+        let mut edits = guards(documents, &document.spec, &current.spec.names());
+        edits.push(Edit::Replace(document.clone()));
+        Ok((edits, document))
+    })
+    .await?;
+    if let Some(revision) = revision {
+        document.metadata.resource_version = revision.to_string();
+    }
+    Ok(document)
+}
+
+/// What was shipped with the program and is changed is not the program's any more: another version won't put it back.
+fn disown(document: &mut Document) {
+    let annotations = &mut document.metadata.annotations;
+    if annotations.get(SOURCE).is_some_and(|source| source == state::CATALOGUE) {
+        annotations.remove(SOURCE);
+        annotations.remove(FILE);
+    }
+}
+
+/// Has a spec written only while there is what it names and did not before. Of more than a transaction can watch, the first; the
+/// placement takes away what is missed.
+fn guards(documents: &Documents, spec: &Spec, known: &[Key]) -> Vec<Edit> {
+    let new: BTreeSet<Key> = spec.names().into_iter().filter(|key| !known.contains(key)).collect();
+    let watched = new.iter().filter_map(|key| documents.live(key)).take(state::BATCH / 2);
+    watched.map(|document| Edit::Expect(Document::clone(document))).collect()
+}
+
+/// The edits after which nothing names the object any more, but for what a folder keeps: that is as the folder says.
+fn unlinked(documents: &Documents, gone: &Key) -> Vec<Edit> {
+    let naming = documents.naming(gone.clone()).filter(|(_, document)| file(document).is_none());
+    naming.filter_map(|(_, document)| state::update(document, document.spec.clone().without(gone))).collect()
 }
 
 /// Waits for the store, but not for ever.
@@ -160,88 +270,172 @@ async fn create(
     resource: &Resource,
     instance: &str,
     mut given: Object,
-) -> Result<Document, Error> {
+) -> Result<Shown, Error> {
     let kind = resource.kind;
-    let documents = context.state.snapshot().documents;
+    let id_name = face(kind).id;
+    let documents = context.documents();
     if kind.is_namespaced() {
         visible(&documents, &Key::cluster(Kind::Instance, instance))?;
     }
     given.retain(|_, value| !value.is_null());
-    let chosen = given.remove("id");
+    let required: &[&str] = match (kind, resource.prefix) {
+        (Kind::User, _) => &["email", "name", PASSWORD],
+        (_, None) => &["id"],
+        (_, Some(_)) => &[],
+    };
+    check_names(kind, &given, required)?;
+    let chosen = given.remove(id_name);
     if kind == Kind::Service {
         // What is created here is started here.
         given.entry("running").or_insert(false.into());
     }
-    let id = chosen.clone().unwrap_or_else(|| format!("{}1", resource.prefix).into());
+    let id = chosen.clone().unwrap_or_else(|| format!("{}1", resource.prefix.unwrap_or_default()).into());
     if let Some(taken) = resource.reserved.iter().find(|name| id == **name) {
         return Err(Error::BadRequest(format!(
             "id: `{taken}` can't be an id: it stands for something else in paths; choose another"
         )));
     }
-    let document = admitted(kind, &instance.into(), &id, given, &documents, &context.sealer)?;
-    let document = state::born(document, &timestamp());
-    if chosen.is_some() {
-        return create_chosen(context, &documents, document).await;
+    let mut password = None;
+    if kind == Kind::User {
+        check_client_id(None, &given)?;
+        password = take_password(&mut given)?;
     }
-    let clear = password(&document, &context.sealer)?;
-    let bind = |document: &mut Document| reseal(document, clear.as_ref(), &context.sealer);
-    in_time(context.state.create_numbered(resource.prefix, document, bind)).await
+    let mut document = admitted(kind, &instance.into(), &id, given, &documents, &context.sealer)?;
+    let mut once = None;
+    if let Some(password) = password {
+        refuse_taken(&documents, &document.key())?;
+        let (credentials, secret) = Credentials::of_new_client(hash(password).await?)?;
+        credentials.put_into(&mut document.spec)?;
+        once = Some((CLIENT_SECRET, secret.expose().to_owned()));
+    }
+    let mut document = state::born(document, &timestamp());
+    document.metadata.waiting = waiting_need(&documents, &document).is_some();
+    let created = match resource.prefix {
+        Some(prefix) if chosen.is_none() => {
+            let clear = flat::password(&document, &context.sealer)?;
+            let bind = |document: &mut Document| reseal(document, clear.as_ref(), &context.sealer);
+            in_time(context.state.create_numbered(prefix, document, bind)).await?
+        }
+        Some(_) | None => create_chosen(context, document).await?,
+    };
+    Ok(Shown::created(&documents, &created, context).with(once))
+}
+
+/// What a new object has to wait for: an older one of its name that is still being deleted, or something that it needs and that waits
+/// itself.
+pub(super) fn awaited(documents: &Documents, document: &Document) -> Option<Key> {
+    let key = document.key();
+    if documents.get(&key).is_some_and(|old| old.is_deleting()) {
+        return Some(key);
+    }
+    waiting_need(documents, document)
+}
+
+fn waiting_need(documents: &Documents, document: &Document) -> Option<Key> {
+    let waits = |need: &Key| documents.live(need).is_some_and(|need| need.metadata.waiting);
+    document.needs().into_iter().find(waits)
 }
 
 /// Creates an object under the name that it has.
-pub(super) async fn create_chosen(
-    context: &Context,
-    documents: &Documents,
-    document: Document,
-) -> Result<Document, Error> {
+pub(super) async fn create_chosen(context: &Context, document: Document) -> Result<Document, Error> {
     let key = document.key();
-    match documents.get(&key) {
-        Some(old) if old.is_deleting() => {
-            return Err(Error::Conflict(format!(
-                "{key} is still being deleted; wait until it is gone, or choose another id"
-            )));
-        }
-        Some(_) => return Err(Error::Conflict(format!("{key} exists already; choose another id"))),
-        None => {}
-    }
-    let edit = Edit::Create(document);
-    match commit(context, std::slice::from_ref(&edit)).await? {
-        Commit::Done => {
-            let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
-            Ok(document)
-        }
-        Commit::Conflict => Err(Error::Conflict(format!("{key} exists already; choose another id"))),
+    let (mut document, revision) = change_at(context, |documents| {
+        refuse_taken(documents, &key)?;
+        // Who was given access to an older one of this name was not given access to this one.
+        let mut edits = unlinked(documents, &key);
+        edits.truncate(state::BATCH / 2 - 1);
+        edits.extend(guards(documents, &document.spec, &[]));
+        let mut document = document.clone();
+        document.metadata.waiting = awaited(documents, &document).is_some();
+        edits.push(Edit::Create(document.clone()));
+        Ok((edits, document))
+    })
+    .await?;
+    document.metadata.resource_version = revision.unwrap_or_default().to_string();
+    Ok(document)
+}
+
+fn refuse_taken(documents: &Documents, key: &Key) -> Result<(), Error> {
+    match documents.live(key) {
+        Some(_) => Err(Error::Conflict(format!("{key} exists already; choose another id"))),
+        None => Ok(()),
     }
 }
 
-async fn update(context: &Context, key: &Key, mut given: Object) -> Result<Document, Error> {
-    if given.remove("id").is_some_and(|id| id != key.name.as_str()) {
-        return Err(Error::BadRequest(format!("id: the id of {key} can't be changed; leave it out")));
+async fn update(
+    context: &Context,
+    key: &Key,
+    mut given: Object,
+    conditions: &Conditions,
+) -> Result<Shown, Error> {
+    let id_name = face(key.kind).id;
+    if given.remove(id_name).is_some_and(|id| id != key.name.as_str()) {
+        return Err(Error::BadRequest(format!("{id_name}: that of {key} can't be changed; leave it out")));
     }
+    check_names(key.kind, &given, &[])?;
     if key.kind == Kind::Service && given.get("running").is_some_and(Value::is_null) {
         given.insert("running".into(), false.into());
     }
-    change(context, |documents| {
-        let current = visible(documents, key)?;
-        refuse_owned(current)?;
+    let mut credentials = Credentials::default();
+    if key.kind == Kind::User {
+        conditions.check(visible(&context.documents(), key)?)?;
+        // Once, whatever the number of tries to write it.
+        if let Some(password) = take_password(&mut given)? {
+            credentials = Credentials::of_password(Some(hash(password).await?));
+        }
+    }
+    let updated = change_one(context, key, conditions, |documents, current| {
+        if let Spec::User(user) = &current.spec {
+            check_client_id(user.client_id.as_deref(), &given)?;
+        }
         let fields = merged(current, &given, &context.sealer)?;
         let (instance, id) = (key.namespace.as_str().into(), key.name.as_str().into());
-        let wanted = admitted(key.kind, &instance, &id, fields, documents, &context.sealer)?;
-        let updated = Document { metadata: current.metadata.clone(), spec: wanted.spec.clone() };
-        Ok((Vec::from_iter(state::update(current, wanted.spec)), updated))
+        let mut wanted = admitted(key.kind, &instance, &id, fields, documents, &context.sealer)?;
+        credentials.put_into(&mut wanted.spec)?;
+        Ok(wanted.spec)
     })
-    .await
+    .await?;
+    Ok(Shown::of(StatusCode::OK, &updated, context))
 }
 
-/// Decides that an object goes.
-pub(super) async fn delete(context: &Context, key: &Key) -> Result<(), Error> {
+/// Decides that an object goes. Nothing names it any more from then on.
+pub(super) async fn delete(
+    context: &Context,
+    key: &Key,
+    conditions: &Conditions,
+) -> Result<StatusCode, Error> {
+    if key.kind == Kind::Integration {
+        visible(&context.documents(), key)?;
+        // Before it goes: a shipped one would come back with the next start.
+        in_time(context.state.set_aside(key)).await?;
+    }
     change(context, |documents| {
         let current = visible(documents, key)?;
+        conditions.check(current)?;
         refuse_owned(current)?;
         refuse_placed(documents, current)?;
-        Ok((vec![state::deletion(current, &timestamp())], ()))
+        refuse_needed(documents, key)?;
+        let mut edits = vec![state::deletion(current, &timestamp())];
+        edits.extend(unlinked(documents, key));
+        edits.truncate(state::BATCH);
+        if current.metadata.waiting {
+            // What needs it waits as well; a later one of this name would find it there.
+            let needing = documents.waiting().filter(|(_, other)| other.needs().contains(key));
+            edits.extend(needing.map(|(_, other)| Edit::Remove(Document::clone(other))));
+        }
+        Ok((edits, ()))
     })
-    .await
+    .await?;
+    // More than one transaction takes, and what began to name it meanwhile. It is deleted in any case, and who is told of a failure
+    // would ask again in vain; the placement does the rest.
+    let rest = change(context, |documents| match documents.live(key) {
+        Some(_) => Ok((Vec::new(), ())),
+        None => Ok((unlinked(documents, key), ())),
+    });
+    if let Err(error) = rest.await {
+        tracing::warn!(%key, ?error, "something still names what was deleted");
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The file that an object stands in, when a manifests folder keeps it as it is there.
@@ -257,6 +451,20 @@ fn refuse_owned(document: &Document) -> Result<(), Error> {
         Some(file) => Err(Error::Conflict(format!(
             "{} stands in {file}; change it there, for the folder would put it back",
             document.key()
+        ))),
+    }
+}
+
+/// What a folder's objects need or name is not deleted here: the folder would have a mistake then.
+fn refuse_needed(documents: &Documents, key: &Key) -> Result<(), Error> {
+    let live = documents.needing(key).filter(|(_, document)| !document.is_deleting());
+    let needing = live.map(|(other, document)| (other, "belongs", document));
+    let naming = documents.naming(key.clone()).map(|(other, document)| (other, "refers", document));
+    let mut kept = needing.chain(naming).filter_map(|(other, how, by)| Some((other, how, file(by)?)));
+    match kept.next() {
+        None => Ok(()),
+        Some((other, how, file)) => Err(Error::Conflict(format!(
+            "{other} {how} to {key} and stands in {file}; change it there first"
         ))),
     }
 }

@@ -17,6 +17,10 @@ use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::store::Revision;
 
+/// Why nothing is seen of an object that waits for an older one to go.
+pub(super) const WAITS: &str =
+    "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
+
 /// What was seen, by (instance, node).
 pub(super) type Views = BTreeMap<(String, String), NodeView>;
 
@@ -106,6 +110,7 @@ fn service(
         (Some(document), Some(spec)) if spec.running.unwrap_or(true) != asked => {
             (Some(contradiction(document, asked)), true)
         }
+        (Some(document), Some(_)) if asked && document.metadata.waiting => (Some(WAITS.into()), false),
         (Some(_), Some(spec)) if asked => missing(documents, key, spec, processes.len()),
         (Some(_), Some(_)) => (None, false),
         (_, _) => (Some("it was deleted meanwhile".into()), true),
@@ -157,6 +162,8 @@ pub(super) fn process(
     let is_early = asked && view.is_some_and(|view| view.is_starting(id));
     let reason = if !is_wish {
         Some(contradiction(document, asked))
+    } else if document.metadata.waiting {
+        asked.then(|| WAITS.into())
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
         Some(format!("node {}: {}; {seen}", spec.node, link(view)))

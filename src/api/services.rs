@@ -16,7 +16,7 @@ use crate::model::{Documents, Key, Kind};
 static SERVICES: Resource = Resource {
     kind: Kind::Service,
     path: "/1.0/instances/{instance}/services",
-    prefix: "SV",
+    prefix: Some("SV"),
     reserved: &["start", "stop", "status"],
 };
 
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Shared> {
     };
     let switch_all = |asked: bool| {
         post(move |State(context): State<Shared>, place: Place, patience: Patience| async move {
-            let ids = newest_first(&context.state.snapshot().documents, &place.instance)?;
+            let ids = newest_first(&context.documents(), &place.instance)?;
             let ids: Vec<String> = ids.into_iter().map(|(id, _)| id).collect();
             switch::services(&context, &place.instance, &ids, asked, patience).await.map(Json)
         })
@@ -54,7 +54,7 @@ struct Status {
 }
 
 async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Status>, Error> {
-    let documents = context.state.snapshot().documents;
+    let documents = context.documents();
     let instance = place.instance.clone();
     let key = place.key(Kind::Service);
     visible(&documents, &key)?;
@@ -64,7 +64,7 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Stat
 }
 
 async fn status_of_all(State(context): State<Shared>, place: Place) -> Result<Json<Vec<Status>>, Error> {
-    let documents = context.state.snapshot().documents;
+    let documents = context.documents();
     let services = newest_first(&documents, &place.instance)?;
     let found = standings(&context, &documents, &place.instance, &services);
     let status = |standing: ServiceStanding| Status {
@@ -76,14 +76,14 @@ async fn status_of_all(State(context): State<Shared>, place: Place) -> Result<Js
 }
 
 async fn processes(State(context): State<Shared>, place: Place) -> Result<Json<Vec<Flat>>, Error> {
-    let documents = context.state.snapshot().documents;
+    let documents = context.documents();
     let instance = place.instance.clone();
     let service = place.key(Kind::Service);
     visible(&documents, &service)?;
     let belongs = |key: &Key| documents.process(key).is_some_and(|process| process.service == service.name);
     let all = listed(&documents, Kind::Process, &instance)?;
     let all = all.into_iter().filter(|document| belongs(&document.key()));
-    Ok(Json(all.map(|document| Flat::of(document, &context.sealer)).collect()))
+    Ok(Json(all.map(|document| Flat::of(document, context.opener())).collect()))
 }
 
 /// A service and what it is asked to do.

@@ -130,7 +130,7 @@ async fn status(State(context): State<Shared>, headers: HeaderMap) -> Json<Statu
             (json(&nodes(&snapshot.documents, &views)), json(&services(&snapshot.documents, &views)))
         }
         Role::Follows(leader) if !headers.contains_key(&SENT_ON) => {
-            let page = context.forwarder.page(PATH, context.standing.clone(), &leader).await;
+            let page = context.forwarder.page(PATH, &headers, context.standing.clone(), &leader).await;
             let part = |name: &str| page.as_ref().map_or(Value::Null, |page| page[name].clone());
             (part("nodes"), part("services"))
         }

@@ -134,7 +134,7 @@ async fn settled<T>(
     let mut snapshots = context.state.changes();
     let mut views = context.observed.changes();
     loop {
-        let documents = snapshots.borrow_and_update().documents.clone();
+        let documents = snapshots.borrow_and_update().documents.declared();
         let (answer, is_settled) = judge(&documents, &views.borrow_and_update());
         if is_settled {
             return answer;
@@ -159,8 +159,8 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::api::Parts;
     use crate::api::forward::Forwarder;
+    use crate::api::{Parts, Secrets};
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
@@ -213,8 +213,17 @@ mod tests {
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
-        let (pinger, standing) = (Arc::new(Nobody), Standing::alone());
-        let parts = Parts { state, observed, events, sealer, metrics, pinger, logs, standing };
+        let parts = Parts {
+            state,
+            observed,
+            events,
+            sealer,
+            secrets: Secrets::Shown,
+            metrics,
+            pinger: Arc::new(Nobody),
+            logs,
+            standing: Standing::alone(),
+        };
         Context { parts, forwarder: Forwarder::default() }
     }
 
@@ -243,6 +252,13 @@ mod tests {
         context.observed.set(&("IN1".into(), "ND1".into()), view);
     }
 
+    /// Waits until it is written that the service runs, or does not: what is seen before that does not count.
+    async fn until_asked(context: &Context, running: bool) {
+        let key = Key::within(Kind::Service, "IN1", "SV1");
+        let is_asked = |documents: &Documents| documents.service(&key).unwrap().running == Some(running);
+        context.state.changes().wait_for(|snapshot| is_asked(&snapshot.documents)).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_start_is_answered_when_the_processes_are_made_and_seen_to_run_and_a_stop_when_not() {
         let directory = tempfile::tempdir().unwrap();
@@ -254,7 +270,7 @@ mod tests {
         let others = async {
             // The placement, then the node's task.
             let pause = || tokio::time::sleep(Duration::from_millis(30));
-            pause().await;
+            until_asked(&context, true).await;
             assert_eq!(context.state.commit(&[process_on_nd1("a")], None).await.unwrap(), Commit::Done);
             see(&context, &[("a", Phase::Running)]);
             pause().await;
@@ -268,7 +284,7 @@ mod tests {
         assert!(started.running && started.is_settled && started.processes.len() == 2, "{started:?}");
 
         let others = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            until_asked(&context, false).await;
             see(&context, &[("a", Phase::Stopped), ("b", Phase::Stopping)]);
             tokio::time::sleep(Duration::from_millis(30)).await;
             see(&context, &[("a", Phase::Stopped), ("b", Phase::Stopped)]);
@@ -287,9 +303,11 @@ mod tests {
         let key = Key::within(Kind::Process, "IN1", "a");
         let patience = Patience(Duration::from_secs(20));
         let others = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            let snapshot = context.state.snapshot();
-            let found = Document::clone(snapshot.documents.get(&key).unwrap());
+            let is_asked = |documents: &Documents| documents.process(&key).unwrap().running == Some(true);
+            let mut snapshots = context.state.changes();
+            let documents =
+                snapshots.wait_for(|snapshot| is_asked(&snapshot.documents)).await.unwrap().documents.clone();
+            let found = Document::clone(documents.get(&key).unwrap());
             assert_eq!(context.state.commit(&[Edit::Remove(found)], None).await.unwrap(), Commit::Done);
         };
         let (started, ()) = tokio::join!(process(&context, &key, true, patience), others);

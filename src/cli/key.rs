@@ -36,25 +36,28 @@ pub(super) enum KeyError {
 
 /// Reads the key file; makes it where there is none and no store needs an older one.
 pub(super) fn sealer(path: &Path, wanted: Option<&str>) -> Result<Sealer, KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
-    match File::open(path) {
-        Ok(mut file) => {
-            let mode = file.metadata().map_err(failed)?.mode();
-            if mode & 0o077 != 0 {
-                return Err(KeyError::Open { path: path.to_owned() });
-            }
-            let mut text = String::new();
-            Read::by_ref(&mut file).take(1024).read_to_string(&mut text).map_err(failed)?;
-            let key: Option<[u8; KEY_BYTES]> =
-                STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-            key.map(Sealer::new).ok_or_else(|| KeyError::Content { path: path.to_owned() })
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => match wanted {
+    match existing(path) {
+        Err(KeyError::File { source, .. }) if source.kind() == ErrorKind::NotFound => match wanted {
             Some(wanted) => Err(KeyError::Missing { path: path.to_owned(), wanted: wanted.to_owned() }),
-            None => make(path).map_err(failed),
+            None => make(path).map_err(|source| KeyError::File { path: path.to_owned(), source }),
         },
-        Err(error) => Err(failed(error)),
+        other => other,
     }
+}
+
+/// Reads a key file that has to be there.
+pub(super) fn existing(path: &Path) -> Result<Sealer, KeyError> {
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Open { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    Read::by_ref(&mut file).take(1024).read_to_string(&mut text).map_err(failed)?;
+    let key: Option<[u8; KEY_BYTES]> =
+        STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    key.map(Sealer::new).ok_or_else(|| KeyError::Content { path: path.to_owned() })
 }
 
 fn make(path: &Path) -> std::io::Result<Sealer> {

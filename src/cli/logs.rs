@@ -35,7 +35,7 @@ struct Ask {
 
 pub(super) fn run(arguments: LogsArguments) -> Outcome {
     let LogsArguments { server, follow, tail, prefix, no_prefix, targets } = arguments;
-    let client = Arc::new(Client::new(&server.server)?);
+    let client = Arc::new(Client::new(&server)?);
     let chosen = choose(&processes(&client)?, &targets)?;
     let are_several = chosen.len() > 1;
     let prefixed = prefix || (are_several && !no_prefix);

@@ -6,13 +6,19 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::edge::Role;
+
 mod client;
+mod etcd;
 mod key;
 mod logs;
 mod node;
 mod schema;
+mod secrets;
 mod serve;
 mod status;
+mod store;
+mod token;
 mod up;
 mod view;
 mod wire;
@@ -37,18 +43,46 @@ enum Command {
     Logs(LogsArguments),
     /// What is done to a node by hand.
     Node(NodeArguments),
+    /// Make a token for the API.
+    Token(TokenArguments),
+    /// Check, back up, restore or move the store.
+    Store(store::StoreArguments),
+    /// The key that secrets are sealed with.
+    Secrets(secrets::SecretsArguments),
     /// Write the JSON Schema of every kind.
     Schema(SchemaArguments),
 }
 
 #[derive(Debug, Args)]
 struct ListenArguments {
-    /// Where the API listens. It has no authentication, so anything but loopback needs --insecure.
+    /// Where the API listens. Anything but loopback needs --tls-cert and --tokens, or --insecure.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Let the API listen where others can reach it, without authentication.
+    /// Let the API listen where others can reach it, without TLS or without tokens.
     #[arg(long)]
     insecure: bool,
+    /// A name that the API is asked by, besides localhost and addresses; may be given several times.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// An origin whose pages a browser lets use the API; may be given several times.
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    cors_origins: Vec<String>,
+    /// The certificate of the API, in PEM, with those between it and the authority. SIGHUP has it read again.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Who may ask: lines of NAME ROLE SHA256, see `mainstay token`. SIGHUP has it read again.
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Leave the nodes' passwords out of every answer.
+    #[arg(long)]
+    redact_secrets: bool,
+    /// Where every change that is asked for is told, a line of JSON each: a file, - for stderr, or none. [default: audit.log in
+    /// the data folder]
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -71,17 +105,13 @@ struct ServeArguments {
     /// Where the store, keys and local logs are kept.
     #[arg(long, value_name = "DIR", default_value = "mainstay-data")]
     data_dir: PathBuf,
-    /// Keep the documents in this etcd cluster instead of the data folder.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    etcd: Vec<String>,
-    /// Where in etcd.
-    #[arg(long, value_name = "PREFIX", default_value = "/mainstay/", requires = "etcd")]
-    etcd_prefix: String,
+    #[command(flatten)]
+    etcd: etcd::EtcdArguments,
     /// With several servers on one etcd: how long one that leads and is gone keeps the others from leading. At least 2.
     #[arg(long, value_name = "SECONDS", default_value = "10", requires = "etcd", value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease: u64,
-    /// With several servers on one etcd: where the others reach this one's API. [default: http:// and what it listens on, unless that
-    /// is any address]
+    /// With several servers on one etcd: where the others reach this one's API, without TLS. [default: http:// and what it listens on,
+    /// unless that is any address or has TLS]
     #[arg(long, value_name = "URL", requires = "etcd")]
     advertise: Option<String>,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
@@ -100,6 +130,12 @@ struct ServerArguments {
     /// The server's address.
     #[arg(long, value_name = "URL", env = "MAINSTAY_SERVER", default_value = "http://127.0.0.1:8080")]
     server: String,
+    /// A file that holds the token to show. [default: what MAINSTAY_TOKEN holds]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The certificates, in PEM, by which an https server is known. [default: the public authorities]
+    #[arg(long, value_name = "FILE", env = "MAINSTAY_CA")]
+    ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +195,16 @@ enum NodeCommand {
 }
 
 #[derive(Debug, Args)]
+struct TokenArguments {
+    /// Whose it is; stands in the audit log.
+    #[arg(long)]
+    name: String,
+    /// What it is good for: viewer, operator or admin.
+    #[arg(long)]
+    role: Role,
+}
+
+#[derive(Debug, Args)]
 struct SchemaArguments {
     /// Where to write one file a kind.
     #[arg(value_name = "DIR", default_value = "schemas")]
@@ -176,6 +222,9 @@ impl Cli {
             Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
                 node::trust(&server, &node)
             }
+            Command::Token(arguments) => token::run(&arguments),
+            Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
+            Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

@@ -11,7 +11,7 @@ pub(super) fn trust(server: &ServerArguments, node: &str) -> Outcome {
         .split_once('/')
         .filter(|(instance, name)| check_id(instance).is_ok() && check_id(name).is_ok())
         .ok_or_else(|| format!("{node:?} names no node; write INSTANCE/NODE, such as IN1/ND1"))?;
-    let client = Client::new(&server.server)?;
+    let client = Client::new(server)?;
     let answer = client.post(&format!("/1.0/instances/{instance}/nodes/{name}/trust"), None)?;
     // How its link is by now; where the new key is not the only trouble, the rest is said.
     let said = |name: &str| answer[name].as_str().map(printable);

@@ -5,59 +5,80 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::http::uri::Authority;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::wire::{self, Settings, StartError};
+use super::wire::{self, Door, Settings, StartError};
 use super::{Outcome, ServeArguments};
 
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
     let asked =
         tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
-    let ServeArguments {
-        listen,
-        data_dir,
-        etcd,
-        etcd_prefix,
-        lease,
-        advertise,
-        secret_key,
-        manifests,
-        no_catalogue,
-    } = arguments;
-    let listener = wire::bind(&listen).await?;
-    let address = listener.local_addr()?;
+    let ServeArguments { mut listen, data_dir, etcd, lease, advertise, secret_key, manifests, no_catalogue } =
+        arguments;
+    let said = advertise.map(Advertised::parse).transpose()?;
+    // Whoever sends a request on to us asks by that name.
+    listen.hosts.extend(said.iter().map(|said| said.host.clone()));
+    let door = Door::open(&listen)?;
+    let url = door.url()?;
+    let etcd = etcd.config()?;
     let running = wire::start(Settings {
         data_dir,
-        lease: if etcd.is_empty() { wire::ALONE } else { Duration::from_secs(lease) },
-        address: advertised(advertise, address)?,
-        etcd: (!etcd.is_empty()).then_some((etcd, etcd_prefix)),
+        lease: if etcd.is_some() { Duration::from_secs(lease) } else { wire::ALONE },
+        address: said.map(|said| said.url).or_else(|| usual(&url)),
+        etcd,
         secret_key,
         manifests,
         catalogue: !no_catalogue,
+        audit: listen.audit,
     })
     .await?;
-    running.serve(listener);
-    eprintln!("mainstay: serving http://{address}/1.0");
+    let keys = door.keys();
+    let server = running.serve(door);
+    eprintln!("mainstay: serving {url}/1.0");
+    // Without keys a hangup ends us, as it does every program that has no use for it.
+    if keys.can_change() {
+        let mut hangups = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                keys.reload();
+            }
+        });
+    }
     asked.await?;
     eprintln!("mainstay: ending; what runs on the nodes goes on");
+    server.end().await;
     running.end().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where others reach our API: what was said, or else where it listens, unless that is every address and so none that
-/// another machine could use.
-fn advertised(said: Option<String>, listens: SocketAddr) -> Result<Option<String>, StartError> {
-    let Some(url) = said else {
-        return Ok((!listens.ip().is_unspecified()).then(|| format!("http://{listens}")));
-    };
-    let trimmed = url.trim_end_matches('/');
-    let authority = trimmed.strip_prefix("http://").and_then(|rest| rest.parse::<Authority>().ok());
-    match authority {
-        Some(authority) if authority.port().is_some() && !authority.as_str().contains('@') => {
-            Ok(Some(trimmed.to_owned()))
+/// Where others reach our API, as it was said.
+struct Advertised {
+    url: String,
+    /// The name in it.
+    host: String,
+}
+
+impl Advertised {
+    fn parse(url: String) -> Result<Advertised, StartError> {
+        let trimmed = url.trim_end_matches('/');
+        if trimmed.starts_with("https://") {
+            return Err(StartError::AdvertiseTls { url });
         }
-        Some(_) | None => Err(StartError::Advertise { url }),
+        let authority = trimmed.strip_prefix("http://").and_then(|rest| rest.parse::<Authority>().ok());
+        match authority {
+            Some(authority) if authority.port().is_some() && !authority.as_str().contains('@') => {
+                Ok(Advertised { url: trimmed.to_owned(), host: authority.host().to_owned() })
+            }
+            Some(_) | None => Err(StartError::Advertise { url }),
+        }
     }
+}
+
+/// Where others reach our API when nobody says it: where it listens, unless that is every address and so none that another machine
+/// could use, or speaks TLS, which other servers don't.
+fn usual(url: &str) -> Option<String> {
+    let listens: SocketAddr = url.strip_prefix("http://")?.parse().ok()?;
+    (!listens.ip().is_unspecified()).then(|| url.to_owned())
 }
 
 #[cfg(test)]
@@ -66,14 +87,18 @@ mod tests {
 
     #[test]
     fn an_address_for_others_is_one_that_they_can_use() {
-        let listens = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let said = |url: &str| advertised(Some(url.into()), listens("0.0.0.0:1"));
-        assert_eq!(advertised(None, listens("10.0.0.1:80")).unwrap().as_deref(), Some("http://10.0.0.1:80"));
-        assert_eq!(advertised(None, listens("[::1]:80")).unwrap().as_deref(), Some("http://[::1]:80"));
-        assert_eq!(advertised(None, listens("0.0.0.0:80")).unwrap(), None);
-        assert_eq!(said("http://box:8080/").unwrap().as_deref(), Some("http://box:8080"));
-        for url in ["", "box:8080", "http://box", "https://box:1", "http://me@box:1", "http://box:1/1.0"] {
-            assert!(said(url).is_err(), "{url}");
+        let said = |url: &str| Advertised::parse(url.into()).map(|said| (said.url, said.host));
+        assert_eq!(usual("http://10.0.0.1:80").as_deref(), Some("http://10.0.0.1:80"));
+        assert_eq!(usual("http://[::1]:80").as_deref(), Some("http://[::1]:80"));
+        assert_eq!(
+            [usual("http://0.0.0.0:80"), usual("http://[::]:80"), usual("https://10.0.0.1:80")],
+            [const { None }; 3]
+        );
+        assert_eq!(said("http://box:8080/").unwrap(), ("http://box:8080".into(), "box".into()));
+        assert_eq!(said("http://[::1]:80").unwrap(), ("http://[::1]:80".into(), "[::1]".into()));
+        for url in ["", "box:8080", "http://box", "http://me@box:1", "http://box:1/1.0"] {
+            assert!(matches!(said(url), Err(StartError::Advertise { .. })), "{url}");
         }
+        assert!(matches!(said("https://box:1"), Err(StartError::AdvertiseTls { .. })));
     }
 }

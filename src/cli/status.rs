@@ -8,7 +8,7 @@ use super::client::{Client, printable};
 use super::{Outcome, StatusArguments, StatusOutput};
 
 pub(super) fn run(arguments: &StatusArguments) -> Outcome {
-    let status = Client::new(&arguments.server.server)?.get("/status")?;
+    let status = Client::new(&arguments.server)?.get("/status")?;
     match arguments.output {
         StatusOutput::Text => print!("{}", page(&status)),
         StatusOutput::Json => println!("{status:#}"),

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::signal::unix::SignalKind;
 
 use super::view::{self, Scene};
-use super::wire::{self, Running, Settings, StartError};
+use super::wire::{self, Door, Running, Settings, StartError};
 use super::{Outcome, UpArguments};
 use crate::model::secret::hex;
 
@@ -27,15 +27,18 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let started = Instant::now();
     let mut asked = tokio::spawn(asked_to_end());
     let UpArguments { folder, data_dir, mut listen } = arguments;
-    let listener = match wire::bind(&listen).await {
+    let door = match Door::open(&listen) {
         // Another `up` or `serve` has the usual port; that is no reason not to run.
-        Err(StartError::Listen { .. }) if listen.listen == "127.0.0.1:8080" => {
+        Err(error)
+            if listen.listen == "127.0.0.1:8080"
+                && matches!(error.downcast_ref(), Some(StartError::Listen { .. })) =>
+        {
             listen.listen = "127.0.0.1:0".into();
-            wire::bind(&listen).await?
+            Door::open(&listen)?
         }
         other => other?,
     };
-    let address = listener.local_addr()?;
+    let url = door.url()?;
     let temporary = match &data_dir {
         Some(_) => None,
         None => Some(temporary_dir(&folder)?),
@@ -47,12 +50,13 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         manifests: vec![folder],
         catalogue: true,
         lease: wire::ALONE,
-        address: Some(format!("http://{address}")),
+        address: Some(url.clone()),
+        audit: listen.audit,
     })
     .await?;
-    running.serve(listener);
+    let server = running.serve(door);
     let mut screen = Screen::new(started);
-    screen.say(&format!("mainstay: API at http://{address}/1.0 · Ctrl-C stops everything"));
+    screen.say(&format!("mainstay: API at {url}/1.0 · Ctrl-C stops everything"));
 
     let mut sightings = running.observed.changes();
     let mut snapshots = running.state.changes();
@@ -100,6 +104,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         }
     };
     screen.show(&scene(&running));
+    server.end().await;
     running.end().await;
     if left.is_empty() {
         if let Some(folder) = temporary {

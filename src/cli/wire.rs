@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
-use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{ListenArguments, key};
-use crate::api;
+use super::{ListenArguments, chain, key};
+use crate::api::{self, Api, Secrets};
 use crate::clock::Clock;
+use crate::edge::{self, Audit, Edge, Hosts, Origins, Server, Tls, Tokens};
 use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
@@ -31,7 +30,7 @@ use crate::state::State;
 use crate::state::leader::Candidate;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
-use crate::store::etcd::Etcd;
+use crate::store::etcd::{self, Etcd};
 
 /// How long a node's connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +44,8 @@ const ELECTED_WITHIN: Duration = Duration::from_secs(2);
 /// What is to run.
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
-    /// None for the embedded store; else the endpoints and the prefix.
-    pub(super) etcd: Option<(Vec<String>, String)>,
+    /// None for the embedded store.
+    pub(super) etcd: Option<etcd::Config>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
     pub(super) catalogue: bool,
@@ -54,6 +53,8 @@ pub(super) struct Settings {
     pub(super) lease: Duration,
     /// Where others on the same store reach our API.
     pub(super) address: Option<String>,
+    /// Where the audit log goes, if it is said.
+    pub(super) audit: Option<PathBuf>,
 }
 
 /// What runs.
@@ -64,7 +65,8 @@ pub(super) struct Running {
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
     leadership: Leadership,
-    router: axum::Router,
+    parts: api::Parts,
+    audit: Option<Arc<Audit>>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -90,12 +92,17 @@ pub(super) enum StartError {
     )]
     Address { listen: String },
     #[error(
-        "the API has no authentication, and {listen} can be reached by others; listen on 127.0.0.1, or add --insecure \
-         if everyone who reaches it may do everything"
+        "{listen} can be reached by others, and the API has no {without}; listen on 127.0.0.1, or give --tls-cert, --tls-key and \
+         --tokens, or add --insecure if everyone who reaches it may do everything"
     )]
-    Exposed { listen: String },
+    Exposed { listen: String, without: &'static str },
     #[error("{url:?} is not where others can reach this server: write --advertise http://HOST:PORT")]
     Advertise { url: String },
+    #[error(
+        "{url:?}: servers can't speak TLS with each other yet; leave --tls-cert away, have a proxy speak TLS with clients, and \
+         write --advertise http://HOST:PORT, in a network that only the servers and the proxy have"
+    )]
+    AdvertiseTls { url: String },
     #[error("can't listen on {listen}; is another server running there? choose another with --listen")]
     Listen {
         listen: String,
@@ -112,8 +119,16 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     make_private(&settings.data_dir)
         .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
     let metrics = Arc::new(Metrics::default());
+    let audit = match settings.audit.as_deref().and_then(Path::to_str) {
+        Some("none") => None,
+        Some("-") => Some(Audit::on_stderr(Arc::clone(&metrics))),
+        Some(_) | None => {
+            let path = settings.audit.unwrap_or_else(|| settings.data_dir.join("audit.log"));
+            Some(Audit::in_file(&path, Arc::clone(&metrics))?)
+        }
+    };
     let store: Arc<dyn Store> = match &settings.etcd {
-        Some((endpoints, prefix)) => Arc::new(Etcd::connect(endpoints, prefix).await?),
+        Some(config) => Arc::new(Etcd::open(config).await?),
         None => Arc::new(Embedded::open(&settings.data_dir)?),
     };
     let state = Arc::new(State::open(store, Arc::clone(&metrics)).await?);
@@ -168,6 +183,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         observed: observed.clone(),
         events,
         sealer,
+        secrets: Secrets::Shown,
         metrics,
         pinger: controller.pinger(),
         logs: controller.logs(),
@@ -175,8 +191,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
-    let router = api::router(parts);
-    Ok(Running { state, controller, observed, clock, folders, leadership, router, followers })
+    Ok(Running { state, controller, observed, clock, folders, leadership, parts, audit, followers })
 }
 
 impl Running {
@@ -190,37 +205,103 @@ impl Running {
     }
 
     /// Starts the API.
-    pub(super) fn serve(&self, listener: TcpListener) {
-        let router = self.router.clone();
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = keep_alive(connection) {
-                tracing::debug!(%error, "a client that vanishes will not be noticed");
-            }
-        });
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the API ended");
-            }
-        });
+    pub(super) fn serve(&self, door: Door) -> Server {
+        let redacted = api::Parts { secrets: Secrets::LeftOut, ..self.parts.clone() };
+        let parts = if door.redact { redacted.clone() } else { self.parts.clone() };
+        let edge = Edge {
+            api: Api::new(parts),
+            redacted: Api::new(redacted),
+            tls: door.keys.tls,
+            tokens: door.keys.tokens,
+            audit: self.audit.clone(),
+            hosts: door.hosts,
+            origins: door.origins,
+            metrics: Arc::clone(&self.parts.metrics),
+        };
+        edge.serve(door.listener)
     }
 }
 
-/// Has a client noticed that vanished without a word while it follows what has no end, such as a log; each holds a place.
-fn keep_alive(connection: &TcpStream) -> rustix::io::Result<()> {
-    sockopt::set_tcp_keepidle(connection, Duration::from_secs(30))?;
-    sockopt::set_tcp_keepintvl(connection, Duration::from_secs(10))?;
-    sockopt::set_tcp_keepcnt(connection, 3)?;
-    sockopt::set_socket_keepalive(connection, true)
+/// Where the API is asked, and by whom.
+pub(super) struct Door {
+    listener: TcpListener,
+    hosts: Hosts,
+    origins: Origins,
+    keys: Keys,
+    redact: bool,
 }
 
-/// Takes the API's address; before anything else is started, so that nothing is when it is taken.
-pub(super) async fn bind(arguments: &ListenArguments) -> Result<TcpListener, StartError> {
-    let listen = arguments.listen.clone();
-    let address: SocketAddr = listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
-    if !address.ip().is_loopback() && !arguments.insecure {
-        return Err(StartError::Exposed { listen });
+/// What encrypts, and who is known.
+#[derive(Clone)]
+pub(super) struct Keys {
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Keys {
+    /// Whether there is anything to read again.
+    pub(super) fn can_change(&self) -> bool {
+        self.tls.is_some() || self.tokens.is_some()
     }
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { listen, source })
+
+    /// Reads the files again. A mistake in one is told, and what was read before goes on.
+    pub(super) fn reload(&self) {
+        let tls = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+        let tokens = self.tokens.as_ref().map_or(Ok(()), |tokens| tokens.reload());
+        let mistakes = [tls.map_err(|error| chain(&error)), tokens.map_err(|error| chain(&error))];
+        let mut is_fine = true;
+        for mistake in mistakes.into_iter().filter_map(Result::err) {
+            is_fine = false;
+            eprintln!("mainstay: {mistake}; what was read before goes on");
+        }
+        if is_fine {
+            eprintln!("mainstay: the certificate and the tokens were read again");
+        }
+    }
+}
+
+impl Door {
+    /// Takes the API's address; before anything else is started, so that nothing is when it is taken.
+    pub(super) fn open(
+        arguments: &ListenArguments,
+    ) -> Result<Door, Box<dyn std::error::Error + Send + Sync>> {
+        let listen = arguments.listen.clone();
+        let address: SocketAddr =
+            listen.parse().map_err(|_| StartError::Address { listen: listen.clone() })?;
+        let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+            (_, _) => None,
+        };
+        let tokens = arguments.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
+        let without = match (&tls, &tokens) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some("tokens"),
+            (None, Some(_)) => Some("TLS"),
+            (None, None) => Some("TLS and no tokens"),
+        };
+        if let Some(without) = without
+            && !address.ip().is_loopback()
+            && !arguments.insecure
+        {
+            return Err(StartError::Exposed { listen, without }.into());
+        }
+        let hosts = Hosts::new(address.ip(), &arguments.hosts)?;
+        let origins = Origins::new(&arguments.cors_origins)?;
+        let listener = edge::bind(address).map_err(|source| StartError::Listen { listen, source })?;
+        let redact = arguments.redact_secrets;
+        Ok(Door { listener, hosts, origins, keys: Keys { tls, tokens }, redact })
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> std::io::Result<String> {
+        let scheme = if self.keys.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+    }
+
+    /// What can be read again while it is open.
+    pub(super) fn keys(&self) -> Keys {
+        self.keys.clone()
+    }
 }
 
 /// Our own program by a path that stays valid when the file is replaced by a newer one.

@@ -544,6 +544,10 @@ fn check_user(user: &mut UserSpec, report: &mut Report<'_>) {
     if user.password_hash.as_ref().is_some_and(|hash| !hash.starts_with("$argon2id$")) {
         report.at("/spec/password-hash", "not an argon2id hash in PHC string form (`$argon2id$…`)");
     }
+    if let Some(digest) = &mut user.client_secret_hash {
+        digest.make_ascii_lowercase();
+        report.check("/spec/client-secret-hash", artifact::check_digest(digest));
+    }
 }
 
 #[cfg(test)]

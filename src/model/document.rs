@@ -5,11 +5,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::admit::password_place;
 use super::kinds::{
     EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec,
     TenantSpec, UserSpec,
 };
 use super::meta::{API_VERSION, Key, Kind, Metadata};
+use super::secret::Sealed;
 
 /// A document as the system holds it: checked, defaulted, secrets sealed.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +104,65 @@ fn envelope<T: JsonSchema>(kind: Kind) -> Value {
     })
 }
 
+impl Spec {
+    /// What it refers to and could be without: a tenant its instance and integrations, a user its tenants. Whether that exists is
+    /// another question.
+    pub fn names(&self) -> Vec<Key> {
+        fn all(kind: Kind, ids: &[String]) -> impl Iterator<Item = Key> {
+            ids.iter().map(move |id| Key::cluster(kind, id.as_str()))
+        }
+        match self {
+            Spec::Tenant(tenant) => all(Kind::Instance, tenant.instance.as_slice())
+                .chain(all(Kind::Integration, &tenant.integrations))
+                .collect(),
+            Spec::User(user) => all(Kind::Tenant, &user.tenants).collect(),
+            Spec::Instance(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Node(_)
+            | Spec::Service(_)
+            | Spec::Process(_)
+            | Spec::Event(_) => Vec::new(),
+        }
+    }
+
+    /// The ids of a kind that it names in a list, to be changed; none when it has no such list.
+    pub fn list_mut(&mut self, of: Kind) -> Option<&mut Vec<String>> {
+        match (self, of) {
+            (Spec::Tenant(tenant), Kind::Integration) => Some(&mut tenant.integrations),
+            (Spec::User(user), Kind::Tenant) => Some(&mut user.tenants),
+            _ => None,
+        }
+    }
+
+    /// The same, but that it names this no more.
+    #[must_use]
+    pub fn without(mut self, gone: &Key) -> Spec {
+        if let (Spec::Tenant(tenant), Kind::Instance) = (&mut self, gone.kind) {
+            tenant.instance.take_if(|instance| *instance == gone.name);
+        }
+        if let Some(list) = self.list_mut(gone.kind) {
+            list.retain(|id| *id != gone.name);
+        }
+        self
+    }
+}
+
 impl Document {
+    /// What it can't be without: its instance, and of a process its service and its node.
+    pub fn needs(&self) -> Vec<Key> {
+        let instance = self.metadata.namespace.as_str();
+        let mut needs = Vec::new();
+        if self.spec.kind().is_namespaced() {
+            needs.push(Key::cluster(Kind::Instance, instance));
+        }
+        if let Spec::Process(process) = &self.spec {
+            needs.push(Key::within(Kind::Service, instance, process.service.as_str()));
+            needs.push(Key::within(Kind::Node, instance, process.node.as_str()));
+        }
+        needs
+    }
+
     /// What the spec itself says of running; none for kinds that do not run, and where it is silent.
     pub fn states_running(&self) -> Option<bool> {
         match &self.spec {
@@ -115,6 +175,23 @@ impl Document {
             | Spec::ServiceType(_)
             | Spec::Node(_)
             | Spec::Event(_) => None,
+        }
+    }
+
+    /// Each secret of the document, with the place it is sealed for.
+    pub fn secrets_mut(&mut self) -> Vec<(String, &mut Sealed)> {
+        let place = password_place(&self.key());
+        match &mut self.spec {
+            Spec::Node(node) => node.password.iter_mut().map(|sealed| (place.clone(), sealed)).collect(),
+            // A user's password is a hash already.
+            Spec::Instance(_)
+            | Spec::Tenant(_)
+            | Spec::User(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Service(_)
+            | Spec::Process(_)
+            | Spec::Event(_) => Vec::new(),
         }
     }
 

@@ -14,26 +14,10 @@ use super::meta::{Key, Kind};
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
-    /// (what is named, who names it), of the kinds that [`names`] reads: the way back, without looking at everyone.
+    /// Those that wait for an older one to go.
+    waiting: OrdMap<Key, Arc<Document>>,
+    /// (what is named, who names it), as [`Spec::names`] says: the way back, without looking at everyone.
     named_by: OrdSet<(Key, Key)>,
-}
-
-/// What a document names, where the way back is asked for: a tenant its instance, a user its tenants. Whether that exists is
-/// another question.
-fn names(document: &Document) -> Vec<Key> {
-    match &document.spec {
-        Spec::Tenant(tenant) => {
-            tenant.instance.iter().map(|id| Key::cluster(Kind::Instance, id.as_str())).collect()
-        }
-        Spec::User(user) => user.tenants.iter().map(|id| Key::cluster(Kind::Tenant, id.as_str())).collect(),
-        Spec::Instance(_)
-        | Spec::Integration(_)
-        | Spec::ServiceType(_)
-        | Spec::Node(_)
-        | Spec::Service(_)
-        | Spec::Process(_)
-        | Spec::Event(_) => Vec::new(),
-    }
 }
 
 /// Declares the typed look-ups, one a kind that decisions read.
@@ -70,12 +54,64 @@ impl Documents {
 
     /// Sets a document.
     pub fn insert(&mut self, document: Document) {
+        if document.metadata.waiting {
+            self.waiting.insert(document.key(), Arc::new(document));
+        } else {
+            self.put(Arc::new(document));
+        }
+    }
+
+    fn put(&mut self, document: Arc<Document>) {
         let key = document.key();
-        let named = names(&document);
-        if let Some(before) = self.map.insert(key.clone(), Arc::new(document)) {
+        let named = document.spec.names();
+        if let Some(before) = self.map.insert(key.clone(), document) {
             self.forget_names(&key, &before);
         }
         self.named_by.extend(named.into_iter().map(|named| (named, key.clone())));
+    }
+
+    /// Those that wait for an older object to go, by key. They are in no other answer of this map.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.waiting.iter()
+    }
+
+    /// The document with this key that waits.
+    pub fn successor(&self, key: &Key) -> Option<&Arc<Document>> {
+        self.waiting.get(key)
+    }
+
+    /// Takes a document out that waits.
+    pub fn remove_waiting(&mut self, key: &Key) {
+        self.waiting.remove(key);
+    }
+
+    /// As people see it: what waits stands in the place of the older one that it waits for, and what belongs to that one is not there.
+    #[must_use]
+    pub fn declared(&self) -> Documents {
+        let mut all = self.clone();
+        for key in self.waiting.keys().filter(|key| self.map.contains_key(*key)) {
+            self.needing(key).for_each(|(needing, _)| all.remove(needing));
+        }
+        for document in self.waiting.values() {
+            all.put(Arc::clone(document));
+        }
+        all
+    }
+
+    /// What can't be without this ([`Document::needs`]), by key; with what is being deleted, without what waits.
+    pub fn needing<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a Key, &'a Arc<Document>)> {
+        let (kinds, instance): (&[Kind], &str) = match key.kind {
+            Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process], &key.name),
+            Kind::Node | Kind::Service => (&[Kind::Process], &key.namespace),
+            Kind::Integration
+            | Kind::ServiceType
+            | Kind::Tenant
+            | Kind::User
+            | Kind::Process
+            | Kind::Event => (&[], ""),
+        };
+        let within = kinds.iter().flat_map(move |kind| self.within(*kind, instance));
+        within.filter(move |(_, document)| document.needs().contains(key))
     }
 
     /// Takes a document out.
@@ -86,7 +122,7 @@ impl Documents {
     }
 
     fn forget_names(&mut self, key: &Key, document: &Document) {
-        for named in names(document) {
+        for named in document.spec.names() {
             self.named_by.remove(&(named, key.clone()));
         }
     }
@@ -114,22 +150,30 @@ impl Documents {
 
     /// The tenants that an instance serves and that are not being deleted, by id. Costs what it answers.
     pub fn tenants_of<'a>(&'a self, instance: &str) -> impl Iterator<Item = (&'a Key, &'a TenantSpec)> {
-        self.naming(Key::cluster(Kind::Instance, instance)).filter_map(|key| Some((key, self.tenant(key)?)))
+        let naming = self.naming(Key::cluster(Kind::Instance, instance));
+        naming.filter_map(|(key, _)| Some((key, self.tenant(key)?)))
     }
 
     /// The users with access to a tenant that are not being deleted, by email. Costs what it answers.
     pub fn users_of<'a>(&'a self, tenant: &str) -> impl Iterator<Item = (&'a Key, &'a UserSpec)> {
-        self.naming(Key::cluster(Kind::Tenant, tenant)).filter_map(|key| Some((key, self.user(key)?)))
+        let naming = self.naming(Key::cluster(Kind::Tenant, tenant));
+        naming.filter_map(|(key, _)| Some((key, self.user(key)?)))
     }
 
-    /// Who names this and is not being deleted.
-    fn naming(&self, named: Key) -> impl Iterator<Item = &Key> {
+    /// Who names this ([`Spec::names`]) and is not being deleted. Costs what it answers.
+    pub fn naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let first = (named.clone(), Key::first(Kind::Instance, ""));
         self.named_by
             .range(first..)
             .take_while(move |(of, _)| *of == named)
-            .map(|(_, by)| by)
-            .filter(|by| self.live(by).is_some())
+            .filter_map(|(_, by)| Some((by, self.live(by)?)))
+    }
+
+    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted.
+    pub fn dangling(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        let is_gone = |named: &Key| self.live(named).is_none() && !self.waiting.contains_key(named);
+        let gone = self.named_by.iter().filter(move |(named, _)| is_gone(named));
+        gone.filter_map(|(named, by)| Some((named, self.live(by)?)))
     }
 
     /// The processes of a service, with their specs, by id.
@@ -235,6 +279,49 @@ mod tests {
                 .eq([&(Key::cluster(Kind::Instance, "IN2"), Key::cluster(Kind::Tenant, "a"))])
         );
         assert_eq!(tenants(&before, "IN1"), ["a", "b"], "a snapshot never changes");
+    }
+
+    #[test]
+    fn what_is_declared_again_hides_the_older_one_and_all_that_belongs_to_it() {
+        let within = |name: &str, spec: Spec, waiting: bool| {
+            let mut document = document(name, spec);
+            document.metadata.namespace = "IN1".into();
+            document.metadata.waiting = waiting;
+            document
+        };
+        let process = |name: &str, node: &str, waiting: bool| {
+            let spec = ProcessSpec { service: "SV1".into(), node: node.into(), running: None };
+            within(name, Spec::Process(spec), waiting)
+        };
+        let node = |name: &str, waiting: bool| within(name, Spec::Node(NodeSpec::default()), waiting);
+        let mut older = node("ND1", false);
+        older.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+        let mut documents: Documents = [
+            document("IN1", Spec::Instance(InstanceSpec::default())),
+            older,
+            node("ND1", true),
+            node("ND2", false),
+            process("old", "ND1", false),
+            process("new", "ND1", true),
+            process("other", "ND2", false),
+        ]
+        .into_iter()
+        .collect();
+        let names = |documents: &Documents| {
+            let names = documents.iter().map(|(key, document)| (key.name.clone(), document.metadata.waiting));
+            names.collect::<Vec<_>>()
+        };
+        let expected = [("IN1", false), ("ND1", true), ("ND2", false), ("new", true), ("other", false)];
+        assert_eq!(names(&documents.declared()), expected.map(|(name, waiting)| (name.to_owned(), waiting)));
+        assert_eq!(documents.iter().filter(|(_, document)| document.metadata.waiting).count(), 0);
+        assert!(
+            documents.live(&Key::within(Kind::Node, "IN1", "ND1")).is_none(),
+            "for who reconciles it goes"
+        );
+
+        documents.remove_waiting(&Key::within(Kind::Node, "IN1", "ND1"));
+        assert!(documents.declared().live(&Key::within(Kind::Node, "IN1", "ND1")).is_none());
+        assert!(documents.declared().get(&Key::within(Kind::Process, "IN1", "old")).is_some());
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub struct TenantSpec {
     pub name: String,
     /// Events per second; the platform's default is 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub rate_limit: Option<f64>,
     /// The instance that serves the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +68,10 @@ pub struct UserSpec {
     /// Argon2id hash of the password in PHC string form. Never returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_hash: Option<String>,
+    /// SHA-256 of the client secret, in hexadecimal: the other half of the client id. Never returned. A plain hash will do, for
+    /// the secret is 256 random bits, which nobody finds by trying; a password is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_hash: Option<String>,
 }
 
 /// An entry of the integrations' catalogue: what a tenant may be given access to.

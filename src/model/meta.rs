@@ -176,6 +176,15 @@ pub struct Metadata {
     /// Whom the object belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Vec<OwnerReference>,
+    /// True while an older object of this name, or of the name of what this one belongs to, is still being deleted: this one is
+    /// declared, and nothing is done about it until then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(skip)]
+    pub waiting: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -22,6 +22,13 @@ pub const KEY_BYTES: usize = 64;
 #[serde(transparent)]
 pub struct Sealed(String);
 
+impl Sealed {
+    /// The id of the key it was sealed with; none when it is no sealed secret.
+    pub fn sealed_with(&self) -> Option<&str> {
+        self.0.strip_prefix("v1.")?.split_once('.').map(|(id, _)| id)
+    }
+}
+
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealed(…)")

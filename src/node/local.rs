@@ -38,10 +38,14 @@ impl Connector for Local {
     }
 }
 
+/// The soft limit of open files that a login has nearly everywhere, for programs that use `select`. Ours is higher.
+const OPEN_FILES: &str = "ulimit -S -n 1024 2>/dev/null";
+
 /// Starts a shell, in a session of its own, that reads a script from its input and is then this part of it.
 fn shell(script: &str, part: &str, nonce: &str) -> Result<(Child, ChildStdin, ChildStdout), LinkError> {
+    let words = format!("{OPEN_FILES}; {}", bootstrap_words(script));
     let mut child = Command::new("setsid")
-        .args(["/bin/sh", "-c", &bootstrap_words(script), "mainstay", part, nonce])
+        .args(["/bin/sh", "-c", &words, "mainstay", part, nonce])
         .env_clear()
         .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())

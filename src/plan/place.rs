@@ -6,7 +6,7 @@ use std::fmt;
 use super::world::World;
 use crate::model::id::process_id;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::meta::{Key, Kind, OwnerReference};
+use crate::model::meta::{Key, Kind, OwnerReference, SOURCE};
 use crate::model::{Document, Metadata, Spec};
 
 /// What to do in the store.
@@ -18,6 +18,25 @@ pub enum PlaceAction {
     MarkDeleting(Key),
     /// Take an object out: nothing of it is left.
     Finalize(Key),
+    /// Give an object a spec that no longer names what is gone.
+    Unlink(Box<Document>),
+    /// What waited for an older object takes its place.
+    Promote(Key),
+    /// Take an object out that waited for an older one and has no place any more.
+    Drop(Key),
+}
+
+impl PlaceAction {
+    /// The object that it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            PlaceAction::Create(document) | PlaceAction::Unlink(document) => document.key(),
+            PlaceAction::MarkDeleting(key)
+            | PlaceAction::Finalize(key)
+            | PlaceAction::Promote(key)
+            | PlaceAction::Drop(key) => key.clone(),
+        }
+    }
 }
 
 /// A step and why it is taken.
@@ -40,6 +59,10 @@ pub enum PlaceReason {
     OwnerDeleted,
     /// Its node was seen without it, or nothing refers to it any more.
     Clean,
+    /// What it named is gone.
+    Dangling,
+    /// What it waited for is gone.
+    Awaited,
 }
 
 /// Why nothing is done.
@@ -90,6 +113,8 @@ pub fn place(world: &World<'_>) -> Placement {
     }
     cascade(world, &mut placement);
     finalize(world, &mut placement);
+    unlink(world, &mut placement);
+    succeed(world, &mut placement);
     placement
 }
 
@@ -244,7 +269,11 @@ fn cascade(world: &World<'_>, placement: &mut Placement) {
         .iter()
         .filter_map(|step| match &step.action {
             PlaceAction::MarkDeleting(key) => Some(key.clone()),
-            PlaceAction::Create(_) | PlaceAction::Finalize(_) => None,
+            PlaceAction::Create(_)
+            | PlaceAction::Finalize(_)
+            | PlaceAction::Unlink(_)
+            | PlaceAction::Promote(_)
+            | PlaceAction::Drop(_) => None,
         })
         .collect();
     let gone = |key: &Key| documents.live(key).is_none();
@@ -307,6 +336,43 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
     }
 }
 
+/// Takes away the names of what is gone, so that a later object of such a name is not taken for it. Whoever deletes does that, too;
+/// this is for what came in between. Not in what a manifests folder keeps: there it is a mistake of the folder's, which says so.
+fn unlink(world: &World<'_>, placement: &mut Placement) {
+    let mut found: BTreeMap<Key, Document> = BTreeMap::new();
+    for (gone, document) in world.documents.dangling() {
+        if !document.metadata.annotations.contains_key(SOURCE) {
+            let unlinked = found.entry(document.key()).or_insert_with(|| Document::clone(document));
+            unlinked.spec = unlinked.spec.clone().without(gone);
+        }
+    }
+    let steps = found.into_values().map(|document| PlaceStep {
+        action: PlaceAction::Unlink(Box::new(document)),
+        reason: PlaceReason::Dangling,
+    });
+    placement.steps.extend(steps);
+}
+
+/// What waited takes its place once that is free and all is there that it needs.
+fn succeed(world: &World<'_>, placement: &mut Placement) {
+    let documents = world.documents;
+    for (key, document) in documents.waiting() {
+        let needs = document.needs();
+        let is_live = |need: &Key| documents.live(need).is_some();
+        let (action, reason) = if is_live(key) {
+            // Somebody else's took the place.
+            (PlaceAction::Drop(key.clone()), PlaceReason::NotPlaced)
+        } else if !needs.iter().all(|need| is_live(need) || documents.successor(need).is_some()) {
+            (PlaceAction::Drop(key.clone()), PlaceReason::OwnerDeleted)
+        } else if documents.get(key).is_none() && needs.iter().all(is_live) {
+            (PlaceAction::Promote(key.clone()), PlaceReason::Awaited)
+        } else {
+            continue;
+        };
+        placement.steps.push(PlaceStep { action, reason });
+    }
+}
+
 /// The revision at which a document was written last.
 fn revision(document: &Document) -> u64 {
     document.metadata.resource_version.parse().unwrap_or(0)
@@ -316,4 +382,99 @@ fn waits<'a>(
     mut processes: impl Iterator<Item = (&'a std::sync::Arc<Document>, &'a ProcessSpec)>,
 ) -> Option<PlaceHold> {
     processes.next().map(|(process, _)| PlaceHold::WaitsFor(process.key()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Documents;
+    use crate::model::kinds::{TenantSpec, UserSpec};
+
+    fn document(namespace: &str, name: &str, spec: Spec) -> Document {
+        let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
+        Document { metadata, spec }
+    }
+
+    fn waiting(mut document: Document) -> Document {
+        document.metadata.waiting = true;
+        document
+    }
+
+    fn deleting(mut document: Document) -> Document {
+        document.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+        document
+    }
+
+    fn instance() -> Document {
+        document("", "IN1", Spec::Instance(Default::default()))
+    }
+
+    fn node() -> Document {
+        document("IN1", "ND1", Spec::Node(Default::default()))
+    }
+
+    fn steps(documents: impl IntoIterator<Item = Document>) -> Vec<(String, PlaceReason)> {
+        let documents: Documents = documents.into_iter().collect();
+        let placement = place(&World { documents: &documents, seen: &BTreeMap::new() });
+        let word = |action: &PlaceAction| match action {
+            PlaceAction::Promote(_) => "promote ",
+            PlaceAction::Drop(_) => "drop ",
+            PlaceAction::Create(_)
+            | PlaceAction::MarkDeleting(_)
+            | PlaceAction::Finalize(_)
+            | PlaceAction::Unlink(_) => "",
+        };
+        let step = |step: PlaceStep| (format!("{}{}", word(&step.action), step.action.key()), step.reason);
+        placement.steps.into_iter().map(step).collect()
+    }
+
+    #[test]
+    fn what_waits_takes_its_place_when_that_is_free_and_all_that_it_needs_is_there() {
+        let (instance_key, node_key) = ("promote Instance IN1".to_owned(), "promote Node IN1/ND1".to_owned());
+        let older = deleting(instance());
+        let clean = ("Instance IN1".to_owned(), PlaceReason::Clean);
+        assert_eq!(steps([older, waiting(instance()), waiting(node())]), [clean]);
+        let first = [(instance_key, PlaceReason::Awaited)];
+        assert_eq!(steps([waiting(instance()), waiting(node())]), first);
+        assert_eq!(steps([instance(), waiting(node())]), [(node_key, PlaceReason::Awaited)]);
+    }
+
+    #[test]
+    fn what_waits_for_nothing_that_can_come_is_dropped() {
+        assert_eq!(steps([waiting(node())]), [("drop Node IN1/ND1".to_owned(), PlaceReason::OwnerDeleted)]);
+        let taken = [("drop Node IN1/ND1".to_owned(), PlaceReason::NotPlaced)];
+        assert_eq!(steps([instance(), node(), waiting(node())]), taken);
+    }
+
+    #[test]
+    fn nothing_goes_on_naming_what_is_gone_but_what_a_folder_keeps() {
+        let tenant = TenantSpec {
+            instance: Some("IN1".into()),
+            integrations: vec!["echo".into()],
+            ..TenantSpec::default()
+        };
+        let tenant = document("", "red", Spec::Tenant(tenant));
+        let user = UserSpec { tenants: vec!["red".into(), "blue".into()], ..UserSpec::default() };
+        let user = document("", "a@b", Spec::User(user));
+        let echo = document("", "echo", Spec::Integration(Default::default()));
+        let unlinked = |name: &str| (name.to_owned(), PlaceReason::Dangling);
+        let all = [tenant.clone(), user.clone(), echo.clone()];
+        assert_eq!(steps(all.clone()), [unlinked("Tenant red"), unlinked("User a@b")]);
+        let documents: Documents = all.into_iter().collect();
+        let placement = place(&World { documents: &documents, seen: &BTreeMap::new() });
+        let PlaceAction::Unlink(left) = &placement.steps[0].action else { panic!("{placement:?}") };
+        let Spec::Tenant(left) = &left.spec else { panic!("{left:?}") };
+        assert_eq!(
+            (left.instance.as_deref(), left.integrations.as_slice()),
+            (None, &["echo".to_owned()][..])
+        );
+
+        let mut kept = user;
+        kept.metadata.annotations.insert(SOURCE.into(), "fleet".into());
+        assert_eq!(
+            steps([waiting(instance()), deleting(instance()), tenant, kept, echo]).len(),
+            1,
+            "it will be there"
+        );
+    }
 }

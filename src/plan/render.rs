@@ -277,10 +277,10 @@ fn check(
 /// What the bundle says of an instance's tenants, of the integrations that they may use, and of the users with access to them.
 /// An entry of the catalogue stands there once, however many tenants have it; one that does not exist is nobody's.
 ///
-/// The hashes of the users' passwords are told only where a service authenticates users by them. There they are needed, and are no
-/// secret in clear: Argon2id is made to be stored. The file is its account's alone (mode 0600). Where no such service is, nobody
+/// The hashes of the users' passwords and client secrets are told only where a service authenticates users by them. There they are
+/// needed, and are no secret in clear: Argon2id is made to be stored, and 256 random bits are not found by trying. The file is its account's alone (mode 0600). Where no such service is, nobody
 /// needs them, so they are not there to be taken.
-fn tenancy(documents: &Documents, instance: &str, with_password_hashes: bool) -> Value {
+fn tenancy(documents: &Documents, instance: &str, with_hashes: bool) -> Value {
     let (mut tenants, mut integrations, mut users) = (Map::new(), Map::new(), Map::new());
     for (key, tenant) in documents.tenants_of(instance) {
         let mut usable = Vec::new();
@@ -304,8 +304,14 @@ fn tenancy(documents: &Documents, instance: &str, with_password_hashes: bool) ->
                 if let Some(id) = &user.client_id {
                     told["client-id"] = id.as_str().into();
                 }
-                if let Some(hash) = user.password_hash.as_ref().filter(|_| with_password_hashes) {
-                    told["password-hash"] = hash.as_str().into();
+                let hashes = [
+                    ("password-hash", &user.password_hash),
+                    ("client-secret-hash", &user.client_secret_hash),
+                ];
+                for (name, hash) in hashes.into_iter().filter(|_| with_hashes) {
+                    if let Some(hash) = hash {
+                        told[name] = hash.as_str().into();
+                    }
                 }
                 told
             });
@@ -364,6 +370,7 @@ mod tests {
             client_id: Some("c1".into()),
             tenants: tenants.iter().map(|id| (*id).to_owned()).collect(),
             password_hash: Some("$argon2id$it".into()),
+            client_secret_hash: Some("5ec7e7".into()),
         };
         document("", email, Spec::User(spec))
     }
@@ -452,7 +459,8 @@ mod tests {
     fn the_hash_of_a_password_goes_only_where_passwords_are_checked() {
         assert_eq!(bundle(&world(), "ND2")["users"]["ada@x"]["password-hash"], "$argon2id$it");
         let (_, elsewhere) = rendered(&world(), "ND1").bundle.expect("a process is there");
-        assert!(!elsewhere.contains("argon2id"), "{elsewhere}");
+        assert!(!elsewhere.contains("argon2id") && !elsewhere.contains("5ec7e7"), "{elsewhere}");
+        assert_eq!(bundle(&world(), "ND2")["users"]["ada@x"]["client-secret-hash"], "5ec7e7");
     }
 
     /// What a service is told as a hash, and what it was started with.

@@ -1,20 +1,21 @@
 //! The controller: while this server leads, a task a node, and one that decides over all of them which processes exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::connected::Connected;
-use super::events::Events;
+use super::deleting;
+use super::events::{Events, Said};
 use super::gate::Gate;
 use super::leadership::Tenure;
 use super::logs::Logs;
-use super::node_task::{self, Mode, Reign, Shared, node_key};
+use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
@@ -22,12 +23,13 @@ use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
+use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
-use crate::plan::place::{PlaceAction, Placement, place};
+use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
 use crate::state::leader::Term;
-use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion};
+use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
@@ -83,6 +85,7 @@ impl Controller {
             sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,
+            revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
@@ -140,7 +143,7 @@ async fn run(
     loop {
         let tenure = tenures.borrow_and_update().clone();
         if let Some(tenure) = tenure {
-            let mut tasks = BTreeMap::new();
+            let mut tasks = Tasks::new();
             let reign = Reign { tenure, mode: mode.clone() };
             tokio::select! {
                 () = reconcile(&shared, &reign, &mut tasks) => {}
@@ -149,6 +152,8 @@ async fn run(
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
             shared.observed.clear();
+            // What deletions wait for is for the next leader to say.
+            shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
         }
         if *mode.borrow_and_update() == Mode::End {
             return;
@@ -165,9 +170,13 @@ async fn over(mut tenure: Tenure) {
 }
 
 /// Waits for tasks to end by themselves, and then no longer.
-async fn end(tasks: BTreeMap<(String, String), JoinHandle<()>>, within: Duration) {
+async fn end(tasks: Tasks, within: Duration) {
     let until = Instant::now() + within;
-    for (_, mut task) in tasks {
+    let all = tasks.into_values().flat_map(|Running { task, mut earlier, .. }| {
+        earlier.push(task);
+        earlier
+    });
+    for mut task in all {
         if timeout_at(until, &mut task).await.is_err() {
             task.abort();
         }
@@ -175,11 +184,7 @@ async fn end(tasks: BTreeMap<(String, String), JoinHandle<()>>, within: Duration
 }
 
 /// Reconciles until told to end, or until the store says that another one leads.
-async fn reconcile(
-    shared: &Arc<Shared>,
-    reign: &Reign,
-    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
-) {
+async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
@@ -212,23 +217,43 @@ async fn reconcile(
     }
 }
 
+/// A node's task, for one document of the node.
+struct Running {
+    uid: String,
+    turn: Arc<Mutex<()>>,
+    task: JoinHandle<()>,
+    /// Those for earlier documents of the node that have not ended yet.
+    earlier: Vec<JoinHandle<()>>,
+}
+
+/// By (instance, node).
+type Tasks = BTreeMap<(String, String), Running>;
+
 /// A task for each node that there is, none for others.
-fn keep_tasks(
-    shared: &Arc<Shared>,
-    snapshot: &Snapshot,
-    reign: &Reign,
-    tasks: &mut BTreeMap<(String, String), JoinHandle<()>>,
-) {
-    for (key, _) in snapshot.documents.of_kind(Kind::Node) {
+fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, reign: &Reign, tasks: &mut Tasks) {
+    for (key, document) in snapshot.documents.of_kind(Kind::Node) {
         let place = (key.namespace.clone(), key.name.clone());
-        let is_running = tasks.get(&place).is_some_and(|task| !task.is_finished());
-        if !is_running {
-            let task = node_task::run(Arc::clone(shared), key.clone(), reign.clone());
-            tasks.insert(place, tokio::spawn(task));
+        let uid = &document.metadata.uid;
+        let before = tasks.get(&place);
+        if before.is_some_and(|running| running.uid == *uid && !running.task.is_finished()) {
+            continue;
         }
+        let (turn, mut earlier) = match tasks.remove(&place) {
+            Some(Running { turn, task, mut earlier, .. }) => {
+                earlier.push(task);
+                (turn, earlier)
+            }
+            None => (Arc::default(), Vec::new()),
+        };
+        earlier.retain(|task| !task.is_finished());
+        let assignment = Assignment { key: key.clone(), uid: uid.clone(), turn: Arc::clone(&turn) };
+        let task = tokio::spawn(node_task::run(Arc::clone(shared), assignment, reign.clone()));
+        tasks.insert(place, Running { uid: uid.clone(), turn, task, earlier });
     }
     // A task whose node is gone ends by itself; waiting for it here would let its link delay all others.
-    tasks.retain(|place, _| snapshot.documents.get(&node_key(place)).is_some());
+    tasks.retain(|place, running| {
+        snapshot.documents.get(&node_key(place)).is_some() || !running.task.is_finished()
+    });
 }
 
 enum Pass {
@@ -238,32 +263,33 @@ enum Pass {
 
 /// Decides once which processes exist, and writes it.
 async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
-    let seen = shared.observed.all().into_iter().map(|(place, view)| (place, view.sighting)).collect();
-    let Placement { steps, .. } = place(&World { documents: &snapshot.documents, seen: &seen });
+    let views = shared.observed.all();
+    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
+    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
     shared.metrics.place_passes.inc();
+    shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
     if steps.is_empty() {
         return Ok(Pass::Going);
     }
     let now = timestamp();
-    let mut edits: Vec<Edit> = steps
-        .into_iter()
-        .filter_map(|step| {
-            tracing::info!(reason = ?step.reason, "{}", named(&step.action));
-            match step.action {
-                PlaceAction::Create(document) => Some(Edit::Create(born(*document, &now))),
-                PlaceAction::MarkDeleting(key) => {
-                    snapshot.documents.live(&key).map(|found| deletion(found, &now))
-                }
-                PlaceAction::Finalize(key) => {
-                    snapshot.documents.get(&key).map(|found| Edit::Remove((**found).clone()))
-                }
-            }
-        })
-        .collect();
+    let mut edits = Vec::new();
+    for PlaceStep { action, reason } in steps {
+        tracing::info!(?reason, "{}", named(&action));
+        edits.extend(edits_of(&snapshot.documents, action, &now));
+    }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
     match shared.state.commit(&edits, Some(term)).await? {
-        Commit::Done => Ok(Pass::Going),
+        Commit::Done => {
+            for edit in &edits {
+                if let Edit::Remove(document) = edit
+                    && document.is_deleting()
+                {
+                    shared.events.say(deleted(document), shared.clock.now_ms());
+                }
+            }
+            Ok(Pass::Going)
+        }
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
         Commit::Conflict if shared.state.is_present(term).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
@@ -272,15 +298,47 @@ async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, 
 
 /// The instance and the node that a change of a process is for.
 fn node_of(edit: &Edit) -> Option<(&str, &str)> {
-    let (Edit::Create(document) | Edit::Replace(document) | Edit::Remove(document)) = edit;
+    let document = edit.document();
     let Spec::Process(process) = &document.spec else { return None };
     Some((document.metadata.namespace.as_str(), process.node.as_str()))
 }
 
-fn named(action: &PlaceAction) -> String {
+fn deleted(document: &Document) -> Said {
+    let (regarding, message) = (document.key().to_string(), "nothing of it is left".into());
+    Said { regarding, action: "Delete", reason: "Clean", message }
+}
+
+/// What a step is in the store. An object that is not there any more needs none.
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
+    let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
+    let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
-        PlaceAction::Create(document) => format!("create {}", document.key()),
-        PlaceAction::MarkDeleting(key) => format!("delete {key}"),
-        PlaceAction::Finalize(key) => format!("finalize {key}"),
+        PlaceAction::Create(document) => vec![Edit::Create(born(*document, now))],
+        PlaceAction::MarkDeleting(key) => {
+            found(&key).map(|found| deletion(&found, now)).into_iter().collect()
+        }
+        PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),
+        PlaceAction::Unlink(document) => {
+            let edit = found(&document.key()).and_then(|found| update(&found, document.spec));
+            edit.into_iter().collect()
+        }
+        PlaceAction::Promote(key) => waiting(&key).map_or_else(Vec::new, |waiting| {
+            let mut document = waiting.clone();
+            document.metadata.waiting = false;
+            vec![Edit::Create(document), Edit::Remove(waiting)]
+        }),
+        PlaceAction::Drop(key) => waiting(&key).map(Edit::Remove).into_iter().collect(),
     }
+}
+
+fn named(action: &PlaceAction) -> String {
+    let word = match action {
+        PlaceAction::Create(_) => "create",
+        PlaceAction::MarkDeleting(_) => "delete",
+        PlaceAction::Finalize(_) => "finalize",
+        PlaceAction::Unlink(_) => "unlink",
+        PlaceAction::Promote(_) => "promote",
+        PlaceAction::Drop(_) => "drop",
+    };
+    format!("{word} {}", action.key())
 }

@@ -2,10 +2,11 @@
 //!
 //! Made where things are done, never where they are decided. The same said again is one event with a higher count.
 //!
-//! **Invariant:** there are never more than a fixed number; the one that was said last the longest ago goes first.
+//! **Invariant:** there are never more than a fixed number beside what is so at present; the one that was said last the longest ago
+//! goes first.
 //! **Absent here:** the store. A controller that was deposed can't write there, and still has to say so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::rfc3339;
@@ -39,6 +40,12 @@ impl Events {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).say(said, now_ms);
     }
 
+    /// Sets what is so at present, and stays among the events for as long as it is. Said when it was not so before, so that to look
+    /// again is no event.
+    pub fn stand(&self, present: BTreeSet<Said>, now_ms: u64) {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).stand(present, now_ms);
+    }
+
     /// All of them, the one that was said last at the end.
     pub fn all(&self) -> Vec<EventSpec> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).all()
@@ -60,6 +67,8 @@ struct Ring {
     times: BTreeMap<Arc<Said>, Times>,
     order: BTreeMap<u64, Arc<Said>>,
     next: u64,
+    /// What is so at present; it does not count among those that are kept.
+    standing: BTreeSet<Said>,
 }
 
 impl Ring {
@@ -72,9 +81,25 @@ impl Ring {
         self.order.remove(&times.place);
         *times = Times { count: times.count + 1, last_ms: now_ms, place, ..*times };
         self.order.insert(place, said);
-        while self.order.len() > KEPT {
-            if let Some((_, oldest)) = self.order.pop_first() {
-                self.times.remove(&oldest);
+        self.trim();
+    }
+
+    fn stand(&mut self, present: BTreeSet<Said>, now_ms: u64) {
+        let before = std::mem::replace(&mut self.standing, present);
+        let new: Vec<Said> = self.standing.difference(&before).cloned().collect();
+        for said in new {
+            self.say(said, now_ms);
+        }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        let excess = self.order.len().saturating_sub(KEPT + self.standing.len());
+        let oldest = self.order.iter().filter(|(_, said)| !self.standing.contains(said.as_ref()));
+        let oldest: Vec<u64> = oldest.map(|(place, _)| *place).take(excess).collect();
+        for place in oldest {
+            if let Some(said) = self.order.remove(&place) {
+                self.times.remove(&said);
             }
         }
     }
@@ -139,5 +164,19 @@ mod tests {
         assert_eq!(told.len(), KEPT);
         assert_eq!(told.last(), Some(&("kept, for it is said again".to_owned(), KEPT as u64 * 2 + 1)));
         assert_eq!(told.iter().rev().nth(1), Some(&((KEPT * 2 - 1).to_string(), 1)));
+    }
+
+    #[test]
+    fn what_is_so_is_said_once_and_stays_for_as_long_as_it_is() {
+        let events = Events::default();
+        for at in 0..3 {
+            events.stand(BTreeSet::from([said("waits")]), at);
+        }
+        for number in 0..KEPT * 2 {
+            events.say(said(&number.to_string()), 0);
+        }
+        assert_eq!((events.all().len(), &told(&events)[0]), (KEPT + 1, &("waits".to_owned(), 1)));
+        events.stand(BTreeSet::new(), 4);
+        assert_eq!((events.all().len(), &told(&events)[0].0), (KEPT, &KEPT.to_string()));
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod connected;
 pub mod controller;
+mod deleting;
 pub mod events;
 mod gate;
 pub mod leadership;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::connected::{Connected, Reach};
@@ -17,6 +18,7 @@ use super::target::Common;
 use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
+use crate::model::Spec;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
@@ -81,6 +83,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
+    pub(super) revisions: Revisions,
 }
 
 impl Shared {
@@ -89,6 +92,17 @@ impl Shared {
             Transport::Ssh => &self.ssh,
             Transport::Local => &self.local,
         }
+    }
+}
+
+/// Gives batches their revisions. One count for all nodes and for the whole life of the controller, over all times that it leads: a node
+/// that is deleted and declared again has another task, and goes on refusing what is older than the last that it heard.
+#[derive(Debug, Default)]
+pub(super) struct Revisions(AtomicU64);
+
+impl Revisions {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -112,9 +126,21 @@ pub(super) struct Reign {
     pub(super) mode: watch::Receiver<Mode>,
 }
 
-/// Runs until the mode is [`Mode::End`] or the tenure is over.
-pub(super) async fn run(shared: Arc<Shared>, key: Key, reign: Reign) {
+/// Which node a task is for, and its turn: a later node of the same name has a task of its own, which begins when this one is over.
+pub(super) struct Assignment {
+    /// The node.
+    pub(super) key: Key,
+    /// The uid of its document.
+    pub(super) uid: String,
+    /// Held for as long as the task runs.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+/// Runs until the mode is [`Mode::End`], the tenure is over, or the node's document is gone.
+pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reign) {
+    let Assignment { key, uid, turn } = assignment;
     let Reign { tenure, mode } = reign;
+    let _turn = turn.lock_owned().await;
     let place = (key.namespace.clone(), key.name.clone());
     let view = NodeView::default();
     let mut task = NodeTask {
@@ -127,6 +153,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, reign: Reign) {
         transfer: None,
         shared,
         key,
+        uid,
         place,
         tenure,
         mode,
@@ -134,11 +161,19 @@ pub(super) async fn run(shared: Arc<Shared>, key: Key, reign: Reign) {
     };
     task.run().await;
     task.shared.observed.forget(&task.place);
+    if task.spec().is_none() {
+        // A later node of that name may be another machine.
+        let name = format!("{}/{}", task.key.namespace, task.key.name);
+        if let Err(error) = task.shared.ssh.forget_host_key(&name) {
+            tracing::warn!(node = %task.key, %error, "its host key could not be forgotten");
+        }
+    }
 }
 
 struct NodeTask {
     shared: Arc<Shared>,
     key: Key,
+    uid: String,
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
@@ -218,7 +253,9 @@ impl NodeTask {
     }
 
     fn spec(&self) -> Option<NodeSpec> {
-        self.snapshot.borrow().documents.node(&self.key).cloned()
+        let snapshot = self.snapshot.borrow();
+        let document = snapshot.documents.get(&self.key).filter(|found| found.metadata.uid == self.uid)?;
+        if let Spec::Node(node) = &document.spec { Some(node.clone()) } else { None }
     }
 
     async fn connect_and_converse(
@@ -262,7 +299,7 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         self.mind.begin(Instant::now());
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
-        let revision = self.mind.next_revision();
+        let revision = self.shared.revisions.next();
         send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
         loop {
             if !self.tenure.holds() {
@@ -409,7 +446,7 @@ impl NodeTask {
         if !self.tenure.holds() {
             return Ok(());
         }
-        let revision = self.mind.next_revision();
+        let revision = self.shared.revisions.next();
         for step in &steps {
             tracing::info!(
                 node = %self.key,
@@ -581,7 +618,6 @@ struct Mind {
     sighting: NodeSighting,
     attempts: BTreeMap<String, Attempt>,
     counts: BTreeMap<String, u32>,
-    revision: u64,
     in_flight: Option<InFlight>,
     stock: Stock,
     /// Processes, and artifacts by their addresses, heard of since everything was asked for.
@@ -663,11 +699,6 @@ impl Mind {
     fn shown(&self) -> NodeSighting {
         let pending = self.in_flight.iter().flat_map(|batch| batch.aims.keys().cloned()).collect();
         NodeSighting { pending, ..self.sighting.clone() }
-    }
-
-    fn next_revision(&mut self) -> u64 {
-        self.revision += 1;
-        self.revision
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {

@@ -53,7 +53,9 @@ impl Pinger for Login {
     fn ping(&self, node: Key) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let snapshot = self.0.state.snapshot();
-            let Some(spec) = snapshot.documents.node(&node) else {
+            // One that waits for an older node to go is the one that people ask about.
+            let documents = snapshot.documents.declared();
+            let Some(spec) = documents.node(&node) else {
                 return Err(format!("{node} does not exist"));
             };
             let target = self.0.common.target(&node, spec).await.map_err(|error| error.to_string())?;

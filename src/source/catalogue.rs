@@ -1,5 +1,7 @@
 //! The documents that are shipped with the program: the platform's service types and integrations.
 
+use std::collections::BTreeSet;
+
 use crate::clock::timestamp;
 use crate::model::admit::{Admitted, Origin, admit_text};
 use crate::model::meta::SOURCE;
@@ -27,7 +29,7 @@ pub fn documents() -> Result<Vec<Admitted>, Vec<Problem>> {
     Ok(all)
 }
 
-/// Puts the shipped documents into the store, but for those that somebody has made their own.
+/// Puts the shipped documents into the store, but for those that somebody has made their own, or deleted.
 ///
 /// # Errors
 /// When the store did not take them.
@@ -36,6 +38,13 @@ pub async fn install(state: &State) -> Result<(), StateError> {
         let documents = state.snapshot().documents;
         let Ok(mut set) = self::documents() else { return Ok(()) };
         set.retain(|admitted| is_ours(&documents, admitted));
+        let mut unwanted = BTreeSet::new();
+        for key in set.iter().map(|admitted| admitted.document.key()) {
+            if documents.get(&key).is_none() && state.is_aside(&key).await? {
+                unwanted.insert(key);
+            }
+        }
+        set.retain(|admitted| !unwanted.contains(&admitted.document.key()));
         let Ok(change) = apply_set(&documents, CATALOGUE, &set, &timestamp()) else { return Ok(()) };
         if change.edits.is_empty() || state.commit(&change.edits, None).await? == Commit::Done {
             return Ok(());

@@ -235,6 +235,7 @@ fn described(edit: &crate::state::Edit) -> String {
         Edit::Replace(document) if document.is_deleting() => format!("delete {}", document.key()),
         Edit::Replace(document) => format!("update {}", document.key()),
         Edit::Remove(document) => format!("delete {}", document.key()),
+        Edit::Expect(document) => format!("expect {}", document.key()),
     }
 }
 

@@ -91,6 +91,11 @@ fn leader(value: &[u8], revision: Revision) -> Leader {
     Leader { server, address, epoch: Epoch(epoch), since, revision }
 }
 
+/// Whether a value is what this version writes as the leader's key.
+pub(super) fn is_claim(value: &[u8]) -> bool {
+    serde_json::from_slice::<Claim>(value).is_ok_and(|claim| !claim.server.is_empty())
+}
+
 impl State {
     /// Who leads now.
     ///
@@ -143,8 +148,11 @@ impl State {
         let claim = Claim { server, address, epoch, since: now.to_owned() };
         let value = serde_json::json!(claim).to_string().into_bytes();
         let read = found.map_or(0, |(_, revision)| revision);
+        let mut when = vec![Compare::Absent(LEADER.into()), Compare::ModRevision(EPOCH.into(), read)];
+        // Who could write nothing is not to keep others from leading.
+        when.extend(self.key_is_ours());
         let txn = Txn {
-            when: vec![Compare::Absent(LEADER.into()), Compare::ModRevision(EPOCH.into(), read)],
+            when,
             then: vec![
                 Write::Put(EPOCH.into(), epoch.to_string().into_bytes()),
                 Write::PutLeased(LEADER.into(), value.clone(), lease),
@@ -152,7 +160,10 @@ impl State {
         };
         match self.store.txn(txn).await {
             Ok(reply) if reply.succeeded => Ok(Election::Won(leader(&value, reply.revision))),
-            Ok(_) => Ok(Election::Lost),
+            Ok(_) => {
+                self.check_key().await?;
+                Ok(Election::Lost)
+            }
             // Nobody else stands as this server for this epoch, so that what is there tells which of the two it was.
             Err(StoreError::Unknown(why)) => match self.leader().await?.leader {
                 Some(leader) if leader.server == candidate.server && leader.epoch.0 == epoch => {

@@ -1,9 +1,15 @@
 //! What a source's whole set makes of the documents that there are.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::BoxFuture;
+
 use super::*;
 use crate::model::admit::{Origin, admit_text};
 use crate::model::meta::{Metadata, OwnerReference};
 use crate::model::secret::{KEY_BYTES, Sealer};
+use crate::store::embedded::Embedded;
+use crate::store::{Changes, Kept, Lease, LeaseId, Watch};
 
 const OURS: &str = "folder ours";
 const NOW: &str = "2026-01-01T00:00:00Z";
@@ -42,6 +48,7 @@ fn apply(documents: &mut Documents, source: &str, texts: &[&str]) -> SetChange {
         match edit {
             Edit::Create(document) | Edit::Replace(document) => documents.insert(document.clone()),
             Edit::Remove(document) => documents.remove(&document.key()),
+            Edit::Expect(_) => {}
         }
     }
     change
@@ -84,7 +91,7 @@ fn a_new_object_is_created_with_what_the_store_gives_and_who_owns_it() {
         .iter()
         .map(|edit| match edit {
             Edit::Create(document) => document.key(),
-            Edit::Replace(_) | Edit::Remove(_) => panic!("{edit:?}"),
+            Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => panic!("{edit:?}"),
         })
         .collect();
     assert_eq!(created, [Key::cluster(Kind::Instance, "IN1"), service()], "what is referred to comes first");
@@ -224,4 +231,83 @@ fn an_object_waits_for_the_one_of_its_name_that_is_going() {
     documents.remove(&service());
     let change = apply(&mut documents, OURS, &[SERVICE, NODE]);
     assert!(change.waiting.is_empty() && matches!(&change.edits[..], [Edit::Create(_)]), "{change:?}");
+}
+
+/// A store whose first watch finds its history compacted away, while something was written.
+struct Forgetful {
+    store: Arc<Embedded>,
+    watches: AtomicUsize,
+}
+
+struct Forgotten;
+
+impl Watch for Forgotten {
+    fn next(&mut self) -> BoxFuture<'_, Result<Changes, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::Compacted { oldest: 1 })))
+    }
+}
+
+impl Store for Forgetful {
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>> {
+        self.store.txn(txn)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, Result<Listing, StoreError>> {
+        self.store.list(prefix, at)
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a str,
+        from: Revision,
+    ) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
+        Box::pin(async move {
+            if self.watches.fetch_add(1, Ordering::Relaxed) > 0 {
+                return self.store.watch(prefix, from).await;
+            }
+            // As if by another controller.
+            let document = set(&[INSTANCE]).remove(0).document;
+            let then = vec![Write::Put(path(&document), document.to_value().to_string().into_bytes())];
+            assert!(self.store.txn(Txn { when: vec![], then }).await?.succeeded);
+            Ok(Box::new(Forgotten) as Box<dyn Watch>)
+        })
+    }
+
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.compact(revision)
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        self.store.grant(ttl)
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        self.store.keep_alive(lease)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.revoke(lease)
+    }
+}
+
+#[tokio::test]
+async fn a_watch_whose_history_is_gone_reads_all_again_and_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = Arc::new(Embedded::open(dir.path()).unwrap());
+    let store = Arc::new(Forgetful { store: embedded, watches: AtomicUsize::new(0) });
+    let state = State::open(store, Arc::new(Metrics::default())).await.unwrap();
+    let instance = Key::cluster(Kind::Instance, "IN1");
+    state
+        .changes()
+        .wait_for(|snapshot| snapshot.documents.get(&instance).is_some())
+        .await
+        .expect("the state follows on");
+    // And goes on as if nothing had been.
+    let node = born(set(&[NODE]).remove(0).document, NOW);
+    assert_eq!(state.commit(&[Edit::Create(node)], None).await.unwrap(), Commit::Done);
+    assert_eq!(state.snapshot().documents.iter().count(), 2);
 }

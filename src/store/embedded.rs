@@ -20,9 +20,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use self::leases::Leases;
+pub use self::log::{Damage, Survey};
 use self::log::{DirLock, Log};
 use self::state::{EARLIER, State};
 use self::writer::{Job, Writer};
+use super::backup::{Backup, BackupError};
 use super::{Changes, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch};
 
 mod leases;
@@ -47,12 +49,13 @@ impl Embedded {
     /// 100,000 keys).
     ///
     /// # Errors
-    /// [`StoreError::Open`] when another process has the directory, when it can't be written, or when the file is
-    /// damaged or of another format. It names the path and what to do.
+    /// [`StoreError::InUse`] when another process has the directory, [`StoreError::Open`] when it can't be written, or when
+    /// the file is damaged or of another format. It names the path and what to do.
     pub fn open(dir: &Path) -> Result<Embedded, StoreError> {
         let lock = log::take(dir)?;
         let mut log = Log::open(dir)?;
         let (mut state, dead) = log.load()?;
+        log.upgrade()?;
         let orphans = state.orphans();
         let ended = state.end_lease(EARLIER, orphans);
         if !ended.is_empty() {
@@ -86,6 +89,28 @@ impl Embedded {
     fn send(&self, job: Job) -> Result<(), StoreError> {
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(closed)
     }
+}
+
+/// Reads all of the store in a directory, which no other process may have, and says what is damaged.
+///
+/// # Errors
+/// As [`Embedded::open`], but for damage; and when there is no store.
+pub fn survey(dir: &Path) -> Result<Survey, StoreError> {
+    if !dir.join("store.db").exists() {
+        return Err(StoreError::Open(format!("there is no store in {}", dir.display())));
+    }
+    let _lock = log::take(dir)?;
+    Ok(Log::open(dir)?.survey())
+}
+
+/// Makes a store out of a backup, in a directory that holds none. Revisions stay what they were, and either all is there
+/// or nothing.
+///
+/// # Errors
+/// [`BackupError::NotEmpty`]; or when the directory is in use or can't be written.
+pub fn restore(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
+    let _lock = log::take(dir)?;
+    log::restore(dir, backup)
 }
 
 impl Drop for Embedded {

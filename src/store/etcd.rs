@@ -4,44 +4,45 @@
 //! users: a deadline on each call, another member when one can't be reached, listings in pages of one revision, and
 //! errors that say whether a write can have happened.
 //!
-//! **Invariant:** a write is given to a second member only if it certainly never reached the first.
+//! **Invariant:** a write is made again only if it certainly did not and will not happen ([`mark`]).
 //! **Invariant:** every key is under the prefix; a caller never sees the prefix.
 //! **Invariant:** the cluster is the one that was there at the start. Another one, or one that has gone back in time
 //! (restored from a backup), answers [`StoreError::Unavailable`], so that its emptiness is not taken for a wish.
-//! **Absent here:** TLS and passwords.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{
-    Client, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KeyValue, PutOptions,
-    ResponseHeader, TxnOp, WatchOptions, WatchResponse, WatchStream,
+    Client, CompareOp, EventType, GetOptions, GetResponse, KeyValue, PutOptions, ResponseHeader, TxnOp,
+    TxnOpResponse, TxnResponse, WatchOptions, WatchResponse, WatchStream,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout;
 
 use self::failure::{Failure, Kind};
+use self::mark::{LEASE, Mark, Marks};
+use self::member::Member;
+pub use self::member::{Config, Login, Tls};
 use super::{
     Change, Changes, Compare, Item, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn,
     TxnReply, Watch, Write,
 };
 
 mod failure;
+mod mark;
+mod member;
 
 /// Longest that a call may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Longest that a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long a write may stay unanswered before it is looked what became of it. A change of leader takes about one.
+const WRITE: Duration = Duration::from_secs(2);
 
-/// How often a connection is probed. etcd's servers hang up on clients that probe more often than every 5 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(6);
-
-/// How long a probe may stay unanswered.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the members may take to say whether they have a leader, once a call has got no answer.
+const DIAGNOSIS: Duration = Duration::from_millis(300);
 
 /// Keys per page of a listing. Halved for as long as a page is over what the client decodes (4 MiB).
 const PAGE: i64 = 1000;
@@ -70,43 +71,40 @@ struct Cluster {
     id: u64,
     /// The highest revision that an answer has told.
     seen: AtomicU64,
-}
-
-struct Member {
-    endpoint: String,
-    client: Client,
+    marks: Marks,
 }
 
 impl Etcd {
-    /// Connects to the members at `endpoints` (`host:port`, or `http://host:port`) and waits until one of them has
-    /// answered. All keys are kept under `prefix`, which gets a `/` at its end if it has none.
+    /// Connects without TLS and login; see [`Etcd::open`].
     ///
     /// # Errors
-    /// [`StoreError::Open`] for endpoints or a prefix that can't be right. [`StoreError::Unavailable`] when no member
-    /// answers within 5 s.
+    /// As [`Etcd::open`].
     pub async fn connect(endpoints: &[String], prefix: &str) -> Result<Etcd, StoreError> {
+        let config = Config { endpoints: endpoints.to_vec(), prefix: prefix.to_owned(), ..Config::default() };
+        Etcd::open(&config).await
+    }
+
+    /// Connects to a cluster and waits until one of its members has answered. All keys are kept under the prefix, which
+    /// gets a `/` at its end if it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] for endpoints, certificates or a prefix that can't be right. [`StoreError::Invalid`] for a
+    /// login that etcd refuses. [`StoreError::Unavailable`], or what it is more exactly, when no member answers within
+    /// 5 s.
+    pub async fn open(config: &Config) -> Result<Etcd, StoreError> {
+        let prefix = &config.prefix;
         if prefix.is_empty() || prefix.len() > MAX_PREFIX {
             return Err(StoreError::Open(format!("an etcd prefix has between 1 and {MAX_PREFIX} bytes")));
         }
-        if endpoints.is_empty() {
-            return Err(StoreError::Open("no etcd endpoint was given".into()));
-        }
-        let prefix = if prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
-        let mut members = Vec::with_capacity(endpoints.len());
-        for endpoint in endpoints {
-            let options = ConnectOptions::new()
-                .with_connect_timeout(CONNECT)
-                .with_keep_alive(KEEP_ALIVE, KEEP_ALIVE_TIMEOUT)
-                .with_keep_alive_while_idle(true)
-                .with_require_leader(true);
-            // One client for each member: one client for all picks a member by chance, a dead one included.
-            let client = Client::connect([endpoint], Some(options))
-                .await
-                .map_err(|error| StoreError::Open(format!("etcd endpoint {endpoint}: {error}")))?;
-            members.push(Member { endpoint: endpoint.clone(), client });
-        }
-        let mut cluster =
-            Cluster { members, favourite: AtomicUsize::new(0), prefix, id: 0, seen: AtomicU64::new(0) };
+        let prefix = if prefix.ends_with('/') { prefix.clone() } else { format!("{prefix}/") };
+        let mut cluster = Cluster {
+            members: Member::all(config).await?,
+            favourite: AtomicUsize::new(0),
+            prefix,
+            id: 0,
+            seen: AtomicU64::new(0),
+            marks: Marks::new(),
+        };
         let options = GetOptions::new().with_count_only();
         let first = cluster.get(cluster.prefix.clone(), options).await.map_err(Failure::unavailable)?;
         let header = first.header().ok_or_else(no_header)?;
@@ -169,7 +167,7 @@ impl Store for Etcd {
         Box::pin(async move {
             let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
             let grant = |client: Client| async move { client.lease_client().grant(seconds, None).await };
-            let granted = self.cluster.call(false, grant).await.map_err(Failure::unavailable)?;
+            let granted = self.cluster.call(false, DEADLINE, grant).await.map_err(Failure::unavailable)?;
             let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
             Ok(Lease { id: LeaseId(granted.id() as u64), ttl })
         })
@@ -192,7 +190,7 @@ impl Store for Etcd {
         Box::pin(async move {
             let id = lease.0 as i64;
             let revoke = |client: Client| async move { client.lease_client().revoke(id).await };
-            match self.cluster.call(false, revoke).await {
+            match self.cluster.call(false, DEADLINE, revoke).await {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.kind == Kind::NoLease => Ok(()),
                 Err(failure) => Err(failure.unavailable()),
@@ -203,39 +201,168 @@ impl Store for Etcd {
 
 impl Cluster {
     async fn txn(&self, txn: Txn) -> Result<TxnReply, StoreError> {
+        let bumps = certainly_bumps(&txn);
+        let is_leased = txn.then.iter().any(|write| matches!(write, Write::PutLeased(..)));
         let when: Vec<_> = txn.when.into_iter().map(|compare| self.compare(compare)).collect();
-        let mut then: Vec<_> = txn.then.into_iter().map(|write| self.write(write)).collect();
-        let mut or_else = Vec::new();
+        let then: Vec<_> = txn.then.into_iter().map(|write| self.write(write)).collect();
+        if bumps {
+            return self.marked(when, then, is_leased).await;
+        }
         let writes = !then.is_empty();
-        if !writes {
+        let request = etcd_client::Txn::new().when(when);
+        let request = if writes {
+            // Nothing but deletes, of what may not be there. A mark would be a write where there is none to make, so
+            // that a lost answer stays lost.
+            request.and_then(then)
+        } else {
             // etcd answers a transaction without operations from the member's own state, however old that is. A
             // linearizable read in it makes the member catch up first.
             let read = TxnOp::get(self.prefix.as_str(), Some(GetOptions::new().with_count_only()));
-            then.push(read.clone());
-            or_else.push(read);
-        }
-        let request = etcd_client::Txn::new().when(when).and_then(then).or_else(or_else);
-        let seen = self.seen.load(Ordering::Acquire);
-        let done = self
-            .call(writes, |client| {
-                let request = request.clone();
-                async move { client.kv_client().txn(request).await }
-            })
-            .await;
-        let reply = match done {
-            Ok(reply) => reply,
-            Err(failure) if failure.kind == Kind::NoLease => {
-                return Ok(TxnReply { succeeded: false, revision: self.seen.load(Ordering::Acquire) });
-            }
-            Err(failure) if writes => return Err(failure.of_a_write()),
-            Err(failure) => return Err(failure.unavailable()),
+            request.and_then([read.clone()]).or_else([read])
         };
+        let seen = self.seen.load(Ordering::Acquire);
+        let reply = self
+            .send(writes, DEADLINE, request)
+            .await
+            .map_err(|failure| if writes { failure.of_a_write() } else { failure.unavailable() })?;
         let revision = match self.revision(reply.header(), seen) {
             Ok(revision) => revision,
             Err(error) if writes => return Err(StoreError::Unknown(error.to_string())),
             Err(error) => return Err(error),
         };
         Ok(TxnReply { succeeded: reply.succeeded(), revision })
+    }
+
+    /// Makes a write, finds out what became of it when the answer is lost, and makes it again if it did not happen.
+    /// `is_leased`: it puts something under a lease of the caller's.
+    async fn marked(
+        &self,
+        when: Vec<etcd_client::Compare>,
+        then: Vec<TxnOp>,
+        is_leased: bool,
+    ) -> Result<TxnReply, StoreError> {
+        let begun = Instant::now();
+        let mut has_new_lease = false;
+        loop {
+            let left = DEADLINE.saturating_sub(begun.elapsed());
+            let lease = self.lease(left).await.map_err(Failure::unavailable)?;
+            let mut mark = self.marks.take();
+            let word = self.marks.word();
+            let mut when = when.clone();
+            when.push(self.unchanged(&mark));
+            let mut then = then.clone();
+            then.push(self.set(&mark, &word, lease));
+            let request = etcd_client::Txn::new().when(when).and_then(then).or_else([self.read(&mark)]);
+            let seen = self.seen.load(Ordering::Acquire);
+            let failure = match self.send(true, WRITE.min(left), request).await {
+                Ok(reply) => {
+                    let revision = self.revision(reply.header(), seen);
+                    let revision = revision.map_err(|error| StoreError::Unknown(error.to_string()))?;
+                    if reply.succeeded() {
+                        mark.revision = revision as i64;
+                    } else if read_mark(&reply).map_or(0, |(_, at)| at) != mark.revision {
+                        // Its lease has ended while we slept. Nothing was written; the next one has another.
+                        *self.marks.lease.lock().await = None;
+                        continue;
+                    }
+                    self.marks.give_back(mark);
+                    return Ok(TxnReply { succeeded: reply.succeeded(), revision });
+                }
+                Err(failure) => failure,
+            };
+            if failure.kind == Kind::NoLease {
+                if is_leased && has_new_lease {
+                    // The marks' is there, so it is the caller's that has ended.
+                    self.marks.give_back(mark);
+                    return Ok(TxnReply { succeeded: false, revision: self.seen.load(Ordering::Acquire) });
+                }
+                *self.marks.lease.lock().await = None;
+                has_new_lease = true;
+            } else if failure.kind.leaves_doubt() {
+                let left = DEADLINE.saturating_sub(begun.elapsed());
+                match self.resolve(&mut mark, &word, lease, left).await {
+                    Some(Outcome::Applied(revision)) => {
+                        self.marks.give_back(mark);
+                        return Ok(TxnReply { succeeded: true, revision });
+                    }
+                    Some(Outcome::Voided) => {}
+                    // The mark is not given back: nobody knows how it is.
+                    None => return Err(failure.of_a_write()),
+                }
+            } else {
+                self.marks.give_back(mark);
+                return Err(failure.unavailable());
+            }
+            self.marks.give_back(mark);
+            if begun.elapsed() >= DEADLINE {
+                return Err(failure.unavailable());
+            }
+        }
+    }
+
+    /// What became of the write that was to set the mark to a word. None when nobody says.
+    async fn resolve(&self, mark: &mut Mark, word: &[u8], lease: i64, left: Duration) -> Option<Outcome> {
+        let void = self.marks.word();
+        let request = etcd_client::Txn::new()
+            .when([self.unchanged(mark)])
+            .and_then([self.set(mark, &void, lease)])
+            .or_else([self.read(mark)]);
+        let seen = self.seen.load(Ordering::Acquire);
+        // Harmless to repeat: whoever sets the mark first, the write itself or one of these, has decided.
+        let reply = self.send(false, left, request).await.ok()?;
+        let revision = self.revision(reply.header(), seen).ok()?;
+        if reply.succeeded() {
+            mark.revision = revision as i64;
+            return Some(Outcome::Voided);
+        }
+        let (found, at) = read_mark(&reply)?;
+        mark.revision = at;
+        match found {
+            found if found == word => Some(Outcome::Applied(at as u64)),
+            found if found == void => Some(Outcome::Voided),
+            _ => None,
+        }
+    }
+
+    fn unchanged(&self, mark: &Mark) -> etcd_client::Compare {
+        etcd_client::Compare::mod_revision(self.full(&mark.key), CompareOp::Equal, mark.revision)
+    }
+
+    fn set(&self, mark: &Mark, word: &[u8], lease: i64) -> TxnOp {
+        TxnOp::put(self.full(&mark.key), word, Some(PutOptions::new().with_lease(lease)))
+    }
+
+    fn read(&self, mark: &Mark) -> TxnOp {
+        TxnOp::get(self.full(&mark.key), None)
+    }
+
+    /// The lease of the marks, a new one when the last is half over.
+    async fn lease(&self, left: Duration) -> Result<i64, Failure> {
+        let mut lease = self.marks.lease.lock().await;
+        if let Some(lease) = lease.filter(mark::Lease::is_fresh) {
+            return Ok(lease.id);
+        }
+        let since = Instant::now();
+        let granted = self
+            .call(false, left, |client| async move {
+                client.lease_client().grant(LEASE.as_secs() as i64, None).await
+            })
+            .await?;
+        *lease = Some(mark::Lease { id: granted.id(), since });
+        Ok(granted.id())
+    }
+
+    async fn send(
+        &self,
+        once: bool,
+        within: Duration,
+        request: etcd_client::Txn,
+    ) -> Result<TxnResponse, Failure> {
+        self.call(once, within, |client| {
+            let request = request.clone();
+            async move { client.kv_client().txn(request).await }
+        })
+        .await
     }
 
     fn compare(&self, compare: Compare) -> etcd_client::Compare {
@@ -294,8 +421,7 @@ impl Cluster {
         let mut pinned = at;
         let mut page = PAGE;
         let mut items = Vec::new();
-        let mut start = self.full(prefix).into_bytes();
-        let end = range_end(&start);
+        let (mut start, end) = self.range(prefix);
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(page);
             if let Some(revision) = pinned {
@@ -327,7 +453,7 @@ impl Cluster {
 
     async fn get(&self, key: impl Into<Vec<u8>>, options: GetOptions) -> Result<GetResponse, Failure> {
         let key = key.into();
-        self.call(false, |client| {
+        self.call(false, DEADLINE, |client| {
             let (key, options) = (key.clone(), options.clone());
             async move { client.kv_client().get(key, Some(options)).await }
         })
@@ -363,11 +489,10 @@ impl Cluster {
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<WatchStream, Failure> {
-        let key = self.full(prefix).into_bytes();
-        let options = WatchOptions::new()
-            .with_range(range_end(&key))
-            .with_start_revision(i64::try_from(from).unwrap_or(i64::MAX));
-        self.call(false, |client| {
+        let (key, end) = self.range(prefix);
+        let options =
+            WatchOptions::new().with_range(end).with_start_revision(i64::try_from(from).unwrap_or(i64::MAX));
+        self.call(false, DEADLINE, |client| {
             let (key, options) = (key.clone(), options.clone());
             async move {
                 let mut watch = client.watch_client().max_decoding_message_size(WATCH_BYTES);
@@ -379,7 +504,9 @@ impl Cluster {
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
-        let done = self.call(false, |client| async move { client.kv_client().compact(at, None).await }).await;
+        let done = self
+            .call(false, DEADLINE, |client| async move { client.kv_client().compact(at, None).await })
+            .await;
         match done {
             Ok(_) => Ok(()),
             Err(failure) => match failure.kind {
@@ -388,25 +515,39 @@ impl Cluster {
                     oldest => Err(StoreError::Compacted { oldest }),
                 },
                 Kind::Future => Err(StoreError::Future { asked: revision, current: self.current().await? }),
-                Kind::NotSent | Kind::Oversized | Kind::Refused | Kind::Full | Kind::NoLease | Kind::Lost => {
-                    Err(failure.unavailable())
-                }
+                Kind::NotSent
+                | Kind::Oversized
+                | Kind::Refused
+                | Kind::NoLease
+                | Kind::Full
+                | Kind::Slow
+                | Kind::Lost => Err(failure.unavailable()),
             },
         }
     }
 
-    /// Makes a call at the favourite member, and at the others in turn if that one can't be reached. `once`: only as
-    /// long as it certainly did not get through.
-    async fn call<T, F>(&self, once: bool, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    /// Makes a call, and says of one without an answer whether the members have a leader.
+    async fn call<T, F>(&self, once: bool, within: Duration, call: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        self.call_within(DEADLINE, once, call).await
+        let failure = match self.call_within(within, once, call).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let was_silent = matches!(failure.kind, Kind::Slow | Kind::Lost);
+        if was_silent && self.is_without_leader().await {
+            Err(failure.without_quorum())
+        } else {
+            Err(failure)
+        }
     }
 
+    /// Makes a call at the favourite member, and at the others in turn if that one can't be reached. `once`: only as
+    /// long as it certainly did not get through. Takes no longer than it may.
     async fn call_within<T, F>(
         &self,
-        deadline: Duration,
+        within: Duration,
         once: bool,
         call: impl Fn(Client) -> F,
     ) -> Result<T, Failure>
@@ -416,24 +557,28 @@ impl Cluster {
         let first = self.favourite.load(Ordering::Relaxed);
         let count = self.members.len();
         // A call that may be repeated gives each member a part of the time.
-        let share = if once { deadline } else { deadline / u32::try_from(count).unwrap_or(1) };
+        let share = if once { within } else { within / u32::try_from(count).unwrap_or(1) };
         let all = async {
             let mut last = Failure::timed_out();
             for turn in 0..count {
                 let index = (first + turn) % count;
                 let Some(member) = self.members.get(index) else { break };
-                let failure = match timeout(share, call(member.client.clone())).await {
+                let ask = async {
+                    let client = member.client().await?;
+                    call(client).await.map_err(|error| Failure::new(&error))
+                };
+                let failure = match timeout(share, ask).await {
                     Ok(Ok(answer)) => {
                         self.favourite.store(index, Ordering::Relaxed);
                         return Ok(answer);
                     }
-                    Ok(Err(error)) => Failure::new(&error),
+                    Ok(Err(failure)) => failure,
                     Err(_) => Failure::timed_out(),
                 };
                 last = failure.at(&member.endpoint);
                 let again = match last.kind {
                     Kind::NotSent => true,
-                    Kind::Lost => {
+                    Kind::Lost | Kind::Slow => {
                         // The next call starts elsewhere.
                         self.favourite.store((index + 1) % count, Ordering::Relaxed);
                         !once
@@ -442,8 +587,8 @@ impl Cluster {
                     | Kind::Future
                     | Kind::Oversized
                     | Kind::Refused
-                    | Kind::Full
-                    | Kind::NoLease => false,
+                    | Kind::NoLease
+                    | Kind::Full => false,
                 };
                 if !again {
                     break;
@@ -451,7 +596,22 @@ impl Cluster {
             }
             Err(last)
         };
-        timeout(deadline, all).await.unwrap_or_else(|_| Err(Failure::timed_out()))
+        match timeout(within, all).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                Err(Failure::timed_out().at(self.members.get(first).map_or("", |member| &member.endpoint)))
+            }
+        }
+    }
+
+    /// Whether a member says that it has no leader. A member that is alone answers this, where it answers nothing else.
+    async fn is_without_leader(&self) -> bool {
+        let asked = self.members.iter().map(|member| async {
+            let client = member.client().await.ok()?;
+            client.maintenance_client().status().await.ok()
+        });
+        let answers = join_all(asked.map(|ask| timeout(DIAGNOSIS, ask))).await;
+        answers.into_iter().flatten().flatten().any(|status| status.leader() == 0)
     }
 
     /// The revision of an answer to a call that was made when `seen` had been seen.
@@ -472,6 +632,16 @@ impl Cluster {
         }
         self.seen.fetch_max(revision, Ordering::AcqRel);
         Ok(revision)
+    }
+
+    /// From the first key under a prefix to the first after it, what is hidden left out.
+    fn range(&self, prefix: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut start = self.full(prefix).into_bytes();
+        let end = range_end(&start);
+        if prefix.is_empty() {
+            start.push(super::HIDDEN as u8 + 1);
+        }
+        (start, end)
     }
 
     fn full(&self, key: &str) -> String {
@@ -499,6 +669,39 @@ impl Cluster {
             mod_revision: kv.mod_revision() as u64,
         })
     }
+}
+
+/// What became of a write whose answer was lost.
+enum Outcome {
+    /// It happened, at this revision.
+    Applied(Revision),
+    /// It did not, and will not.
+    Voided,
+}
+
+/// Whether a transaction that succeeds certainly adds a revision: it puts something, or deletes what its own conditions
+/// say is there.
+fn certainly_bumps(txn: &Txn) -> bool {
+    let is_there = |key: &str| {
+        txn.when.iter().any(|compare| match compare {
+            Compare::Absent(_) | Compare::ModRevision(_, 0) | Compare::CreateRevision(_, 0) => false,
+            Compare::ModRevision(compared, _)
+            | Compare::CreateRevision(compared, _)
+            | Compare::Value(compared, _) => compared == key,
+        })
+    };
+    txn.then.iter().any(|write| match write {
+        Write::Put(..) | Write::PutLeased(..) => true,
+        Write::Delete(key) => is_there(key),
+    })
+}
+
+/// The word and the revision of the mark that a transaction has read because it did not succeed; none if it is not there.
+fn read_mark(reply: &TxnResponse) -> Option<(Vec<u8>, i64)> {
+    reply.op_responses().into_iter().find_map(|response| match response {
+        TxnOpResponse::Get(got) => got.kvs().first().map(|kv| (kv.value().to_vec(), kv.mod_revision())),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+    })
 }
 
 /// What a page can end with: etcd's own answers are translated where it is known what was asked.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+pub mod backup;
 pub mod embedded;
 pub mod etcd;
 
@@ -22,8 +23,12 @@ pub mod etcd;
 /// never count with them.
 pub type Revision = u64;
 
-/// Largest number of operations in one transaction, on both engines (etcd's default `--max-txn-ops`).
-pub const MAX_TXN_OPS: usize = 128;
+/// Largest number of operations in one transaction, on both engines: etcd's default `--max-txn-ops`, less the one that
+/// makes a write recognisable there (`etcd/mark.rs`).
+pub const MAX_TXN_OPS: usize = 127;
+
+/// No key begins with this: the engines may keep keys of their own there, which no listing and no watch shows.
+pub(crate) const HIDDEN: char = '\0';
 
 /// Largest key or value in bytes, on both engines (below etcd's default request limit of 1.5 MiB).
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
@@ -194,8 +199,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for more than [`MAX_TXN_OPS`] compares or writes, a key or value above
-    /// [`MAX_VALUE_BYTES`], a sum above [`MAX_TXN_BYTES`], an empty key, or a key written twice; nothing was written
-    /// then. [`StoreError::Unknown`] when the outcome can't be told.
+    /// [`MAX_VALUE_BYTES`], a sum above [`MAX_TXN_BYTES`], an empty key or one that begins with a zero byte, or a key
+    /// written twice; nothing was written then. [`StoreError::Unknown`] when the outcome can't be told.
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>>;
 
     /// Reads every key that starts with `prefix` (all keys for an empty one), now or as of revision `at`.
@@ -276,10 +281,32 @@ pub enum StoreError {
     /// The engine can't be reached or has failed; nothing was written by this call.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// There is no room; nothing was written by this call.
+    #[error(
+        "the store has no room left: {0}; compact and defragment etcd, then disarm its alarm (etcdctl alarm disarm)"
+    )]
+    NoSpace(String),
+    /// Too few of etcd's members are there; nothing was written by this call.
+    #[error("the store has lost its quorum: {0}; bring back a majority of etcd's members")]
+    NoQuorum(String),
+    /// It did not answer in time; nothing was written by this call.
+    #[error("the store is too slow: {0}; look at the load and the disk of that member")]
+    Slow(String),
     /// The write may or may not have happened: read again before acting.
     #[error("the outcome of a write is unknown: {0}")]
     Unknown(String),
-    /// The data directory is in use, damaged, or of another format; said at opening.
+    /// Another process has the data directory; said at opening.
+    #[error(
+        "the data directory {dir} is in use by another mainstay{}; stop that one, or give this one another --data-dir",
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The directory.
+        dir: String,
+        /// The process that has it, if it has said so.
+        holder: Option<u32>,
+    },
+    /// The data directory is damaged, or of another format; said at opening.
     #[error("{0}")]
     Open(String),
 }
@@ -295,6 +322,9 @@ pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
     for (key, size) in txn.parts() {
         if key.is_empty() {
             return refuse("a key can't be empty".into());
+        }
+        if key.starts_with(HIDDEN) {
+            return refuse("a key can't begin with a zero byte".into());
         }
         if key.len() > MAX_VALUE_BYTES {
             return refuse(format!("a key of {} bytes is over {MAX_VALUE_BYTES}", key.len()));

@@ -1,11 +1,13 @@
 //! A server of `/1.0` over an embedded store, a client of it, and the seed's objects.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Parts, router};
+use mainstay::api::{Parts, Secrets};
+use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
@@ -38,6 +40,7 @@ impl Pinger for OnlyNd1 {
     }
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 pub(crate) struct Api {
     base: String,
     agent: ureq::Agent,
@@ -48,6 +51,7 @@ pub(crate) struct Api {
     _directory: TempDir,
 }
 
+#[allow(dead_code, reason = "each test uses a part")]
 impl Api {
     pub(crate) fn start() -> Api {
         let directory = tempfile::tempdir().unwrap();
@@ -60,6 +64,7 @@ impl Api {
             observed: Observed::default(),
             events: Events::default(),
             sealer: sealer(),
+            secrets: Secrets::Shown,
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
@@ -67,17 +72,27 @@ impl Api {
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router(parts)).await });
+        let edge = Edge {
+            api: mainstay::api::Api::new(parts.clone()),
+            redacted: mainstay::api::Api::new(parts),
+            tls: None,
+            tokens: None,
+            audit: None,
+            hosts: Hosts::new(Ipv4Addr::LOCALHOST.into(), &[]).unwrap(),
+            origins: Origins::default(),
+            metrics: Arc::clone(&metrics),
+        };
+        // It ends with the runtime.
+        runtime.block_on(async { drop(edge.serve(listener)) });
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .into();
         let api = Api { base, agent, state, metrics, runtime, _directory: directory };
-        api.apply(
-            &std::fs::read_to_string(root().join("manifests/service-types.yaml")).unwrap(),
-            state::CATALOGUE,
-        );
+        let shipped = ["service-types.yaml", "integrations.yaml"]
+            .map(|file| std::fs::read_to_string(root().join("manifests").join(file)).unwrap());
+        api.apply(&shipped.join("\n---\n"), state::CATALOGUE);
         api
     }
 
@@ -125,9 +140,20 @@ impl Api {
         kind: Option<&str>,
         body: &[u8],
     ) -> Response<ureq::Body> {
+        let headers: Vec<(&str, &str)> = kind.map(|kind| ("Content-Type", kind)).into_iter().collect();
+        self.send_with(method, path, &headers, body)
+    }
+
+    pub(crate) fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response<ureq::Body> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if let Some(kind) = kind {
-            request = request.header("Content-Type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         if body.is_empty() {
             self.agent.run(request.body(()).unwrap()).unwrap()

@@ -129,6 +129,8 @@ impl Sim {
                 PlaceAction::Create(document) => self.documents.insert((**document).clone()),
                 PlaceAction::MarkDeleting(key) => self.delete(key),
                 PlaceAction::Finalize(key) => self.documents.remove(key),
+                PlaceAction::Unlink(document) => self.documents.insert((**document).clone()),
+                PlaceAction::Promote(_) | PlaceAction::Drop(_) => unreachable!("nothing waits here"),
             }
         }
     }

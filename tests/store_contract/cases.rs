@@ -35,7 +35,7 @@ cases![
     as_many_operations_as_allowed_and_no_more,
     values_as_large_as_allowed_and_no_larger,
     transactions_as_large_as_allowed_and_no_larger,
-    an_empty_key_is_refused_wherever_it_stands,
+    an_empty_or_hidden_key_is_refused_wherever_it_stands,
     an_empty_value_is_a_value,
     any_byte_can_be_in_a_value,
     a_prefix_takes_what_starts_with_it_and_nothing_else,
@@ -230,15 +230,17 @@ async fn transactions_as_large_as_allowed_and_no_larger(store: &dyn Store) {
     assert!(is_invalid(&refusal(store, Txn { when: vec![], then: writes(MAX_TXN_BYTES + 1) }).await));
 }
 
-async fn an_empty_key_is_refused_wherever_it_stands(store: &dyn Store) {
-    for (when, then) in [
-        (vec![], vec![put("", "1")]),
-        (vec![], vec![delete("")]),
-        (vec![absent("")], vec![]),
-        (vec![at("", 1)], vec![]),
-        (vec![holds("", "1")], vec![]),
-    ] {
-        assert!(is_invalid(&refusal(store, Txn { when, then }).await));
+async fn an_empty_or_hidden_key_is_refused_wherever_it_stands(store: &dyn Store) {
+    for key in ["", "\0", "\0mark/x"] {
+        for (when, then) in [
+            (vec![], vec![put(key, "1")]),
+            (vec![], vec![delete(key)]),
+            (vec![absent(key)], vec![]),
+            (vec![at(key, 1)], vec![]),
+            (vec![holds(key, "1")], vec![]),
+        ] {
+            assert!(is_invalid(&refusal(store, Txn { when, then }).await), "{key:?}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mainstay::store::embedded::Embedded;
+use mainstay::store::embedded::{Embedded, survey};
 use mainstay::store::{Kept, Revision, Store, StoreError, Txn};
 use tempfile::TempDir;
 
@@ -29,6 +29,7 @@ fn closed(dir: &Path) -> String {
     match Embedded::open(dir) {
         Ok(_) => panic!("it was opened"),
         Err(StoreError::Open(why)) => why,
+        Err(other @ StoreError::InUse { .. }) => other.to_string(),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -92,6 +93,7 @@ fn a_directory_has_one_owner_at_a_time() {
     let why = closed(dir.path());
     assert!(why.contains(&dir.path().display().to_string()), "{why}");
     assert!(why.contains("in use") && why.contains("--data-dir"), "{why}");
+    assert!(why.contains(&format!("process {}", std::process::id())), "{why}");
     drop(first);
     drop(open(dir.path()));
 }
@@ -340,11 +342,68 @@ fn a_lost_revision_is_noticed() {
 fn another_format_is_refused() {
     let dir = temp();
     drop(open(dir.path()));
+    for (format, advice) in [(99, "use the mainstay that wrote it"), (0, "restore it from a backup")] {
+        let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+        db.pragma_update(None, "user_version", format).unwrap();
+        drop(db);
+        let why = closed(dir.path());
+        assert!(why.contains(&format!("format {format}")) && why.contains("store.db"), "{why}");
+        assert!(why.contains(advice), "{why}");
+    }
+}
+
+#[test]
+fn an_older_format_is_taken_and_is_ours_from_then_on() {
+    let dir = temp();
+    let store = open(dir.path());
+    run("filling", async {
+        set(&store, "a", "1").await;
+    });
+    drop(store);
+    let format = |write: Option<i32>| {
+        let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+        write.iter().for_each(|format| db.pragma_update(None, "user_version", format).unwrap());
+        db.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).unwrap()
+    };
+    let ours = format(None);
+    assert_eq!(format(Some(1)), 1);
+    // To look at it changes nothing.
+    assert!(survey(dir.path()).unwrap().damages.is_empty());
+    assert_eq!(format(None), 1);
+    let store = open(dir.path());
+    run("reading", async { assert_eq!(list(&store, "").await.items.len(), 1) });
+    drop(store);
+    assert_eq!(format(None), ours);
+}
+
+#[test]
+fn a_survey_names_what_is_damaged_and_reads_the_rest() {
+    let dir = temp();
+    let store = open(dir.path());
+    run("filling", async {
+        for key in ["a", "b", "c"] {
+            set(&store, key, "1").await;
+        }
+        set(&store, "a", "2").await;
+    });
+    drop(store);
+    let sound = survey(dir.path()).unwrap();
+    assert_eq!((sound.damages.len(), sound.items.len(), sound.rows, sound.revision), (0, 3, 4, 5));
     let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
-    db.pragma_update(None, "user_version", 99).unwrap();
+    db.execute_batch(
+        "UPDATE ev SET v = substr(v, 1, length(v) - 1) || x'00' WHERE id >> 14 = 3;
+         DELETE FROM ev WHERE id >> 14 = 4;",
+    )
+    .unwrap();
     drop(db);
-    let why = closed(dir.path());
-    assert!(why.contains("format 99") && why.contains("store.db"), "{why}");
+    let damaged = survey(dir.path()).unwrap();
+    let said: Vec<String> =
+        damaged.damages.iter().map(|d| format!("{}: {}", d.key.as_deref().unwrap_or("-"), d.what)).collect();
+    assert_eq!(said, ["b: the write at revision 3 is damaged", "-: revisions 4 to 4 are missing"]);
+    let left: Vec<(&str, String)> =
+        damaged.items.iter().map(|item| (item.key.as_str(), text(item))).collect();
+    assert_eq!(left, [("a", "2".to_owned())]);
+    assert!(survey(&dir.path().join("nothing")).is_err());
 }
 
 #[test]

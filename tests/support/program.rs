@@ -65,11 +65,11 @@ impl Program {
         self.readers.iter().all(std::thread::JoinHandle::is_finished)
     }
 
-    /// The address of its API, as `http://127.0.0.1:PORT`.
+    /// The address of its API, as `http://127.0.0.1:PORT`, or https.
     pub fn api(&self) -> String {
         self.wait_for("/1.0");
         let said = self.said();
-        let start = said.find("http://").unwrap();
+        let start = said.find("http").unwrap();
         said[start..start + said[start..].find("/1.0").unwrap()].to_owned()
     }
 

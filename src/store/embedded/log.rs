@@ -12,6 +12,7 @@
 //! **Absent here:** vacuum. Pages of deleted rows are used again, but the file does not shrink.
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +20,15 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::state::{EARLIER, Event, RowId, State};
-use crate::store::{Revision, StoreError};
+use crate::store::backup::{Backup, BackupError};
+use crate::store::{Item, Revision, StoreError};
 
 /// Marks an SQLite file as ours: "MNST".
 const APPLICATION_ID: i32 = 0x4D4E_5354;
 
-/// Of the rows' encoding and the tables. A newer one is refused.
-const FORMAT: i32 = 1;
+/// Of the rows' encoding and the tables. A newer one is refused. 1 had no leased rows, which is all that has changed since.
+const FORMAT: i32 = 2;
+const OLDEST_FORMAT: i32 = 1;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -58,19 +61,26 @@ pub(super) fn take(dir: &Path) -> Result<DirLock, StoreError> {
             })
             .map_err(|error| failed("create", error))?;
     }
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .mode(0o600)
         .open(dir.join("store.lock"))
         .map_err(|error| failed("open store.lock in", error))?;
     match file.try_lock() {
-        Ok(()) => Ok(DirLock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Open(format!(
-            "the data directory {} is in use by another mainstay; stop that one, or give this one another --data-dir",
-            dir.display()
-        ))),
+        Ok(()) => {
+            // For who finds it locked. Not needed for anything else, so that a full disk is no reason to fail.
+            let told = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+            drop(told);
+            Ok(DirLock { _file: file })
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            drop(file.read_to_string(&mut holder));
+            Err(StoreError::InUse { dir: dir.display().to_string(), holder: holder.trim().parse().ok() })
+        }
         Err(TryLockError::Error(error)) => Err(failed("lock", error)),
     }
 }
@@ -91,7 +101,7 @@ impl Log {
     pub(super) fn open(dir: &Path) -> Result<Log, StoreError> {
         let path = dir.join("store.db");
         if !path.exists() {
-            create(dir, &path)?;
+            create(dir, &path, None)?;
         }
         let log = Log { db: Connection::open(&path).map_err(|error| damaged(&path, &error))?, path };
         log.check_format()?;
@@ -113,11 +123,25 @@ impl Log {
             )));
         }
         match pragma("user_version")? {
-            FORMAT => Ok(()),
+            OLDEST_FORMAT..=FORMAT => Ok(()),
+            other if other > FORMAT => Err(StoreError::Open(format!(
+                "{path} has format {other}, and this mainstay knows format {FORMAT}; use the mainstay that wrote it, or a \
+                 newer one"
+            ))),
             other => Err(StoreError::Open(format!(
-                "{path} has format {other}, and this mainstay knows format {FORMAT}; use the mainstay that wrote it"
+                "{path} says that it has format {other}, which no mainstay has written; restore it from a backup"
             ))),
         }
+    }
+
+    /// Says that the file is of our format from now on, so that an older mainstay refuses it instead of calling it damaged.
+    pub(super) fn upgrade(&self) -> Result<(), StoreError> {
+        let upgraded =
+            self.db.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).and_then(|is| {
+                if is == FORMAT { Ok(()) } else { self.db.pragma_update(None, "user_version", FORMAT) }
+            });
+        upgraded
+            .map_err(|error| StoreError::Open(format!("{} can't be written: {error}", self.path.display())))
     }
 
     fn configure(&self) -> rusqlite::Result<()> {
@@ -179,6 +203,54 @@ impl Log {
         Ok(())
     }
 
+    /// Reads everything, going on after what is damaged.
+    pub(super) fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        if let Err(error) = self.look(&mut survey) {
+            survey
+                .damages
+                .push(Damage { key: None, what: format!("the file can't be read further: {error}") });
+        }
+        survey
+    }
+
+    fn look(&self, survey: &mut Survey) -> rusqlite::Result<()> {
+        let mut found = Vec::new();
+        self.db.pragma_query(None, "integrity_check", |row| {
+            found.push(row.get::<_, String>(0)?);
+            Ok(())
+        })?;
+        let damage = |what: String| Damage { key: None, what };
+        survey.damages.extend(found.into_iter().filter(|said| said != "ok").map(damage));
+        let oldest: Option<i64> =
+            self.db.query_row("SELECT oldest FROM compaction", [], |r| r.get(0)).optional()?;
+        let mut state = State::empty();
+        survey.oldest = oldest.map_or(state.oldest, |oldest| oldest as u64);
+        survey.revision = survey.oldest;
+        let mut select = self.db.prepare("SELECT id, v FROM ev ORDER BY id")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            survey.rows += 1;
+            let id = RowId(row.get(0)?);
+            let row = row.get_ref(1)?.as_bytes().unwrap_or_default();
+            let next = survey.revision.max(id.revision());
+            if next > survey.revision + 1 {
+                let what = format!("revisions {} to {} are missing", survey.revision + 1, next - 1);
+                survey.damages.push(Damage { key: None, what });
+            }
+            survey.revision = next;
+            match decode(id, row) {
+                Some(change) => drop(change.apply(&mut state, id)),
+                None => survey.damages.push(Damage {
+                    key: key_of(row.get(CHECKSUM..).unwrap_or_default()),
+                    what: format!("the write at revision {} is damaged", id.revision()),
+                }),
+            }
+        }
+        survey.items = state.everything();
+        Ok(())
+    }
+
     /// Makes events durable, all or nothing, and records and cleans up after a compaction on the way.
     pub(super) fn commit(
         &mut self,
@@ -208,6 +280,59 @@ impl Log {
     }
 }
 
+/// What a file holds, damage included.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// What is readable: each key as its last readable write left it.
+    pub items: Vec<Item>,
+    /// The newest revision.
+    pub revision: Revision,
+    /// The oldest one that can be read.
+    pub oldest: Revision,
+    /// Writes in the file, history included.
+    pub rows: usize,
+    /// What is wrong, in the order of the file.
+    pub damages: Vec<Damage>,
+}
+
+/// One place that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The key that is concerned, as far as it can be read.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Puts a backup into a directory that has been taken and holds no store. Revisions stay what they were; what was
+/// written before them can't be read.
+pub(super) fn restore(dir: &Path, backup: &Backup) -> Result<(), BackupError> {
+    for name in ["store.db", "store.db-wal"] {
+        if dir.join(name).exists() {
+            return Err(BackupError::NotEmpty { key: dir.join(name).display().to_string() });
+        }
+    }
+    Ok(create(dir, &dir.join("store.db"), Some(backup))?)
+}
+
+/// Lays a backup's rows into a new file, as the base that a compaction leaves behind.
+fn fill(db: &mut Connection, backup: &Backup) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    transaction.execute("INSERT INTO compaction (only, oldest) VALUES (1, ?1)", [backup.revision as i64])?;
+    {
+        let mut insert = transaction.prepare("INSERT INTO ev (id, v) VALUES (?1, ?2)")?;
+        let mut row = Vec::new();
+        for together in backup.items.chunk_by(|a, b| a.mod_revision == b.mod_revision) {
+            for (sub, item) in together.iter().enumerate() {
+                let id = RowId::new(item.mod_revision, sub);
+                encode_as(id, PUT, item.create_revision, &item.key, &item.value, &mut row);
+                insert.execute(params![id.0, row])?;
+            }
+        }
+    }
+    transaction.commit()
+}
+
 enum LoadError {
     Sqlite(rusqlite::Error),
     Damaged(String),
@@ -225,8 +350,8 @@ fn flush(state: &mut State, revision: Revision, events: &mut Vec<Event>) {
     }
 }
 
-/// Makes an empty store under another name, so that a crash leaves either none or a whole one.
-fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
+/// Makes a store, an empty one unless a backup is given, under another name, so that a crash leaves either none or a whole one.
+fn create(dir: &Path, path: &Path, backup: Option<&Backup>) -> Result<(), StoreError> {
     let orphan = dir.join("store.db-wal");
     if orphan.exists() {
         // SQLite would read the other file's log into the new one.
@@ -248,7 +373,7 @@ fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
     }
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(|error| failed(&error))?;
     let lay = || {
-        let db = Connection::open(&new)?;
+        let mut db = Connection::open(&new)?;
         db.pragma_update(None, "page_size", 8192)?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.execute_batch(
@@ -257,6 +382,9 @@ fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
              CREATE TABLE compaction (only INTEGER PRIMARY KEY CHECK (only = 1), oldest INTEGER NOT NULL);
              COMMIT;",
         )?;
+        if let Some(backup) = backup {
+            fill(&mut db, backup)?;
+        }
         db.pragma_update(None, "user_version", FORMAT)?;
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
         db.close().map_err(|(_, error)| error)
@@ -277,15 +405,27 @@ fn encode(event: &Event, row: &mut Vec<u8>) {
         Some(entry) => (if entry.lease.is_some() { LEASED } else { PUT }, entry.created, &*entry.value),
         None => (DELETE, 0, &[][..]),
     };
+    encode_as(event.row, kind, created, &event.key, value, row);
+}
+
+fn encode_as(id: RowId, kind: u8, created: Revision, key: &str, value: &[u8], row: &mut Vec<u8>) {
     row.clear();
     row.extend_from_slice(&[0; CHECKSUM]);
     row.push(kind);
     row.extend_from_slice(&created.to_le_bytes());
-    row.extend_from_slice(&(event.key.len() as u32).to_le_bytes());
-    row.extend_from_slice(event.key.as_bytes());
+    row.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    row.extend_from_slice(key.as_bytes());
     row.extend_from_slice(value);
     let (sum, content) = row.split_at_mut(CHECKSUM);
-    sum.copy_from_slice(&checksum(event.row, content));
+    sum.copy_from_slice(&checksum(id, content));
+}
+
+/// The key of a row whose sum is wrong, if it looks like one.
+fn key_of(content: &[u8]) -> Option<String> {
+    let length = u32::from_le_bytes(content.get(9..HEADER)?.try_into().ok()?);
+    let key = content.get(HEADER..)?.get(..length as usize)?;
+    let key = std::str::from_utf8(key).ok()?;
+    (!key.is_empty() && !key.chars().any(char::is_control)).then(|| key.to_owned())
 }
 
 /// FNV-1a over words instead of bytes: fast, and a change within one word always shows. Against damage, not malice.

@@ -37,7 +37,7 @@ const SUB_BITS: u32 = 14;
 pub(super) struct RowId(pub(super) i64);
 
 impl RowId {
-    fn new(revision: Revision, sub: usize) -> Self {
+    pub(super) fn new(revision: Revision, sub: usize) -> Self {
         RowId(((revision << SUB_BITS) | sub as u64) as i64)
     }
 
@@ -263,6 +263,11 @@ impl State {
             .map(|(key, entry)| item(key, entry))
             .collect();
         Ok(Listing { items, revision })
+    }
+
+    /// Every key as it is now.
+    pub(super) fn everything(&self) -> Vec<Item> {
+        self.items.iter().map(|(key, entry)| item(key, entry)).collect()
     }
 
     /// The first revision from `from` on that touched the prefix.

@@ -1,6 +1,6 @@
-//! What a failed call to etcd means: whether it reached etcd, and whether a write can have happened.
+//! What a failed call to etcd means: whether it reached etcd, whether a write can have happened, and what is to be done.
 //!
-//! **Invariant:** what is not known to have failed before it could be applied is [`Kind::Lost`].
+//! **Invariant:** what is not known to have failed before it could be applied is [`Kind::Lost`] or [`Kind::Slow`].
 
 use std::error::Error;
 use std::io;
@@ -29,18 +29,34 @@ pub(super) enum Kind {
     Oversized,
     /// etcd will not do this.
     Refused,
-    /// etcd's disk quota is used up; nothing was written.
-    Full,
     /// There is no such lease; nothing was written.
     NoLease,
+    /// etcd's disk quota is used up; nothing was written.
+    Full,
+    /// No answer in time. A write may have happened.
+    Slow,
     /// Anything else. A write may have happened.
     Lost,
 }
 
+impl Kind {
+    /// Whether a write that failed so can have happened, or can still happen.
+    pub(super) fn leaves_doubt(self) -> bool {
+        match self {
+            Kind::Lost | Kind::Slow | Kind::Oversized => true,
+            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Refused | Kind::NoLease | Kind::Full => {
+                false
+            }
+        }
+    }
+}
+
 /// A failed call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) kind: Kind,
+    /// Members are there, and have no leader.
+    no_quorum: bool,
     text: String,
 }
 
@@ -50,17 +66,17 @@ impl Failure {
             let text = error.to_string();
             // The client library's own words, when etcd answers that a lease has no time left.
             let kind = if text.contains("lease not found") { Kind::NoLease } else { Kind::Lost };
-            return Failure { kind, text };
+            return Failure { kind, no_quorum: false, text };
         };
         let message = status.message();
+        // Said by a member before it looks at the call, because we ask for a leader.
+        let no_quorum = message.contains("etcdserver: no leader");
         let kind = match i32::from(status.code()) {
-            _ if refused_connection(status) => Kind::NotSent,
-            // Said by a member before it looks at the call, because we ask for a leader.
-            _ if message.contains("etcdserver: no leader") => Kind::NotSent,
-            NOT_FOUND if message.contains("lease not found") => Kind::NoLease,
+            _ if no_quorum || refused_connection(status) => Kind::NotSent,
             OUT_OF_RANGE if message.contains("has been compacted") => Kind::Compacted,
             OUT_OF_RANGE if message.contains("future revision") => Kind::Future,
             OUT_OF_RANGE if message.contains("decoded message length too large") => Kind::Oversized,
+            NOT_FOUND if message.contains("lease not found") => Kind::NoLease,
             // One code for three things: the disk is full, the message is too large, the member is too busy.
             RESOURCE_EXHAUSTED if message.contains("space exceeded") => Kind::Full,
             RESOURCE_EXHAUSTED if message.contains("larger than max") => Kind::Refused,
@@ -72,11 +88,27 @@ impl Failure {
             Some(cause) => format!("{message}: {cause}"),
             None => message.to_owned(),
         };
-        Failure { kind, text }
+        Failure { kind, no_quorum, text }
+    }
+
+    /// Why no connection came about: whatever it was, the call itself was not sent.
+    pub(super) fn of_connecting(error: &etcd_client::Error) -> Self {
+        let failure = Failure::new(error);
+        match failure.kind {
+            Kind::Refused => failure,
+            Kind::NotSent
+            | Kind::Compacted
+            | Kind::Future
+            | Kind::Oversized
+            | Kind::NoLease
+            | Kind::Full
+            | Kind::Slow
+            | Kind::Lost => Failure { kind: Kind::NotSent, ..failure },
+        }
     }
 
     pub(super) fn timed_out() -> Self {
-        Failure { kind: Kind::Lost, text: "no answer in time".into() }
+        Failure { kind: Kind::Slow, no_quorum: false, text: "no answer in time".into() }
     }
 
     /// Names the member.
@@ -84,28 +116,32 @@ impl Failure {
         Failure { text: format!("{endpoint}: {}", self.text), ..self }
     }
 
-    /// The error for a call that only reads, or can be repeated.
+    /// Says that the members were asked, and know no leader.
+    pub(super) fn without_quorum(self) -> Self {
+        Failure { no_quorum: true, ..self }
+    }
+
+    /// The error for a call that only reads, can be repeated, or is known not to have been applied.
     pub(super) fn unavailable(self) -> StoreError {
+        let text = format!("etcd at {}", self.text);
         match self.kind {
-            Kind::Refused => StoreError::Invalid(format!("etcd at {}", self.text)),
-            Kind::Full => StoreError::Unavailable(format!(
-                "etcd at {}; compact and defragment it, then disarm its alarm",
-                self.text
-            )),
+            _ if self.no_quorum => StoreError::NoQuorum(text),
+            Kind::Refused => StoreError::Invalid(text),
+            Kind::Full => StoreError::NoSpace(text),
+            Kind::Slow => StoreError::Slow(text),
             Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Oversized | Kind::NoLease | Kind::Lost => {
-                StoreError::Unavailable(format!("etcd at {}", self.text))
+                StoreError::Unavailable(text)
             }
         }
     }
 
-    /// The error for a call that writes.
+    /// The error for a call that writes, and of which nothing more could be found out.
     pub(super) fn of_a_write(self) -> StoreError {
-        match self.kind {
-            Kind::Lost | Kind::Oversized => StoreError::Unknown(format!("etcd at {}", self.text)),
-            Kind::NotSent | Kind::Compacted | Kind::Future | Kind::Refused | Kind::Full | Kind::NoLease => {
-                self.unavailable()
-            }
+        if !self.kind.leaves_doubt() {
+            return self.unavailable();
         }
+        let state = if self.no_quorum { "; it has lost its quorum" } else { "" };
+        StoreError::Unknown(format!("etcd at {}{state}", self.text))
     }
 }
 
