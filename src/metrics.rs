@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -34,6 +35,18 @@ pub struct Metrics {
     pub folder_reads: Counter,
     /// Readings of a manifests folder that were refused.
     pub folder_refusals: Counter,
+    /// 1 while this server leads.
+    pub leading: Gauge,
+    /// Where the leader's API is: 1 with that as a label.
+    pub leader_address: Family<Vec<(String, String)>, Gauge>,
+    /// The leader's epoch; 0 when nobody is known to lead. So are the other two of the leader.
+    pub leader_epoch: Gauge,
+    /// The store's revision at which it was elected.
+    pub leader_revision: Gauge,
+    /// Since when it leads, in seconds since 1970.
+    pub leader_since: Gauge,
+    /// The store's revision that is read here.
+    pub snapshot_revision: Gauge,
     /// Connections to the API that are open now.
     pub api_connections: Gauge,
     /// Connections to the API that were closed to make room for others.
@@ -69,6 +82,22 @@ impl Metrics {
         counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
         registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("leading", "1 while this server leads", &self.leading);
+        registry.register("leader", "1, with where the leader's API is", self.leader_address.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("leader_epoch", "The leader's epoch; 0 when nobody leads", &self.leader_epoch);
+        gauge(
+            "leader_revision",
+            "The store's revision at which the leader was elected",
+            &self.leader_revision,
+        );
+        gauge(
+            "leader_since_seconds",
+            "Since when the leader leads, in seconds since 1970",
+            &self.leader_since,
+        );
+        gauge("snapshot_revision", "The store's revision that is read here", &self.snapshot_revision);
         registry.register(
             "store_snapshot_age_seconds",
             "How long ago the documents were last known to be what the store holds",

@@ -6,7 +6,8 @@
 //! ```text
 //! doc/KIND/INSTANCE/NAME    a document; `-` stands for the instance of kinds that have none
 //! doc/…/NAME/next           one that waits until an older one is gone
-//! meta/epoch                how many controllers have taken over so far: the fencing token
+//! meta/epoch                how many leaders there have been so far: the fencing token
+//! meta/leader               who leads, under its lease; left out of backups
 //! meta/cluster              the id of this store's world; names our directory on the nodes
 //! meta/key                  id of the key that secrets are sealed with; OLD>NEW while they are sealed anew
 //! meta/restoring            there while a backup is being restored
@@ -37,14 +38,17 @@ use crate::store::{
 };
 
 use self::age::Age;
+use self::leader::Term;
 
 mod age;
+pub mod leader;
 pub mod rotation;
 
 const DOCUMENTS: &str = "doc/";
 /// What the path of a document that waits ends with; no name holds a `/`.
 const NEXT: &str = "/next";
 const EPOCH: &str = "meta/epoch";
+const LEADER: &str = crate::store::backup::LEADER;
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
 const ASIDE: &str = "meta/aside/";
@@ -141,8 +145,7 @@ pub enum StateError {
     Restoring,
 }
 
-/// Which controller is the present one; each one that takes over has a higher number. Goes to the nodes as fencing token, and
-/// guards the controller's own writes.
+/// Which leader it is; each one has a higher number than those before. Goes to the nodes as fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
@@ -208,12 +211,12 @@ impl State {
     }
 
     /// Changes documents, all together when there are up to 60 that are not very large, else in order, as many at a time. When this answers `Done`, the
-    /// changes are durable and the snapshot shows them. With an epoch, only while that is the newest.
+    /// changes are durable and the snapshot shows them. With a term, only while that is the present leader's.
     ///
     /// # Errors
     /// When the store did not take it, or can't say.
-    pub async fn commit(&self, edits: &[Edit], epoch: Option<Epoch>) -> Result<Commit, StateError> {
-        let revision = self.commit_at(edits, epoch).await?;
+    pub async fn commit(&self, edits: &[Edit], term: Option<Term>) -> Result<Commit, StateError> {
+        let revision = self.commit_at(edits, term).await?;
         Ok(if revision.is_some() { Commit::Done } else { Commit::Conflict })
     }
 
@@ -224,7 +227,7 @@ impl State {
     pub async fn commit_at(
         &self,
         edits: &[Edit],
-        epoch: Option<Epoch>,
+        term: Option<Term>,
     ) -> Result<Option<Revision>, StateError> {
         let mut last = self.snapshot.borrow().revision;
         let mut rest = edits;
@@ -232,8 +235,8 @@ impl State {
             let (part, after) = rest.split_at(fitting(rest));
             rest = after;
             let mut txn = Txn::default();
-            if let Some(Epoch(epoch)) = epoch {
-                txn.when.push(Compare::Value(EPOCH.into(), epoch.to_string().into_bytes()));
+            if let Some(Term { revision, .. }) = term {
+                txn.when.push(Compare::CreateRevision(LEADER.into(), revision));
             }
             for edit in part {
                 let document = edit.document();
@@ -265,14 +268,10 @@ impl State {
     async fn write(&self, mut txn: Txn) -> Result<Option<Revision>, StateError> {
         let is_write = !txn.then.is_empty();
         // What it writes may be sealed: not with a key that was replaced meanwhile.
-        let key = self.sealing_key.get();
-        txn.when.extend(key.map(|key| Compare::Value(SEALING_KEY.into(), key.clone().into_bytes())));
+        txn.when.extend(self.key_is_ours());
         let TxnReply { succeeded, revision } = self.store.txn(txn).await?;
         if !succeeded {
-            if let Some(given) = key {
-                let stored = self.sealing_key().await?.unwrap_or_default();
-                same_key(stored, given)?;
-            }
+            self.check_key().await?;
             return Ok(None);
         }
         if is_write {
@@ -281,6 +280,20 @@ impl State {
             self.reached(revision).await?;
         }
         Ok(Some(revision))
+    }
+
+    /// Holds for as long as the store's secrets are sealed with the key that we have, if we have one.
+    fn key_is_ours(&self) -> Option<Compare> {
+        let key = self.sealing_key.get()?;
+        Some(Compare::Value(SEALING_KEY.into(), key.clone().into_bytes()))
+    }
+
+    /// Why that does not hold, if it does not.
+    async fn check_key(&self) -> Result<(), StateError> {
+        match self.sealing_key.get() {
+            Some(given) => same_key(self.sealing_key().await?.unwrap_or_default(), given),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the snapshot shows a revision. Revisions that touched no document count as shown when a later one does, so this
@@ -306,36 +319,6 @@ impl State {
             return Err(StoreError::Unavailable("the store is no longer followed".into()).into());
         }
         self.get(EPOCH).await.map(drop)
-    }
-
-    /// Makes this controller the newest.
-    ///
-    /// # Errors
-    /// When the store did not take it.
-    pub async fn take_over(&self) -> Result<Epoch, StateError> {
-        loop {
-            let found = self.get(EPOCH).await?;
-            let (epoch, when) = match &found {
-                Some((value, revision)) => {
-                    let last: u64 = String::from_utf8_lossy(value).parse().unwrap_or(0);
-                    (last + 1, Compare::ModRevision(EPOCH.into(), *revision))
-                }
-                None => (1, Compare::Absent(EPOCH.into())),
-            };
-            let then = vec![Write::Put(EPOCH.into(), epoch.to_string().into_bytes())];
-            if self.store.txn(Txn { when: vec![when], then }).await?.succeeded {
-                return Ok(Epoch(epoch));
-            }
-        }
-    }
-
-    /// Whether no controller has taken over since.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub async fn is_newest(&self, epoch: Epoch) -> Result<bool, StateError> {
-        let found = self.get(EPOCH).await?;
-        Ok(found.is_some_and(|(value, _)| value == epoch.0.to_string().into_bytes()))
     }
 
     /// The id of this store's world, made on first use.
@@ -491,6 +474,7 @@ pub fn flaw(item: &Item) -> Option<String> {
     let text = String::from_utf8_lossy(&item.value);
     let is_sound = match item.key.as_str() {
         EPOCH => text.parse::<u64>().is_ok(),
+        LEADER => leader::is_claim(&item.value),
         CLUSTER | SEALING_KEY | RESTORING => !text.is_empty(),
         key if key.starts_with("meta/counter/") => text.parse::<u64>().is_ok(),
         // Others may keep something beside ours.

@@ -185,7 +185,7 @@ fn the_same_over_a_real_etcd() {
     let etcd = support::etcd::EtcdServer::start();
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
     let endpoint = etcd.endpoint();
-    let served = Served::start(data.path(), &["--etcd", &endpoint]);
+    let served = Served::start(data.path(), &["--etcd", &endpoint, "--lease", "2"]);
     served.with_node(&sshd);
     served.post("/instances/IN1/services", &service(&["sleep", "1000"]));
     let id =
@@ -193,7 +193,7 @@ fn the_same_over_a_real_etcd() {
     assert_eq!(served.tell("/instances/IN1/services/SV1/start")["running"], true);
     assert_eq!(running(&id).len(), 1);
     served.program.kill();
-    let served = Served::start(data.path(), &["--etcd", &endpoint]);
+    let served = Served::start(data.path(), &["--etcd", &endpoint, "--lease", "2"]);
     assert_eq!(served.tell("/instances/IN1/services/SV1/stop")["running"], false);
     assert_eq!(running(&id), [0; 0]);
 }

@@ -11,6 +11,8 @@ mod embedded;
 mod etcd;
 #[path = "store_contract/history.rs"]
 mod history;
+#[path = "store_contract/leases.rs"]
+mod leases;
 #[path = "store_contract/model.rs"]
 mod model;
 #[path = "store_contract/tools.rs"]

@@ -124,6 +124,42 @@ fn a_backup_is_restored_as_it_was_and_only_where_nothing_is() {
 }
 
 #[test]
+fn who_leads_is_in_no_backup_and_comes_with_no_move() {
+    let (etcd, data) = (EtcdServer::start(), TempDir::new().unwrap());
+    let endpoint = etcd.endpoint();
+    let at = |prefix: &str| format!("etcd://{endpoint}{prefix}");
+    let start = |prefix: &str| {
+        let key = data.path().join("key");
+        let arguments =
+            ["--no-catalogue", "--secret-key", word(&key), "--etcd", &endpoint, "--etcd-prefix", prefix];
+        Served::start(&data.path().join("data"), &[&arguments[..], &["--lease", "60"]].concat())
+    };
+    // Killed, so that its key stays for as long as the lease.
+    let served = start("/a/");
+    fill(&served);
+    served.program.kill();
+    let leads = |prefix: &str| {
+        in_runtime(async {
+            let store = Etcd::connect(std::slice::from_ref(&endpoint), prefix).await.unwrap();
+            store.list("meta/leader", None).await.unwrap().items.len()
+        })
+    };
+    assert_eq!(leads("/a/"), 1);
+    let file = data.path().join("backup");
+    done(&["store", "backup", "--etcd", &endpoint, "--etcd-prefix", "/a/", word(&file)]);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("meta/leader"));
+    done(&["store", "restore", word(&file), "--etcd", &endpoint, "--etcd-prefix", "/b/"]);
+    done(&["store", "migrate", "--from", &at("/a/"), "--to", &at("/c/")]);
+    for prefix in ["/b/", "/c/"] {
+        assert_eq!(leads(prefix), 0, "{prefix}");
+        let served = start(prefix);
+        let (_, status) = call("GET", &format!("{}/status", served.api), "").unwrap();
+        let status: Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["server"]["role"], "leads", "{prefix}: {status}");
+    }
+}
+
+#[test]
 fn a_store_in_use_is_backed_up_by_the_server_that_has_it() {
     let data = TempDir::new().unwrap();
     let (data_dir, other_dir) = (data.path().join("data"), data.path().join("other"));

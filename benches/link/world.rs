@@ -19,8 +19,10 @@ use mainstay::node::ssh::Ssh;
 use mainstay::plan::world::{Phase, ProcessSighting};
 use mainstay::reconcile::controller::{Controller, Parts};
 use mainstay::reconcile::events::Events;
+use mainstay::reconcile::leadership::Leadership;
 use mainstay::reconcile::observed::{NodeView, Observed};
 use mainstay::reconcile::target::Common;
+use mainstay::state::leader::Candidate;
 use mainstay::state::{Commit, State, apply_set};
 use mainstay::store::embedded::Embedded;
 use tempfile::TempDir;
@@ -134,7 +136,7 @@ pub(crate) struct World {
     pub(crate) observed: Observed,
     sent: Sent,
     sealer: Sealer,
-    controller: Option<Controller>,
+    controller: Option<(Controller, Leadership)>,
     data: TempDir,
 }
 
@@ -160,8 +162,11 @@ impl World {
     pub(crate) async fn reconcile(&mut self) {
         let program = env!("CARGO_BIN_EXE_mainstay");
         let ssh = Ssh::new(program.into(), self.data.path()).unwrap();
-        self.controller = Some(Controller::start(Parts {
-            epoch: self.state.take_over().await.unwrap(),
+        let candidate = Candidate { server: "bench".into(), address: None };
+        let leadership = Leadership::start(Arc::clone(&self.state), candidate, Duration::from_secs(3600));
+        leadership.standing().settled().await;
+        let controller = Controller::start(Parts {
+            tenures: leadership.tenures(),
             state: Arc::clone(&self.state),
             metrics: Arc::clone(&self.metrics),
             ssh: Arc::new(Tapped { inner: ssh, sent: Arc::clone(&self.sent) }),
@@ -176,13 +181,15 @@ impl World {
             observed: self.observed.clone(),
             events: Events::default(),
             clock: Clock::default(),
-        }));
+        });
+        self.controller = Some((controller, leadership));
     }
 
     /// Ends the controller, leaving what runs.
     pub(crate) async fn end(&mut self) {
-        if let Some(controller) = self.controller.take() {
+        if let Some((controller, leadership)) = self.controller.take() {
             controller.end().await;
+            leadership.resign().await;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::model::kinds::EventSpec;
 
 pub(super) fn routes() -> Vec<Route> {
     let all = Operation::new("listEvents", "List what the controller did, why, and how it ended").described(
-        "The newest is the last. They are those of this controller since it was started, a thousand at most.",
+        "The newest is the last. They are those of the server that leads, since it was started, a thousand at most; with `?own=true`, of the one that is asked.",
     );
     vec![Route::get("/1.0/events", list, all.answers(StatusCode::OK, Content::of::<Vec<EventSpec>>()))]
 }

@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/store/backup`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`, `/openapi.json`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -14,6 +14,7 @@ mod error;
 mod etag;
 mod events;
 mod flat;
+mod forward;
 mod health;
 mod instances;
 mod integrations;
@@ -27,15 +28,18 @@ mod resource;
 mod route;
 mod running;
 mod services;
+mod status;
 mod switch;
 mod tenants;
 mod users;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Uri;
+use axum::http::header::AGE;
 use axum::response::Response;
 use tower_service::Service;
 
@@ -43,12 +47,14 @@ use crate::metrics::Metrics;
 use crate::model::Documents;
 use crate::model::secret::Sealer;
 use crate::reconcile::events::Events;
+use crate::reconcile::leadership::Standing;
 use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::state::State;
 
 use self::error::Error;
+use self::forward::{Forwarder, STALE, Way};
 pub use self::openapi::{document, page};
 use self::remembered::Remembered;
 pub use self::route::Need;
@@ -56,7 +62,7 @@ use self::route::Route;
 
 /// What the answers are made of.
 #[derive(Clone)]
-pub struct Context {
+pub struct Parts {
     /// The documents.
     pub state: Arc<State>,
     /// What was seen of the nodes.
@@ -73,6 +79,22 @@ pub struct Context {
     pub pinger: Arc<dyn Pinger>,
     /// Reads processes' logs.
     pub logs: Logs,
+    /// Who of the servers on the store leads.
+    pub standing: Standing,
+}
+
+/// The parts, and what asks other servers.
+struct Context {
+    parts: Parts,
+    forwarder: Forwarder,
+}
+
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// Whether answers have the nodes' passwords.
@@ -115,6 +137,7 @@ fn table() -> Vec<Route> {
         logs::routes(),
         events::routes(),
         health::routes(),
+        status::routes(),
         openapi::routes(),
         backup::routes(),
     ]
@@ -131,9 +154,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// The paths over a context.
-    pub fn new(context: Context) -> Api {
-        let context = Arc::new(context);
+    /// The paths over what answers are made of.
+    pub fn new(parts: Parts) -> Api {
+        let context = Arc::new(Context { parts, forwarder: Forwarder::default() });
         let routes = route::router(table())
             .fallback(|uri: Uri| {
                 std::future::ready(Error::NotFound(format!("there is nothing at {}", uri.path())))
@@ -142,8 +165,17 @@ impl Api {
         Api { context, routes, remembered: Remembered::default() }
     }
 
-    /// Answers a request whose body has come.
+    /// Answers a request whose body has come. What is answered from an old snapshot says how old (`Age`, in seconds).
     pub async fn answer(&self, request: Request) -> Response {
+        let mut response = self.answer_now(request).await;
+        let age = self.context.state.age();
+        if age >= STALE && !response.headers().contains_key(AGE) {
+            response.headers_mut().insert(AGE, age.as_secs().into());
+        }
+        response
+    }
+
+    async fn answer_now(&self, request: Request) -> Response {
         let revision = self.context.state.revision();
         let path = remembered::path(&request);
         if let Some(known) = path.and_then(|path| self.remembered.recall(path, revision)) {
@@ -151,7 +183,13 @@ impl Api {
         }
         let path = path.map(str::to_owned);
         let method = request.method().clone();
-        let Ok(response) = self.routes.clone().call(request).await;
+        let response = match forward::to_leader(&self.context, request).await {
+            Way::Answered(response) => response,
+            Way::Here(request) => {
+                let Ok(response) = self.routes.clone().call(request).await;
+                response
+            }
+        };
         let response = error::uniform(&method, response);
         match path {
             Some(path) => self.remembered.keep(path, revision, response).await,

@@ -162,13 +162,15 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::api::Secrets;
+    use crate::api::forward::Forwarder;
+    use crate::api::{Parts, Secrets};
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::connected::Connected;
     use crate::reconcile::events::Events;
+    use crate::reconcile::leadership::Standing;
     use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
@@ -214,7 +216,7 @@ mod tests {
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
-        Context {
+        let parts = Parts {
             state,
             observed,
             events,
@@ -223,7 +225,9 @@ mod tests {
             metrics,
             pinger: Arc::new(Nobody),
             logs,
-        }
+            standing: Standing::alone(),
+        };
+        Context { parts, forwarder: Forwarder::default() }
     }
 
     fn see(context: &Context, phases: &[(&str, Phase)]) {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::edge::Role;
 
@@ -16,6 +16,7 @@ mod node;
 mod schema;
 mod secrets;
 mod serve;
+mod status;
 mod store;
 mod token;
 mod up;
@@ -36,6 +37,8 @@ enum Command {
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
+    /// Show who leads, how the store is, and what of all that is declared runs.
+    Status(StatusArguments),
     /// Show what processes have written.
     Logs(LogsArguments),
     /// What is done to a node by hand.
@@ -104,6 +107,13 @@ struct ServeArguments {
     data_dir: PathBuf,
     #[command(flatten)]
     etcd: etcd::EtcdArguments,
+    /// With several servers on one etcd: how long one that leads and is gone keeps the others from leading. At least 2.
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "etcd", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    lease: u64,
+    /// With several servers on one etcd: where the others reach this one's API, without TLS. [default: http:// and what it listens on,
+    /// unless that is any address or has TLS]
+    #[arg(long, value_name = "URL", requires = "etcd")]
+    advertise: Option<String>,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,
@@ -126,6 +136,23 @@ struct ServerArguments {
     /// The certificates, in PEM, by which an https server is known. [default: the public authorities]
     #[arg(long, value_name = "FILE", env = "MAINSTAY_CA")]
     ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// How it is shown.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: StatusOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StatusOutput {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +220,7 @@ impl Cli {
         let result = match self.command {
             Command::Up(arguments) => in_runtime("off", up::run(arguments)),
             Command::Serve(arguments) => in_runtime("info", serve::run(arguments)),
+            Command::Status(arguments) => status::run(&arguments),
             Command::Logs(arguments) => logs::run(arguments),
             Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
                 node::trust(&server, &node)

@@ -49,6 +49,8 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         secret_key: None,
         manifests: vec![folder],
         catalogue: true,
+        lease: wire::ALONE,
+        address: Some(url.clone()),
         audit: listen.audit,
     })
     .await?;

@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{ListenArguments, chain, key};
 use crate::api::{self, Api, Secrets};
@@ -19,17 +21,25 @@ use crate::node::local::Local;
 use crate::node::ssh::Ssh;
 use crate::reconcile::controller::{Controller, Parts};
 use crate::reconcile::events::Events;
+use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
 use crate::source::folder::{Folder, FolderStatus};
 use crate::state::State;
+use crate::state::leader::Candidate;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
 
 /// How long a node's connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The lease where nobody else can stand for election: it lasts for as long as anybody may run.
+pub(super) const ALONE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long the start waits to know who leads. What is asked before that is known waits too.
+const ELECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is to run.
 pub(super) struct Settings {
@@ -39,6 +49,10 @@ pub(super) struct Settings {
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
     pub(super) catalogue: bool,
+    /// How long a leader that is gone keeps others from leading.
+    pub(super) lease: Duration,
+    /// Where others on the same store reach our API.
+    pub(super) address: Option<String>,
     /// Where the audit log goes, if it is said.
     pub(super) audit: Option<PathBuf>,
 }
@@ -50,7 +64,8 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
-    context: api::Context,
+    leadership: Leadership,
+    parts: api::Parts,
     audit: Option<Arc<Audit>>,
     followers: Vec<JoinHandle<()>>,
 }
@@ -81,6 +96,13 @@ pub(super) enum StartError {
          --tokens, or add --insecure if everyone who reaches it may do everything"
     )]
     Exposed { listen: String, without: &'static str },
+    #[error("{url:?} is not where others can reach this server: write --advertise http://HOST:PORT")]
+    Advertise { url: String },
+    #[error(
+        "{url:?}: servers can't speak TLS with each other yet; leave --tls-cert away, have a proxy speak TLS with clients, and \
+         write --advertise http://HOST:PORT, in a network that only the servers and the proxy have"
+    )]
+    AdvertiseTls { url: String },
     #[error("can't listen on {listen}; is another server running there? choose another with --listen")]
     Listen {
         listen: String,
@@ -119,19 +141,25 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let observed = Observed::default();
     let events = Events::default();
     let clock = Clock::default();
+    let ssh = Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?);
+    let common = Common {
+        sealer: sealer.clone(),
+        cluster: state.cluster_id().await?,
+        data_dir: settings.data_dir,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    let program = std::env::current_exe()?;
+    // Last of what may fail, for who is elected and then gone keeps others from leading.
+    let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
+    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease);
     let controller = Controller::start(Parts {
-        epoch: state.take_over().await?,
+        tenures: leadership.tenures(),
         state: Arc::clone(&state),
         metrics: Arc::clone(&metrics),
-        ssh: Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?),
+        ssh,
         local: Arc::new(Local),
-        common: Common {
-            sealer: sealer.clone(),
-            cluster: state.cluster_id().await?,
-            data_dir: settings.data_dir,
-            connect_timeout: CONNECT_TIMEOUT,
-        },
-        program: std::env::current_exe()?,
+        common,
+        program,
         observed: observed.clone(),
         events: events.clone(),
         clock,
@@ -150,7 +178,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         followers.push(tokio::spawn(folder.follow(sender)));
         folders.push((root, status));
     }
-    let context = api::Context {
+    let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
         events,
@@ -159,32 +187,36 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         metrics,
         pinger: controller.pinger(),
         logs: controller.logs(),
+        standing: leadership.standing(),
     };
-    Ok(Running { state, controller, observed, clock, folders, context, audit, followers })
+    // In vain where an earlier run of this server has left its lease.
+    let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
+    Ok(Running { state, controller, observed, clock, folders, leadership, parts, audit, followers })
 }
 
 impl Running {
-    /// Ends in good order, leaving what runs on the nodes as it is.
+    /// Ends in good order, leaving what runs on the nodes as it is. Another server on the same store leads at once.
     pub(super) async fn end(self) {
         for follower in &self.followers {
             follower.abort();
         }
         self.controller.end().await;
+        self.leadership.resign().await;
     }
 
     /// Starts the API.
     pub(super) fn serve(&self, door: Door) -> Server {
-        let redacted = api::Context { secrets: Secrets::LeftOut, ..self.context.clone() };
-        let context = if door.redact { redacted.clone() } else { self.context.clone() };
+        let redacted = api::Parts { secrets: Secrets::LeftOut, ..self.parts.clone() };
+        let parts = if door.redact { redacted.clone() } else { self.parts.clone() };
         let edge = Edge {
-            api: Api::new(context),
+            api: Api::new(parts),
             redacted: Api::new(redacted),
             tls: door.keys.tls,
             tokens: door.keys.tokens,
             audit: self.audit.clone(),
             hosts: door.hosts,
             origins: door.origins,
-            metrics: Arc::clone(&self.context.metrics),
+            metrics: Arc::clone(&self.parts.metrics),
         };
         edge.serve(door.listener)
     }

@@ -96,7 +96,7 @@ pub(super) fn show(response: &mut Response<Body>, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("Allow, ETag, Location, Retry-After"),
+        HeaderValue::from_static("Age, Allow, ETag, Location, Retry-After"),
     );
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }

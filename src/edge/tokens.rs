@@ -46,7 +46,7 @@ impl Role {
         }
     }
 
-    /// What is needed for a request; none for what says no more than that we are there.
+    /// What is needed for a request; none for what says no more than that we are there, and who leads.
     pub(super) fn needed(method: &Method, path: &str) -> Option<Role> {
         match Need::of(method, path) {
             Need::Nothing => None,

@@ -1,19 +1,21 @@
-//! The controller: starts a task a node, and decides over all of them which processes exist.
+//! The controller: while this server leads, a task a node, and one that decides over all of them which processes exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::connected::Connected;
 use super::deleting;
 use super::events::{Events, Said};
 use super::gate::Gate;
+use super::leadership::Tenure;
 use super::logs::Logs;
-use super::node_task::{self, Assignment, Mode, Revisions, Shared, node_key};
+use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
@@ -26,17 +28,22 @@ use crate::node::link::Connector;
 use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Phase, World};
-use crate::state::{Commit, Edit, Epoch, Snapshot, State, StateError, born, deletion, update};
+use crate::state::leader::Term;
+use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
+
+/// How long tasks may take to end: when we are told to, and when the lease is about to be another's.
+const END_WITHIN: Duration = Duration::from_secs(10);
+const LOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a controller works with.
 pub struct Parts {
     /// The documents.
     pub state: Arc<State>,
-    /// Which controller this is.
-    pub epoch: Epoch,
+    /// The times in which this server leads; it acts in no others.
+    pub tenures: watch::Receiver<Option<Tenure>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Reaches nodes over SSH.
@@ -63,9 +70,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts to reconcile.
+    /// Reconciles from now on, whenever this server leads.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, epoch, metrics, ssh, local, common, program, observed, events, clock } = parts;
+        let Parts { state, tenures, metrics, ssh, local, common, program, observed, events, clock } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
@@ -78,13 +85,12 @@ impl Controller {
             sending: Semaphore::new(SENDING_AT_ONCE),
             metrics,
             clock,
-            epoch,
             revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
-        let task = tokio::spawn(run(Arc::clone(&shared), receiver));
+        let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
         Controller { shared, mode, task }
     }
 
@@ -129,23 +135,72 @@ const fn is_over(phase: Phase) -> bool {
     }
 }
 
-async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
+async fn run(
+    shared: Arc<Shared>,
+    mut tenures: watch::Receiver<Option<Tenure>>,
+    mut mode: watch::Receiver<Mode>,
+) {
+    loop {
+        let tenure = tenures.borrow_and_update().clone();
+        if let Some(tenure) = tenure {
+            let mut tasks = Tasks::new();
+            let reign = Reign { tenure, mode: mode.clone() };
+            tokio::select! {
+                () = reconcile(&shared, &reign, &mut tasks) => {}
+                () = over(reign.tenure.clone()) => {}
+            }
+            let is_end = *mode.borrow() == Mode::End;
+            end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
+            shared.observed.clear();
+            // What deletions wait for is for the next leader to say.
+            shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
+        }
+        if *mode.borrow_and_update() == Mode::End {
+            return;
+        }
+        tokio::select! {
+            changed = tenures.changed() => if changed.is_err() { return },
+            changed = mode.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn over(mut tenure: Tenure) {
+    tenure.over().await;
+}
+
+/// Waits for tasks to end by themselves, and then no longer.
+async fn end(tasks: Tasks, within: Duration) {
+    let until = Instant::now() + within;
+    let all = tasks.into_values().flat_map(|Running { task, mut earlier, .. }| {
+        earlier.push(task);
+        earlier
+    });
+    for mut task in all {
+        if timeout_at(until, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// Reconciles until told to end, or until the store says that another one leads.
+async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
-    let mut tasks: Tasks = BTreeMap::new();
+    let mut mode = reign.mode.clone();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
-        keep_tasks(&shared, &snapshot, &mode, &mut tasks);
+        keep_tasks(shared, &snapshot, reign, tasks);
         if *mode.borrow() == Mode::Reconcile {
-            match pass(&shared, &snapshot).await {
+            match pass(shared, &snapshot, reign.tenure.term).await {
                 Ok(Pass::Going) => {}
                 Ok(Pass::Deposed) => {
                     tracing::error!(
-                        epoch = shared.epoch.0,
-                        "another controller has taken over this store; this one no longer acts"
+                        epoch = reign.tenure.term.epoch.0,
+                        "another server leads; this one no longer acts"
                     );
-                    break;
+                    return;
                 }
                 Err(error) => {
                     // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
@@ -155,16 +210,9 @@ async fn run(shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
             }
         }
         tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() { break },
-            changed = sightings.changed() => if changed.is_err() { break },
-            changed = mode.changed() => if changed.is_err() { break },
-        }
-    }
-    for (_, running) in tasks {
-        if *mode.borrow() == Mode::End {
-            let _ = running.task.await;
-        } else {
-            running.task.abort();
+            changed = snapshots.changed() => if changed.is_err() { return },
+            changed = sightings.changed() => if changed.is_err() { return },
+            changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -174,13 +222,15 @@ struct Running {
     uid: String,
     turn: Arc<Mutex<()>>,
     task: JoinHandle<()>,
+    /// Those for earlier documents of the node that have not ended yet.
+    earlier: Vec<JoinHandle<()>>,
 }
 
 /// By (instance, node).
 type Tasks = BTreeMap<(String, String), Running>;
 
 /// A task for each node that there is, none for others.
-fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, mode: &watch::Receiver<Mode>, tasks: &mut Tasks) {
+fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, reign: &Reign, tasks: &mut Tasks) {
     for (key, document) in snapshot.documents.of_kind(Kind::Node) {
         let place = (key.namespace.clone(), key.name.clone());
         let uid = &document.metadata.uid;
@@ -188,10 +238,17 @@ fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, mode: &watch::Receiver<
         if before.is_some_and(|running| running.uid == *uid && !running.task.is_finished()) {
             continue;
         }
-        let turn = before.map(|running| Arc::clone(&running.turn)).unwrap_or_default();
+        let (turn, mut earlier) = match tasks.remove(&place) {
+            Some(Running { turn, task, mut earlier, .. }) => {
+                earlier.push(task);
+                (turn, earlier)
+            }
+            None => (Arc::default(), Vec::new()),
+        };
+        earlier.retain(|task| !task.is_finished());
         let assignment = Assignment { key: key.clone(), uid: uid.clone(), turn: Arc::clone(&turn) };
-        let task = tokio::spawn(node_task::run(Arc::clone(shared), assignment, mode.clone()));
-        tasks.insert(place, Running { uid: uid.clone(), turn, task });
+        let task = tokio::spawn(node_task::run(Arc::clone(shared), assignment, reign.clone()));
+        tasks.insert(place, Running { uid: uid.clone(), turn, task, earlier });
     }
     // A task whose node is gone ends by itself; waiting for it here would let its link delay all others.
     tasks.retain(|place, running| {
@@ -205,7 +262,7 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> {
+async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
     let views = shared.observed.all();
     let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
     let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
@@ -222,7 +279,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
-    match shared.state.commit(&edits, Some(shared.epoch)).await? {
+    match shared.state.commit(&edits, Some(term)).await? {
         Commit::Done => {
             for edit in &edits {
                 if let Edit::Remove(document) = edit
@@ -234,7 +291,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot) -> Result<Pass, StateError> 
             Ok(Pass::Going)
         }
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
-        Commit::Conflict if shared.state.is_newest(shared.epoch).await? => Ok(Pass::Going),
+        Commit::Conflict if shared.state.is_present(term).await? => Ok(Pass::Going),
         Commit::Conflict => Ok(Pass::Deposed),
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::connected::{Connected, Reach};
 use super::events::{Events, Said};
 use super::gate::Gate;
+use super::leadership::Tenure;
 use super::observed::{LinkState, NodeView, Observed, Warning};
 use super::target::Common;
 use super::transfer::{Delivered, Transfer};
@@ -27,7 +28,7 @@ use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
 use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
-use crate::state::{Epoch, Snapshot, State};
+use crate::state::{Snapshot, State};
 use crate::store::Revision;
 
 /// How often a quiet node is asked for everything. Changes are told unasked; this finds what nobody could tell, such as a
@@ -39,6 +40,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Most processes that are taken from one node's word; far more than one runs.
 const MAX_PROCESSES: usize = 10_000;
+
+/// How long a node is still heard of what was sent to it, when another server is about to lead. Nothing more is sent.
+const HEARD_OUT_WITHIN: Duration = Duration::from_millis(200);
 
 /// First and longest wait before a connection is tried again.
 const RECONNECT: (u64, u64) = (250, 30_000);
@@ -77,7 +81,6 @@ pub(super) struct Shared {
     pub(super) asked: watch::Sender<BTreeMap<Key, u64>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
-    pub(super) epoch: Epoch,
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
     pub(super) revisions: Revisions,
@@ -92,8 +95,8 @@ impl Shared {
     }
 }
 
-/// Gives batches their revisions. One count for all nodes and for the whole life of the controller: a node that is deleted and declared
-/// again has another task, and goes on refusing what is older than the last that it heard.
+/// Gives batches their revisions. One count for all nodes and for the whole life of the controller, over all times that it leads: a node
+/// that is deleted and declared again has another task, and goes on refusing what is older than the last that it heard.
 #[derive(Debug, Default)]
 pub(super) struct Revisions(AtomicU64);
 
@@ -114,6 +117,15 @@ pub(super) enum Mode {
     End,
 }
 
+/// In which time, and to what end, a task acts.
+#[derive(Clone)]
+pub(super) struct Reign {
+    /// It acts only while this holds.
+    pub(super) tenure: Tenure,
+    /// What is wanted of it.
+    pub(super) mode: watch::Receiver<Mode>,
+}
+
 /// Which node a task is for, and its turn: a later node of the same name has a task of its own, which begins when this one is over.
 pub(super) struct Assignment {
     /// The node.
@@ -124,9 +136,10 @@ pub(super) struct Assignment {
     pub(super) turn: Arc<Mutex<()>>,
 }
 
-/// Runs until the mode is [`Mode::End`], or the node's document is gone.
-pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, mode: watch::Receiver<Mode>) {
+/// Runs until the mode is [`Mode::End`], the tenure is over, or the node's document is gone.
+pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reign) {
     let Assignment { key, uid, turn } = assignment;
+    let Reign { tenure, mode } = reign;
     let _turn = turn.lock_owned().await;
     let place = (key.namespace.clone(), key.name.clone());
     let view = NodeView::default();
@@ -142,6 +155,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, mode: watch
         key,
         uid,
         place,
+        tenure,
         mode,
         view,
     };
@@ -163,6 +177,7 @@ struct NodeTask {
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
+    tenure: Tenure,
     mode: watch::Receiver<Mode>,
     mind: Mind,
     view: NodeView,
@@ -172,6 +187,22 @@ struct NodeTask {
     rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
     /// The artifact that is being sent.
     transfer: Option<Transfer>,
+}
+
+/// A connection that is counted for as long as it is there, however it ends.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Counted {
+        metrics.nodes_connected.inc();
+        Counted(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.nodes_connected.dec();
+    }
 }
 
 /// Why a conversation ended.
@@ -203,7 +234,22 @@ impl NodeTask {
     }
 
     fn is_over(&self) -> bool {
-        *self.mode.borrow() == Mode::End
+        *self.mode.borrow() == Mode::End || !self.tenure.holds()
+    }
+
+    /// Hears how what is on its way ends, as far as the node has said it or is about to.
+    async fn hear_out(&mut self, link: &mut dyn Link) -> Result<Ending, LinkError> {
+        self.transfer = None;
+        let until = Instant::now() + HEARD_OUT_WITHIN;
+        while let Ok(line) = timeout_at(until, link.next()).await {
+            let now = self.moment();
+            self.mind.hear(line?, now)?;
+        }
+        Ok(Ending::Asked)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: Instant::now(), ms: self.shared.clock.now_ms(), time_of_day_s: time_of_day_s() }
     }
 
     fn spec(&self) -> Option<NodeSpec> {
@@ -230,12 +276,11 @@ impl NodeTask {
             }
         };
         shared.metrics.connects.inc();
-        shared.metrics.nodes_connected.inc();
+        let counted = Counted::new(&shared.metrics);
         let reach = Reach { sides: link.sides(), root: target.root.clone() };
         let told = shared.connected.tell(&self.place, reach);
         let result = self.converse(&mut *link, &target.root, spec, failures).await;
-        drop(told);
-        shared.metrics.nodes_connected.dec();
+        drop((told, counted));
         // What was seen stays as the last that is known; nothing is concluded from it any more.
         self.mind.sighting.complete = false;
         self.transfer = None;
@@ -255,8 +300,11 @@ impl NodeTask {
         self.mind.begin(Instant::now());
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
         let revision = self.shared.revisions.next();
-        send(link, &protocol::open(root, self.shared.epoch.0, revision)).await?;
+        send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
         loop {
+            if !self.tenure.holds() {
+                return self.hear_out(link).await;
+            }
             if self.is_over() {
                 return Ok(Ending::Asked);
             }
@@ -284,11 +332,7 @@ impl NodeTask {
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
             tokio::select! {
                 line = link.next() => {
-                    let now = Moment {
-                        at: Instant::now(),
-                        ms: self.shared.clock.now_ms(),
-                        time_of_day_s: time_of_day_s(),
-                    };
+                    let now = self.moment();
                     self.mind.hear(line?, now)?;
                     // What was said together is taken together: no plan on half of it.
                     while let Some(line) = link.next().now_or_never() {
@@ -306,6 +350,7 @@ impl NodeTask {
                 changed = self.mode.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
+                () = self.tenure.over() => {}
                 () = sleep_until(timer) => {
                     if let Some(text) = self.mind.tick(Instant::now())? {
                         send(link, &text).await?;
@@ -368,7 +413,8 @@ impl NodeTask {
         {
             let Delivery { address, source } = &delivery;
             tracing::info!(node = %self.key, path = source.path, bytes = source.size, address, "send artifact");
-            self.transfer = Some(Transfer::start(&self.shared, link.sides(), root, delivery));
+            self.transfer =
+                Some(Transfer::start(&self.shared, link.sides(), root, delivery, self.tenure.term.epoch));
         }
     }
 
@@ -396,6 +442,10 @@ impl NodeTask {
     }
 
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
+        // Asked as late as can be: we may have been stopped since the plan was made.
+        if !self.tenure.holds() {
+            return Ok(());
+        }
         let revision = self.shared.revisions.next();
         for step in &steps {
             tracing::info!(
@@ -408,7 +458,7 @@ impl NodeTask {
         }
         self.shared.metrics.node_batches.inc();
         self.shared.metrics.node_steps.inc_by(steps.len() as u64);
-        let text = protocol::batch(self.shared.epoch.0, revision, &steps);
+        let text = protocol::batch(self.tenure.term.epoch.0, revision, &steps);
         self.mind.sent(revision, &steps, Instant::now());
         send(link, &text).await
     }
@@ -483,6 +533,7 @@ impl NodeTask {
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },
+                () = self.tenure.over() => return true,
                 changed = self.asked.changed() => {
                     let times = self.asked.borrow().get(&self.key).copied();
                     if changed.is_err() || times != self.times_asked { return true; }

@@ -144,6 +144,11 @@ impl Observed {
         });
     }
 
+    /// Forgets all nodes: who does not lead sees none.
+    pub(crate) fn clear(&self) {
+        self.sender.send_if_modified(|all| !std::mem::take(all).is_empty());
+    }
+
     /// Forgets a node.
     pub(crate) fn forget(&self, node: &(String, String)) {
         self.sender.send_if_modified(|all| all.remove(node).is_some());

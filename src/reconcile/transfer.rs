@@ -16,6 +16,7 @@ use crate::artifact::{PackError, pack};
 use crate::model::secret::hex;
 use crate::node::side::{Side, Sides};
 use crate::plan::step::Delivery;
+use crate::state::Epoch;
 
 /// What is taken from the disk, and handed to the node, at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -58,13 +59,14 @@ impl Transfer {
         sides: Arc<dyn Sides>,
         root: String,
         delivery: Delivery,
+        epoch: Epoch,
     ) -> Transfer {
         let sent = Arc::new(AtomicU64::new(0));
         let (shared, counter, address) = (Arc::clone(shared), Arc::clone(&sent), delivery.address.clone());
         let task = tokio::spawn(async move {
             // Each holds a thread that reads from the disk.
             let _turn = shared.sending.acquire().await.map_err(|_| "we are ending")?;
-            deliver(&*sides, &root, shared.epoch.0, &delivery, &counter).await
+            deliver(&*sides, &root, epoch.0, &delivery, &counter).await
         });
         Transfer { address, sent, task }
     }

@@ -9,7 +9,7 @@ use crate::model::admit::{Origin, admit_text};
 use crate::model::meta::{Metadata, OwnerReference};
 use crate::model::secret::{KEY_BYTES, Sealer};
 use crate::store::embedded::Embedded;
-use crate::store::{Changes, Watch};
+use crate::store::{Changes, Kept, Lease, LeaseId, Watch};
 
 const OURS: &str = "folder ours";
 const NOW: &str = "2026-01-01T00:00:00Z";
@@ -279,6 +279,18 @@ impl Store for Forgetful {
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.compact(revision)
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        self.store.grant(ttl)
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        self.store.keep_alive(lease)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.revoke(lease)
     }
 }
 

@@ -14,6 +14,8 @@
 //! refused.
 //!
 //! **Invariant:** nothing is made of a file before its trailer was right.
+//! **Invariant:** [`LEADER`] is in no backup and is restored from none: a copy of it would be under no lease, and keep
+//! everybody from leading for good.
 //! **Absent here:** history; what was written over is not in it. Time: the caller says when it was made.
 
 use std::io::{BufRead, Write};
@@ -34,6 +36,9 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// A store's key while it is being restored: there from the first write to the last, so that what is only half there is
 /// not taken for a whole.
 pub const RESTORING: &str = "meta/restoring";
+
+/// The key of who leads; under a lease, and so only worth something in the store that granted it.
+pub const LEADER: &str = "meta/leader";
 
 /// The header of an answer that says which process made the backup in it.
 pub const PROCESS_HEADER: &str = "mainstay-process";
@@ -149,6 +154,7 @@ impl Lines {
     /// Of everything that a listing of the empty prefix has found.
     pub fn new(listing: Listing, made: String) -> Lines {
         let Listing { mut items, revision } = listing;
+        items.retain(|item| item.key != LEADER);
         items.sort_by(|a, b| (a.mod_revision, &a.key).cmp(&(b.mod_revision, &b.key)));
         let count = items.len();
         Lines { header: Some((revision, made)), items: items.into_iter(), count, sum: Some(Sha256::new()) }
@@ -234,6 +240,7 @@ pub fn read(file: &mut impl BufRead) -> Result<Backup, BackupError> {
             if !file.fill_buf()?.is_empty() {
                 return Err(damaged("something follows the trailer".into()));
             }
+            items.retain(|item| item.key != LEADER);
             return Ok(Backup { made: made.clone(), revision: *revision, items });
         }
         sum.update(&line);

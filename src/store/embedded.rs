@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** an answer, a listing and a watch only ever tell what is durable.
 //! **Invariant:** one process has the directory at a time.
-//! **Absent here:** leases and leadership: whoever has the directory is the leader.
+//! **Invariant:** no key outlives the process that held its lease.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,17 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
+use self::leases::Leases;
 pub use self::log::{Damage, Survey};
 use self::log::{DirLock, Log};
-use self::state::State;
+use self::state::{EARLIER, State};
 use self::writer::{Job, Writer};
 use super::backup::{Backup, BackupError};
-use super::{Changes, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch};
+use super::{Changes, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch};
 
+mod leases;
 mod log;
 mod state;
 mod writer;
@@ -50,8 +53,16 @@ impl Embedded {
     /// the file is damaged or of another format. It names the path and what to do.
     pub fn open(dir: &Path) -> Result<Embedded, StoreError> {
         let lock = log::take(dir)?;
-        let log = Log::open(dir)?;
-        let (state, dead) = log.load()?;
+        let mut log = Log::open(dir)?;
+        let (mut state, dead) = log.load()?;
+        log.upgrade()?;
+        let orphans = state.orphans();
+        let ended = state.end_lease(EARLIER, orphans);
+        if !ended.is_empty() {
+            log.commit(&ended, None, &[]).map_err(|error| {
+                StoreError::Open(format!("can't write to the store in {}: {error}", dir.display()))
+            })?;
+        }
         let (publish, tip) = watch::channel(Arc::new(state));
         let (jobs, queue) = mpsc::channel();
         let commits = Arc::new(AtomicU64::new(0));
@@ -61,6 +72,7 @@ impl Embedded {
             tip: publish,
             commits: Arc::clone(&commits),
             dead: VecDeque::from(dead),
+            leases: Leases::default(),
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
@@ -146,6 +158,30 @@ impl Store for Embedded {
         Box::pin(async move {
             let (answer, reply) = oneshot::channel();
             self.send(Job::Compact(revision, answer))?;
+            reply.await.unwrap_or_else(|_| Err(closed()))
+        })
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        Box::pin(async move {
+            let (answer, reply) = oneshot::channel();
+            self.send(Job::Grant(ttl, answer))?;
+            reply.await.unwrap_or_else(|_| Err(closed()))
+        })
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let (answer, reply) = oneshot::channel();
+            self.send(Job::KeepAlive(lease.id, answer))?;
+            reply.await.unwrap_or_else(|_| Err(closed()))
+        })
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (answer, reply) = oneshot::channel();
+            self.send(Job::Revoke(lease, answer))?;
             reply.await.unwrap_or_else(|_| Err(closed()))
         })
     }

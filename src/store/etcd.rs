@@ -8,7 +8,6 @@
 //! **Invariant:** every key is under the prefix; a caller never sees the prefix.
 //! **Invariant:** the cluster is the one that was there at the start. Another one, or one that has gone back in time
 //! (restored from a backup), answers [`StoreError::Unavailable`], so that its emptiness is not taken for a wish.
-//! **Absent here:** leases for others, leadership.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,11 +23,12 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout;
 
 use self::failure::{Failure, Kind};
-use self::mark::{LEASE, Lease, Mark, Marks};
+use self::mark::{LEASE, Mark, Marks};
 use self::member::Member;
 pub use self::member::{Config, Login, Tls};
 use super::{
-    Change, Changes, Compare, Item, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch, Write,
+    Change, Changes, Compare, Item, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn,
+    TxnReply, Watch, Write,
 };
 
 mod failure;
@@ -162,15 +162,51 @@ impl Store for Etcd {
             self.cluster.compact(revision).await
         })
     }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        Box::pin(async move {
+            let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+            let grant = |client: Client| async move { client.lease_client().grant(seconds, None).await };
+            let granted = self.cluster.call(false, DEADLINE, grant).await.map_err(Failure::unavailable)?;
+            let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
+            Ok(Lease { id: LeaseId(granted.id() as u64), ttl })
+        })
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        Box::pin(async move {
+            let id = lease.id.0 as i64;
+            // A stream for each time: one that is kept would be at one member, and break with it.
+            let keep = |client: Client| async move { client.lease_client().keep_alive(id).await };
+            match self.cluster.call_within(DEADLINE.min(lease.ttl / 3), false, keep).await {
+                Ok(_) => Ok(Kept::Alive),
+                Err(failure) if failure.kind == Kind::NoLease => Ok(Kept::Gone),
+                Err(failure) => Err(failure.unavailable()),
+            }
+        })
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let id = lease.0 as i64;
+            let revoke = |client: Client| async move { client.lease_client().revoke(id).await };
+            match self.cluster.call(false, DEADLINE, revoke).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.kind == Kind::NoLease => Ok(()),
+                Err(failure) => Err(failure.unavailable()),
+            }
+        })
+    }
 }
 
 impl Cluster {
     async fn txn(&self, txn: Txn) -> Result<TxnReply, StoreError> {
         let bumps = certainly_bumps(&txn);
+        let is_leased = txn.then.iter().any(|write| matches!(write, Write::PutLeased(..)));
         let when: Vec<_> = txn.when.into_iter().map(|compare| self.compare(compare)).collect();
         let then: Vec<_> = txn.then.into_iter().map(|write| self.write(write)).collect();
         if bumps {
-            return self.marked(when, then).await;
+            return self.marked(when, then, is_leased).await;
         }
         let writes = !then.is_empty();
         let request = etcd_client::Txn::new().when(when);
@@ -198,12 +234,15 @@ impl Cluster {
     }
 
     /// Makes a write, finds out what became of it when the answer is lost, and makes it again if it did not happen.
+    /// `is_leased`: it puts something under a lease of the caller's.
     async fn marked(
         &self,
         when: Vec<etcd_client::Compare>,
         then: Vec<TxnOp>,
+        is_leased: bool,
     ) -> Result<TxnReply, StoreError> {
         let begun = Instant::now();
+        let mut has_new_lease = false;
         loop {
             let left = DEADLINE.saturating_sub(begun.elapsed());
             let lease = self.lease(left).await.map_err(Failure::unavailable)?;
@@ -232,7 +271,13 @@ impl Cluster {
                 Err(failure) => failure,
             };
             if failure.kind == Kind::NoLease {
+                if is_leased && has_new_lease {
+                    // The marks' is there, so it is the caller's that has ended.
+                    self.marks.give_back(mark);
+                    return Ok(TxnReply { succeeded: false, revision: self.seen.load(Ordering::Acquire) });
+                }
                 *self.marks.lease.lock().await = None;
+                has_new_lease = true;
             } else if failure.kind.leaves_doubt() {
                 let left = DEADLINE.saturating_sub(begun.elapsed());
                 match self.resolve(&mut mark, &word, lease, left).await {
@@ -294,7 +339,7 @@ impl Cluster {
     /// The lease of the marks, a new one when the last is half over.
     async fn lease(&self, left: Duration) -> Result<i64, Failure> {
         let mut lease = self.marks.lease.lock().await;
-        if let Some(lease) = lease.filter(Lease::is_fresh) {
+        if let Some(lease) = lease.filter(mark::Lease::is_fresh) {
             return Ok(lease.id);
         }
         let since = Instant::now();
@@ -303,7 +348,7 @@ impl Cluster {
                 client.lease_client().grant(LEASE.as_secs() as i64, None).await
             })
             .await?;
-        *lease = Some(Lease { id: granted.id(), since });
+        *lease = Some(mark::Lease { id: granted.id(), since });
         Ok(granted.id())
     }
 
@@ -330,6 +375,11 @@ impl Cluster {
                 CompareOp::Equal,
                 i64::try_from(revision).unwrap_or(i64::MAX),
             ),
+            Compare::CreateRevision(key, revision) => etcd_client::Compare::create_revision(
+                self.full(&key),
+                CompareOp::Equal,
+                i64::try_from(revision).unwrap_or(i64::MAX),
+            ),
             Compare::Value(key, value) => {
                 etcd_client::Compare::value(self.full(&key), CompareOp::Equal, value)
             }
@@ -339,6 +389,9 @@ impl Cluster {
     fn write(&self, write: Write) -> TxnOp {
         match write {
             Write::Put(key, value) => TxnOp::put(self.full(&key), value, None),
+            Write::PutLeased(key, value, LeaseId(lease)) => {
+                TxnOp::put(self.full(&key), value, Some(PutOptions::new().with_lease(lease as i64)))
+            }
             Write::Delete(key) => TxnOp::delete(self.full(&key), None),
         }
     }
@@ -473,9 +526,31 @@ impl Cluster {
         }
     }
 
-    /// Makes a call at the favourite member, and at the others in turn if that one can't be reached. `once`: only as
-    /// long as it certainly did not get through.
+    /// Makes a call, and says of one without an answer whether the members have a leader.
     async fn call<T, F>(&self, once: bool, within: Duration, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let failure = match self.call_within(within, once, call).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let was_silent = matches!(failure.kind, Kind::Slow | Kind::Lost);
+        if was_silent && self.is_without_leader().await {
+            Err(failure.without_quorum())
+        } else {
+            Err(failure)
+        }
+    }
+
+    /// Makes a call at the favourite member, and at the others in turn if that one can't be reached. `once`: only as
+    /// long as it certainly did not get through. Takes no longer than it may.
+    async fn call_within<T, F>(
+        &self,
+        within: Duration,
+        once: bool,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -521,16 +596,11 @@ impl Cluster {
             }
             Err(last)
         };
-        let failure = match timeout(within, all).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::timed_out().at(self.members.get(first).map_or("", |member| &member.endpoint)),
-        };
-        let was_silent = matches!(failure.kind, Kind::Slow | Kind::Lost);
-        if was_silent && self.is_without_leader().await {
-            Err(failure.without_quorum())
-        } else {
-            Err(failure)
+        match timeout(within, all).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                Err(Failure::timed_out().at(self.members.get(first).map_or("", |member| &member.endpoint)))
+            }
         }
     }
 
@@ -614,12 +684,14 @@ enum Outcome {
 fn certainly_bumps(txn: &Txn) -> bool {
     let is_there = |key: &str| {
         txn.when.iter().any(|compare| match compare {
-            Compare::Absent(_) | Compare::ModRevision(_, 0) => false,
-            Compare::ModRevision(compared, _) | Compare::Value(compared, _) => compared == key,
+            Compare::Absent(_) | Compare::ModRevision(_, 0) | Compare::CreateRevision(_, 0) => false,
+            Compare::ModRevision(compared, _)
+            | Compare::CreateRevision(compared, _)
+            | Compare::Value(compared, _) => compared == key,
         })
     };
     txn.then.iter().any(|write| match write {
-        Write::Put(..) => true,
+        Write::Put(..) | Write::PutLeased(..) => true,
         Write::Delete(key) => is_there(key),
     })
 }

@@ -7,7 +7,10 @@
 //! **Invariant:** a conflict is an answer ([`TxnReply::succeeded`] is false), never an error.
 //! **Invariant:** an `Err` of [`StoreError::Unknown`] may have been applied; the caller reads again before it acts.
 //! **Invariant:** a watch from a listing's revision + 1 continues that listing without gap or repeat.
-//! **Absent here:** documents (this module moves bytes), retries of writes, and leases.
+//! **Absent here:** documents (this module moves bytes), retries of writes, and who leads: leases are what an election
+//! is made of.
+
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -54,6 +57,8 @@ pub enum Compare {
     Absent(String),
     /// The key's last write was at exactly this revision. Revision 0 means that the key does not exist.
     ModRevision(String, Revision),
+    /// The key was made at exactly this revision, and has not been away since. Revision 0 means that it does not exist.
+    CreateRevision(String, Revision),
     /// The key exists and holds exactly this value. False for a missing key, even for an empty value.
     Value(String, Vec<u8>),
 }
@@ -61,8 +66,12 @@ pub enum Compare {
 /// A write of a transaction. A key may appear in at most one write of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Set the key, making it if it does not exist. Writing the value it already has is still a write.
+    /// Set the key, making it if it does not exist. Writing the value it already has is still a write. The key is under no
+    /// lease from then on.
     Put(String, Vec<u8>),
+    /// The same, and the key goes when this lease ends. Under a lease that has ended, the transaction does not succeed, as
+    /// if a condition did not hold.
+    PutLeased(String, Vec<u8>, LeaseId),
     /// Remove the key. Removing a key that does not exist changes nothing, not even the revision.
     Delete(String),
 }
@@ -79,7 +88,7 @@ pub struct Txn {
 impl Compare {
     fn part(&self) -> (&str, usize) {
         match self {
-            Compare::Absent(key) | Compare::ModRevision(key, _) => (key, 0),
+            Compare::Absent(key) | Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) => (key, 0),
             Compare::Value(key, value) => (key, value.len()),
         }
     }
@@ -88,7 +97,7 @@ impl Compare {
 impl Write {
     fn part(&self) -> (&str, usize) {
         match self {
-            Write::Put(key, value) => (key, value.len()),
+            Write::Put(key, value) | Write::PutLeased(key, value, _) => (key, value.len()),
             Write::Delete(key) => (key, 0),
         }
     }
@@ -104,6 +113,29 @@ impl Txn {
     fn bytes(&self) -> usize {
         self.parts().map(|(key, value)| key.len() + value).sum()
     }
+}
+
+/// Names a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// A lease: who holds it is there, for as long as it is kept alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name.
+    pub id: LeaseId,
+    /// How long it lasts from each time that it is kept alive; at least what was asked for.
+    pub ttl: Duration,
+}
+
+/// Whether a lease was kept alive.
+#[must_use = "a lease that has ended is an answer"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It lasts for its whole time again.
+    Alive,
+    /// It has ended, or never was.
+    Gone,
 }
 
 /// What became of a transaction.
@@ -203,6 +235,27 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Compacted`] when already compacted beyond it, [`StoreError::Future`] when it is not there yet,
     /// [`StoreError::Invalid`] for revision 0.
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Grants a lease. It ends when it is not kept alive for its time to live, when it is revoked, and on the embedded engine
+    /// with the process; all keys under it are removed then, in one revision. It may end later than its time, never
+    /// earlier. etcd rounds up to seconds, and to its own least, two with its defaults.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; there may be a lease then that nobody knows of, which ends by itself.
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>>;
+
+    /// Has a lease last for its whole time again, counted from a moment between this call and its answer. Gives up after a
+    /// third of that time, so that there is time for another try.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: it may have been kept alive or not.
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>>;
+
+    /// Ends a lease, and its keys. Doing it again, or to one that never was, changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: it may have ended or not.
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// Why the store could not answer.

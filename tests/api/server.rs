@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mainstay::api::{Context, Secrets};
+use mainstay::api::{Parts, Secrets};
 use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
@@ -14,6 +14,7 @@ use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
 use mainstay::reconcile::connected::Connected;
 use mainstay::reconcile::events::Events;
+use mainstay::reconcile::leadership::Standing;
 use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::ping::{Pinger, TrustError};
@@ -58,7 +59,7 @@ impl Api {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(Embedded::open(directory.path()).unwrap());
         let state = Arc::new(runtime.block_on(State::open(store, Arc::clone(&metrics))).unwrap());
-        let context = Context {
+        let parts = Parts {
             state: Arc::clone(&state),
             observed: Observed::default(),
             events: Events::default(),
@@ -67,12 +68,13 @@ impl Api {
             metrics: Arc::clone(&metrics),
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
+            standing: Standing::alone(),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let edge = Edge {
-            api: mainstay::api::Api::new(context.clone()),
-            redacted: mainstay::api::Api::new(context),
+            api: mainstay::api::Api::new(parts.clone()),
+            redacted: mainstay::api::Api::new(parts),
             tls: None,
             tokens: None,
             audit: None,

@@ -39,7 +39,7 @@ pub(crate) struct World {
     /// Which of the two data folders the acting controller has.
     data: usize,
     controller: Option<Program>,
-    /// The one that the acting controller has deposed.
+    /// The one that led when the one that is asked now was started. It still does, until it ends.
     deposed: Option<Program>,
     marks: Marks,
     ids: BTreeMap<(usize, usize), String>,
@@ -161,7 +161,7 @@ impl World {
         let (key, manifests) = (at("secret.key"), at("manifests"));
         let mut more = vec!["--secret-key", &key, "--manifests", &manifests];
         let endpoint = self.etcd.as_ref().map(EtcdServer::endpoint);
-        more.extend(endpoint.iter().flat_map(|endpoint| ["--etcd", endpoint]));
+        more.extend(endpoint.iter().flat_map(|endpoint| ["--etcd", endpoint, "--lease", "2"]));
         let program = Program::serve(&self.data_folder(data), &more);
         program.api();
         program
@@ -293,7 +293,7 @@ impl World {
         kill_all(if is_supervisor { &tree.supervisors } else { &tree.roots })
     }
 
-    /// On one etcd the newer controller deposes the older; on one data folder it is refused.
+    /// On one etcd the newer controller follows until the older one ends; on one data folder it is refused.
     fn start_second_controller(&mut self) {
         match self.engine {
             Engine::Etcd => {

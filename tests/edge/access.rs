@@ -13,6 +13,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::raw::{self, ask};
 use super::serve;
+use super::support::etcd::EtcdServer;
 use super::support::program::Program;
 use super::support::wait_for;
 
@@ -55,6 +56,88 @@ pub(crate) fn bearer(token: &str) -> String {
 
 fn with_body(token: &str, body: &Value) -> String {
     format!("{}{}", bearer(token), raw::json(body))
+}
+
+/// The second server follows, and what it sends on is the client's to ask, not its own.
+#[test]
+fn a_server_sends_on_what_its_client_may_and_the_leader_looks_again() {
+    let (etcd, data) = (EtcdServer::start(), [TempDir::new().unwrap(), TempDir::new().unwrap()]);
+    let (file, [viewer, operator, admin]) = tokens(data[0].path());
+    let (others, [stranger, ..]) = tokens(data[1].path());
+    let (key, endpoint) = (data[0].path().join("key").display().to_string(), etcd.endpoint());
+    let both = ["--etcd", &endpoint, "--secret-key", &key, "--no-catalogue"];
+    let start = |number: usize, more: &[&str]| serve(&data[number], &[&both[..], more].concat());
+    let (leads, leader) = start(0, &["--tokens", &file]);
+    let (follows, follower) = start(1, &["--tokens", &file, "--cors-origin", "https://page.example"]);
+
+    let instance = json!({"name": "a", "zk": "z:1", "redis": "redis://r"});
+    let node = json!({"name": "n", "ip-address": "192.0.2.1", "username": "u", "password": "butter"});
+    assert_eq!(ask(&follower, "POST", "/1.0/instances", &with_body(&admin, &instance)).status, 201);
+    assert_eq!(ask(&follower, "POST", "/1.0/instances/IN1/nodes", &with_body(&admin, &node)).status, 201);
+    let (status, trust) = ("/1.0/instances/IN1/nodes/ND1/status", "/1.0/instances/IN1/nodes/ND1/trust");
+    wait_for("the leader to have tried the node", || {
+        ask(&leader, "GET", status, &bearer(&viewer)).body.contains("state")
+    });
+    for (method, path, token, wanted) in [
+        ("GET", status, &viewer, 200),
+        ("GET", status, &stranger, 401),
+        ("POST", trust, &viewer, 403),
+        ("POST", trust, &operator, 409),
+        ("POST", "/1.0/instances/IN1/services/start?wait=false", &operator, 200),
+        ("GET", "/1.0/instances/IN1/services/start", &admin, 405),
+    ] {
+        let answers = [&leader, &follower].map(|api| ask(api, method, path, &bearer(token)));
+        assert_eq!(answers.map(|answer| answer.status), [wanted; 2], "{method} {path}");
+    }
+    // A page that the follower knows, and of which the leader never heard.
+    let page = format!("{}Origin: https://page.example\r\n", bearer(&operator));
+    let answer = ask(&follower, "POST", trust, &page);
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (409, Some("https://page.example")),
+        "{}",
+        answer.body
+    );
+    // Who sees no secret of a document here sees none there either; and the page has what the leader sees.
+    let seen = |token: &str| ask(&follower, "GET", "/1.0/instances/IN1/nodes", &bearer(token)).body;
+    assert!(seen(&admin).contains("butter") && !seen(&viewer).contains("password"));
+    let status_page = ask(&follower, "GET", "/status", &bearer(&viewer)).body;
+    let shown: Value = serde_json::from_str(&status_page).unwrap();
+    assert_eq!((&shown["server"]["role"], shown["nodes"].is_object()), (&json!("follows"), true), "{shown}");
+    let told = std::fs::read_to_string(data[0].path().join("audit.log")).unwrap();
+    let told = told.lines().filter(|line| line.contains("/trust") && line.contains("\"a-operator\""));
+    assert_eq!(told.count(), 3, "the leader tells of what was sent on, too");
+
+    // A server that knows other tokens lets its own in, and the leader does not.
+    drop(follows);
+    let (_other, other) = start(1, &["--tokens", &others]);
+    assert_eq!(ask(&other, "GET", "/1.0/instances", &bearer(&stranger)).status, 200);
+    let answer = ask(&other, "GET", status, &bearer(&stranger));
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    leads.end();
+}
+
+#[test]
+fn an_address_for_other_servers_has_no_tls_and_its_name_is_ours() {
+    let (etcd, data) = (EtcdServer::start(), TempDir::new().unwrap());
+    let endpoint = etcd.endpoint();
+    let more = [
+        "serve",
+        "--data-dir",
+        data.path().to_str().unwrap(),
+        "--etcd",
+        &endpoint,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let refused = mainstay(&[&more[..], &["--advertise", "https://box:1"]].concat(), None);
+    assert!(text(&refused.stderr).contains("can't speak TLS with each other"), "{}", text(&refused.stderr));
+    let (program, api) = serve(&data, &["--etcd", &endpoint, "--advertise", "http://box.example:1"]);
+    for (host, status) in [("box.example:1", 200), ("other.example:1", 421)] {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw::send(&api, request.as_bytes()).unwrap().status, status, "{host}");
+    }
+    program.end();
 }
 
 #[test]

@@ -6,14 +6,15 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use mainstay::store::embedded::{Embedded, survey};
-use mainstay::store::{Revision, Store, StoreError, Txn};
+use mainstay::store::{Kept, Revision, Store, StoreError, Txn};
 use tempfile::TempDir;
 
 use crate::tools::*;
-use crate::{cases, history};
+use crate::{cases, history, leases};
 
 fn temp() -> TempDir {
     tempfile::tempdir().expect("a temporary directory can be made")
@@ -35,7 +36,7 @@ fn closed(dir: &Path) -> String {
 
 #[test]
 fn the_embedded_engine_keeps_the_contract() {
-    for (name, case) in cases::CASES.iter().chain(history::CASES) {
+    for (name, case) in cases::CASES.iter().chain(history::CASES).chain(leases::CASES) {
         println!("{name}");
         let dir = temp();
         let store = open(dir.path());
@@ -52,6 +53,26 @@ fn a_new_store_is_empty_and_at_1() {
         assert_eq!((listing.items.len(), listing.revision), (0, 1));
         assert_eq!(list_at(&store, "", 1).await, listing);
         assert_eq!(set(&store, "a", "1").await, 2);
+    });
+}
+
+#[test]
+fn a_lease_ends_with_the_process_and_its_keys_are_gone_at_the_next_opening() {
+    let dir = temp();
+    run("leases over a restart", async {
+        let store = open(dir.path());
+        let lease = store.grant(Duration::from_secs(3600)).await.expect("a lease is granted");
+        let written =
+            write(&store, vec![leased("a", "1", lease), leased("b", "1", lease), put("c", "1")]).await;
+        let last = set(&store, "b", "2").await;
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!(keys(&list(&store, "").await), ["b", "c"]);
+        assert_eq!(pairs(&list_at(&store, "", written).await)[0], ("a".into(), "1".into()));
+        assert_eq!(words(&next(&mut *watch(&store, "", last + 1).await).await), ["-a"]);
+        assert_eq!(store.keep_alive(lease).await.expect("the store answers"), Kept::Gone);
+        drop(store);
+        assert_eq!(revision(&open(dir.path())).await, last + 1, "it is done once");
     });
 }
 
@@ -329,6 +350,30 @@ fn another_format_is_refused() {
         assert!(why.contains(&format!("format {format}")) && why.contains("store.db"), "{why}");
         assert!(why.contains(advice), "{why}");
     }
+}
+
+#[test]
+fn an_older_format_is_taken_and_is_ours_from_then_on() {
+    let dir = temp();
+    let store = open(dir.path());
+    run("filling", async {
+        set(&store, "a", "1").await;
+    });
+    drop(store);
+    let format = |write: Option<i32>| {
+        let db = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+        write.iter().for_each(|format| db.pragma_update(None, "user_version", format).unwrap());
+        db.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).unwrap()
+    };
+    let ours = format(None);
+    assert_eq!(format(Some(1)), 1);
+    // To look at it changes nothing.
+    assert!(survey(dir.path()).unwrap().damages.is_empty());
+    assert_eq!(format(None), 1);
+    let store = open(dir.path());
+    run("reading", async { assert_eq!(list(&store, "").await.items.len(), 1) });
+    drop(store);
+    assert_eq!(format(None), ours);
 }
 
 #[test]

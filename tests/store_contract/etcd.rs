@@ -8,7 +8,7 @@ use mainstay::store::{Store, StoreError, Txn};
 
 use crate::support::etcd::{EtcdCluster, EtcdServer};
 use crate::tools::*;
-use crate::{cases, history};
+use crate::{cases, history, leases};
 
 async fn connect(server: &EtcdServer, prefix: &str) -> Etcd {
     Etcd::connect(&[server.endpoint()], prefix).await.expect("etcd answers")
@@ -20,7 +20,7 @@ fn nobody() -> String {
 }
 
 fn keeps_the_contract(endpoints: &[String]) {
-    for (name, case) in cases::CASES.iter().chain(history::CASES) {
+    for (name, case) in cases::CASES.iter().chain(history::CASES).chain(leases::CASES) {
         println!("{name}");
         run(name, async {
             let store = Etcd::connect(endpoints, &format!("/{name}")).await.expect("etcd answers");

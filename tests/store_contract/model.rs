@@ -68,7 +68,7 @@ impl Model {
         let mut changes = Vec::new();
         for write in writes {
             match write {
-                Write::Put(key, value) => {
+                Write::Put(key, value) | Write::PutLeased(key, value, _) => {
                     let create_revision = map.get(key).map_or(revision, |old| old.create_revision);
                     let item = Item {
                         key: key.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mainstay::store::{
-    Change, Changes, Compare, Item, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch, Write,
+    Change, Changes, Compare, Item, Lease, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch, Write,
 };
 
 /// How long anything may take before a test gives up. Nothing waits for this when all is well.
@@ -17,6 +17,10 @@ pub(crate) fn put(key: &str, value: &str) -> Write {
     Write::Put(key.into(), value.into())
 }
 
+pub(crate) fn leased(key: &str, value: &str, lease: Lease) -> Write {
+    Write::PutLeased(key.into(), value.into(), lease.id)
+}
+
 pub(crate) fn delete(key: &str) -> Write {
     Write::Delete(key.into())
 }
@@ -27,6 +31,10 @@ pub(crate) fn absent(key: &str) -> Compare {
 
 pub(crate) fn at(key: &str, revision: Revision) -> Compare {
     Compare::ModRevision(key.into(), revision)
+}
+
+pub(crate) fn made_at(key: &str, revision: Revision) -> Compare {
+    Compare::CreateRevision(key.into(), revision)
 }
 
 pub(crate) fn holds(key: &str, value: &str) -> Compare {

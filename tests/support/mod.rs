@@ -4,6 +4,7 @@
 
 pub mod etcd;
 pub mod program;
+pub mod proxy;
 pub mod served;
 pub mod sshd;
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -8,9 +9,10 @@ use crate::metrics::Metrics;
 use crate::model::admit::{Origin, admit_text, password_place};
 use crate::model::secret::{Clear, KEY_BYTES};
 use crate::model::{Document, Key, Kind, Spec};
+use crate::state::leader::{Candidate, Election};
 use crate::state::{Commit, Edit, State, StateError, born};
 use crate::store::embedded::Embedded;
-use crate::store::{Listing, Revision, TxnReply, Watch};
+use crate::store::{Kept, Lease, LeaseId, Listing, Revision, TxnReply, Watch};
 
 const NODES: usize = 120;
 
@@ -64,6 +66,18 @@ impl Store for Failing {
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.compact(revision)
+    }
+
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        self.store.grant(ttl)
+    }
+
+    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
+        self.store.keep_alive(lease)
+    }
+
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.revoke(lease)
     }
 }
 
@@ -121,6 +135,19 @@ async fn a_controller_that_missed_the_rotation_can_write_nothing() {
     assert_sealed_with_the_new_key(&store).await;
     // What was sealed with the old key can't be read as history either.
     assert!(matches!(store.list("", Some(2)).await, Err(StoreError::Compacted { .. })));
+}
+
+#[tokio::test]
+async fn who_has_another_key_than_the_store_is_not_elected() {
+    let (_dir, store, running) = filled().await;
+    rotate(&*store, &old(), &new()).await.unwrap();
+    let candidate = Candidate { server: "a".into(), address: None };
+    let lease = running.grant(Duration::from_secs(60)).await.unwrap();
+    let late = running.stand(&candidate, lease.id, "").await;
+    assert!(matches!(late, Err(StateError::OtherKey { .. })), "{late:?}");
+    let state = State::open(store, Arc::new(Metrics::default())).await.unwrap();
+    state.use_sealing_key(new().id()).await.unwrap();
+    assert!(matches!(state.stand(&candidate, lease.id, "").await, Ok(Election::Won(_))));
 }
 
 #[tokio::test]

@@ -35,6 +35,22 @@ fn a_file_is_as_it_is_documented() {
 }
 
 #[test]
+fn who_leads_is_in_no_backup_and_restored_from_none() {
+    let items = vec![item("a", b"1", 2, 2), item(LEADER, b"{}", 3, 3)];
+    let file = written(items.clone(), 3);
+    assert!(!String::from_utf8(file.clone()).unwrap().contains(LEADER));
+    // One that has it all the same.
+    let mut lines = Lines::new(Listing { items: items[..1].to_vec(), revision: 3 }, "now".into());
+    lines.items = items.clone().into_iter();
+    lines.count = 2;
+    let mut other = Vec::new();
+    write(lines, &mut other).unwrap();
+    for file in [file, other] {
+        assert_eq!(read(&mut &file[..]).unwrap().items, items[..1]);
+    }
+}
+
+#[test]
 fn any_byte_changed_and_any_end_cut_off_is_noticed() {
     let good = sample();
     assert_eq!(read(&mut &good[..]).unwrap().items.len(), 3);

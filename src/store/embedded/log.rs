@@ -19,18 +19,21 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::state::{Event, RowId, State};
+use super::state::{EARLIER, Event, RowId, State};
 use crate::store::backup::{Backup, BackupError};
 use crate::store::{Item, Revision, StoreError};
 
 /// Marks an SQLite file as ours: "MNST".
 const APPLICATION_ID: i32 = 0x4D4E_5354;
 
-/// Of the rows' encoding and the tables. A newer one is refused.
-const FORMAT: i32 = 1;
+/// Of the rows' encoding and the tables. A newer one is refused. 1 had no leased rows, which is all that has changed since.
+const FORMAT: i32 = 2;
+const OLDEST_FORMAT: i32 = 1;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
+/// A put under a lease. Which one is not kept, for it has ended when this is read.
+const LEASED: u8 = 2;
 /// Kind, creation revision, key length.
 const HEADER: usize = 1 + 8 + 4;
 /// Comes before the header, of all that follows and of the row's id.
@@ -120,8 +123,7 @@ impl Log {
             )));
         }
         match pragma("user_version")? {
-            FORMAT => Ok(()),
-            // There was none before 1, so that an older one needs no upgrade yet.
+            OLDEST_FORMAT..=FORMAT => Ok(()),
             other if other > FORMAT => Err(StoreError::Open(format!(
                 "{path} has format {other}, and this mainstay knows format {FORMAT}; use the mainstay that wrote it, or a \
                  newer one"
@@ -130,6 +132,16 @@ impl Log {
                 "{path} says that it has format {other}, which no mainstay has written; restore it from a backup"
             ))),
         }
+    }
+
+    /// Says that the file is of our format from now on, so that an older mainstay refuses it instead of calling it damaged.
+    pub(super) fn upgrade(&self) -> Result<(), StoreError> {
+        let upgraded =
+            self.db.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).and_then(|is| {
+                if is == FORMAT { Ok(()) } else { self.db.pragma_update(None, "user_version", FORMAT) }
+            });
+        upgraded
+            .map_err(|error| StoreError::Open(format!("{} can't be written: {error}", self.path.display())))
     }
 
     fn configure(&self) -> rusqlite::Result<()> {
@@ -390,7 +402,7 @@ fn damaged(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
 
 fn encode(event: &Event, row: &mut Vec<u8>) {
     let (kind, created, value) = match &event.after {
-        Some(entry) => (PUT, entry.created, &*entry.value),
+        Some(entry) => (if entry.lease.is_some() { LEASED } else { PUT }, entry.created, &*entry.value),
         None => (DELETE, 0, &[][..]),
     };
     encode_as(event.row, kind, created, &event.key, value, row);
@@ -430,7 +442,7 @@ fn checksum(id: RowId, content: &[u8]) -> [u8; CHECKSUM] {
 }
 
 enum Row {
-    Put { key: String, created: Revision, value: Arc<[u8]> },
+    Put { key: String, created: Revision, value: Arc<[u8]>, is_leased: bool },
     Delete { key: String },
 }
 
@@ -448,7 +460,7 @@ fn decode(id: RowId, row: &[u8]) -> Option<Row> {
     let (key, value) = rest.split_at_checked(length as usize)?;
     let key = std::str::from_utf8(key).ok()?.to_owned();
     match *kind {
-        PUT => Some(Row::Put { key, created, value: value.into() }),
+        PUT | LEASED => Some(Row::Put { key, created, value: value.into(), is_leased: *kind == LEASED }),
         DELETE => Some(Row::Delete { key }),
         _ => None,
     }
@@ -458,7 +470,9 @@ impl Row {
     /// None for a delete of what does not exist.
     fn apply(self, state: &mut State, id: RowId) -> Option<Event> {
         match self {
-            Row::Put { key, created, value } => Some(state.put(id, key, value, Some(created))),
+            Row::Put { key, created, value, is_leased } => {
+                Some(state.put(id, key, value, Some(created), is_leased.then_some(EARLIER)))
+            }
             Row::Delete { key } => state.delete(id, &key),
         }
     }
@@ -514,7 +528,7 @@ mod tests {
         let id = events[0].row;
         assert!(matches!(
             decode(id, &row),
-            Some(Row::Put { key, created: 2, value }) if key == "key" && *value == *b"value"
+            Some(Row::Put { key, created: 2, value, is_leased: false }) if key == "key" && *value == *b"value"
         ));
         assert!(decode(RowId(id.0 + 1), &row).is_none());
         for byte in 0..row.len() {

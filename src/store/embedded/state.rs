@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::store::{Change, Changes, Compare, Item, Listing, Revision, StoreError, Txn, TxnReply, Write};
+use crate::store::{
+    Change, Changes, Compare, Item, LeaseId, Listing, Revision, StoreError, Txn, TxnReply, Write,
+};
 
 /// Revisions that are kept when nobody asks to compact.
 pub(super) const MAX_HISTORY: usize = 10_000;
@@ -50,7 +52,12 @@ pub(super) struct Entry {
     pub(super) value: Arc<[u8]>,
     pub(super) created: Revision,
     pub(super) row: RowId,
+    /// The lease that the key goes with; [`EARLIER`] for one of an earlier process.
+    pub(super) lease: Option<LeaseId>,
 }
+
+/// Stands for all leases of earlier processes, which have ended with them.
+pub(super) const EARLIER: LeaseId = LeaseId(0);
 
 /// One key's change, with what it replaced, so that it can be undone to read the past.
 #[derive(Debug, Clone)]
@@ -111,7 +118,10 @@ impl State {
         for write in txn.then {
             let row = RowId::new(revision, events.len());
             match write {
-                Write::Put(key, value) => events.push(self.put(row, key, value.into(), None)),
+                Write::Put(key, value) => events.push(self.put(row, key, value.into(), None, None)),
+                Write::PutLeased(key, value, lease) => {
+                    events.push(self.put(row, key, value.into(), None, Some(lease)));
+                }
                 Write::Delete(key) => events.extend(self.delete(row, &key)),
             }
         }
@@ -128,6 +138,9 @@ impl State {
             Compare::ModRevision(key, revision) => {
                 self.items.get(key.as_str()).map_or(0, |entry| entry.row.revision()) == *revision
             }
+            Compare::CreateRevision(key, revision) => {
+                self.items.get(key.as_str()).map_or(0, |entry| entry.created) == *revision
+            }
             Compare::Value(key, value) => {
                 self.items.get(key.as_str()).is_some_and(|entry| *entry.value == **value)
             }
@@ -141,6 +154,7 @@ impl State {
         key: String,
         value: Arc<[u8]>,
         created: Option<Revision>,
+        lease: Option<LeaseId>,
     ) -> Event {
         // The map's own copy of the key is shared by the history.
         let (key, before) = match self.items.get_key_value(key.as_str()) {
@@ -149,7 +163,7 @@ impl State {
         };
         let created =
             created.unwrap_or_else(|| before.as_ref().map_or(row.revision(), |entry| entry.created));
-        let after = Entry { value, created, row };
+        let after = Entry { value, created, row, lease };
         self.items.insert(Arc::clone(&key), after.clone());
         Event { row, key, before, after: Some(after) }
     }
@@ -158,6 +172,27 @@ impl State {
     pub(super) fn delete(&mut self, row: RowId, key: &str) -> Option<Event> {
         let (key, before) = self.items.remove_with_key(key)?;
         Some(Event { row, key, before: Some(before), after: None })
+    }
+
+    /// Removes those of the keys that are under this lease, in one revision, or in several if they are more than one can have.
+    pub(super) fn end_lease(
+        &mut self,
+        lease: LeaseId,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Vec<Arc<[Event]>> {
+        let is_under = |key: &String| self.items.get(key.as_str()).is_some_and(|it| it.lease == Some(lease));
+        let keys: Vec<String> = keys.into_iter().filter(is_under).collect();
+        let delete = |keys: &[String]| Txn {
+            when: Vec::new(),
+            then: keys.iter().cloned().map(Write::Delete).collect(),
+        };
+        keys.chunks((1 << SUB_BITS) - 1).map(|keys| self.run(delete(keys)).1).collect()
+    }
+
+    /// The keys under leases of earlier processes.
+    pub(super) fn orphans(&self) -> Vec<String> {
+        let is_orphan = |(_, entry): &(&Arc<str>, &Entry)| entry.lease == Some(EARLIER);
+        self.items.iter().filter(is_orphan).map(|(key, _)| key.to_string()).collect()
     }
 
     /// Appends a revision to the history.

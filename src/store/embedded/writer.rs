@@ -11,13 +11,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use super::leases::Leases;
 use super::log::Log;
 use super::state::{Event, RowId, State};
-use crate::store::{Revision, StoreError, Txn, TxnReply};
+use crate::store::{Kept, Lease, LeaseId, Revision, StoreError, Txn, TxnReply, Write};
 
 /// Rows of a compaction that are deleted per commit, so that a large one does not hold up writers. Each commit also
 /// deletes as many as it adds, so that cleaning up keeps pace.
@@ -35,13 +37,16 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Job {
     Txn(Txn, Answer<TxnReply>),
     Compact(Revision, Answer<()>),
+    Grant(Duration, Answer<Lease>),
+    KeepAlive(LeaseId, Answer<Kept>),
+    Revoke(LeaseId, Answer<()>),
 }
 
 impl Job {
     fn bytes(&self) -> usize {
         match self {
             Job::Txn(txn, _) => txn.bytes(),
-            Job::Compact(..) => 0,
+            Job::Compact(..) | Job::Grant(..) | Job::KeepAlive(..) | Job::Revoke(..) => 0,
         }
     }
 
@@ -49,15 +54,25 @@ impl Job {
         // Who no longer waits for the answer does not need it, here and below.
         match self {
             Job::Txn(_, answer) => drop(answer.send(Err(error))),
-            Job::Compact(_, answer) => drop(answer.send(Err(error))),
+            Job::Compact(_, answer) | Job::Revoke(_, answer) => drop(answer.send(Err(error))),
+            Job::Grant(_, answer) => drop(answer.send(Err(error))),
+            Job::KeepAlive(_, answer) => drop(answer.send(Err(error))),
         }
     }
 }
 
 /// What to say once the commit has succeeded or failed.
 enum Pending {
-    Txn { answer: Answer<TxnReply>, reply: TxnReply, wrote: bool },
-    Compact { answer: Answer<()>, reply: Result<(), StoreError> },
+    Txn {
+        answer: Answer<TxnReply>,
+        reply: TxnReply,
+        wrote: bool,
+    },
+    /// A compaction, or the end of a lease.
+    Done {
+        answer: Answer<()>,
+        reply: Result<(), StoreError>,
+    },
 }
 
 /// The thread's own state.
@@ -68,6 +83,8 @@ pub(super) struct Writer {
     pub(super) commits: Arc<AtomicU64>,
     /// Rows that a compaction has left to delete, in the order in which they have to go.
     pub(super) dead: VecDeque<RowId>,
+    /// The leases that are held.
+    pub(super) leases: Leases,
 }
 
 impl Writer {
@@ -82,10 +99,17 @@ impl Writer {
         }
     }
 
-    /// Waits for a call and takes all that are there. Empty when there is only cleaning up to do; None at the end.
+    /// Waits for a call and takes all that are there. Empty when there is only cleaning up to do, or a lease to end; None at the
+    /// end.
     fn gather(&mut self) -> Option<Vec<Job>> {
         let mut group = Vec::new();
-        let first = if self.dead.is_empty() {
+        let first = if let (true, Some(end)) = (self.dead.is_empty(), self.leases.next_end()) {
+            match self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => return Some(group),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        } else if self.dead.is_empty() {
             self.jobs.recv().ok()?
         } else {
             match self.jobs.try_recv() {
@@ -109,16 +133,28 @@ impl Writer {
         let before = state.oldest;
         let mut events: Vec<Arc<[Event]>> = Vec::new();
         let mut pending = Vec::with_capacity(group.len());
+        let now = Instant::now();
+        for (lease, keys) in self.leases.expire(now) {
+            events.extend(state.end_lease(lease, keys));
+        }
         for job in group {
             match job {
                 Job::Txn(txn, answer) => {
-                    let (reply, written) = state.run(txn);
+                    let (reply, written) = self.run_txn(&mut state, txn);
                     pending.push(Pending::Txn { answer, reply, wrote: !written.is_empty() });
                     events.push(written);
                 }
+                // A lease is this process's, so there is nothing to make durable.
+                Job::Grant(ttl, answer) => drop(answer.send(Ok(self.leases.grant(ttl, now)))),
+                Job::KeepAlive(lease, answer) => drop(answer.send(Ok(self.leases.keep(lease, now)))),
+                Job::Revoke(lease, answer) => {
+                    let keys = self.leases.end(lease);
+                    events.extend(state.end_lease(lease, keys));
+                    pending.push(Pending::Done { answer, reply: Ok(()) });
+                }
                 Job::Compact(revision, answer) => {
                     let reply = state.compact(revision).map(|dead| self.dead.extend(dead));
-                    pending.push(Pending::Compact { answer, reply });
+                    pending.push(Pending::Done { answer, reply });
                 }
             }
         }
@@ -141,14 +177,33 @@ impl Writer {
         for pending in pending {
             match pending {
                 Pending::Txn { answer, reply, .. } => drop(answer.send(Ok(reply))),
-                Pending::Compact { answer, reply } => drop(answer.send(reply)),
+                Pending::Done { answer, reply } => drop(answer.send(reply)),
             }
         }
+    }
+
+    /// Runs a transaction, and remembers which keys it has put under leases.
+    fn run_txn(&mut self, state: &mut State, txn: Txn) -> (TxnReply, Arc<[Event]>) {
+        let mut bound = Vec::new();
+        for write in &txn.then {
+            if let Write::PutLeased(key, _, lease) = write {
+                bound.push((*lease, key.clone()));
+            }
+        }
+        if bound.iter().any(|(lease, _)| !self.leases.is_held(*lease)) {
+            return (TxnReply { succeeded: false, revision: state.revision }, Arc::new([]));
+        }
+        let (reply, events) = state.run(txn);
+        if reply.succeeded {
+            bound.into_iter().for_each(|(lease, key)| self.leases.bind(lease, key));
+        }
+        (reply, events)
     }
 
     /// What was in the failed commit may be on the disk or not, and SQLite's own view of it can't be trusted: stop.
     fn poison(&mut self, pending: Vec<Pending>, why: &str) {
         self.dead.clear();
+        self.leases = Leases::default();
         let why: Arc<str> = format!("a write to the disk failed: {why}").into();
         self.tip.send_modify(|tip| {
             let mut failed = State::clone(tip);
@@ -161,7 +216,7 @@ impl Writer {
                     drop(answer.send(Err(StoreError::Unknown(why.to_string()))));
                 }
                 Pending::Txn { answer, .. } => drop(answer.send(Err(unavailable(&why)))),
-                Pending::Compact { answer, .. } => drop(answer.send(Err(unavailable(&why)))),
+                Pending::Done { answer, .. } => drop(answer.send(Err(unavailable(&why)))),
             }
         }
     }

@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Oversized,
     /// etcd will not do this.
     Refused,
-    /// The lease of the marks has ended; nothing was written.
+    /// There is no such lease; nothing was written.
     NoLease,
     /// etcd's disk quota is used up; nothing was written.
     Full,
@@ -63,7 +63,10 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(error: &etcd_client::Error) -> Self {
         let etcd_client::Error::GRpcStatus(status) = error else {
-            return Failure { kind: Kind::Lost, no_quorum: false, text: error.to_string() };
+            let text = error.to_string();
+            // The client library's own words, when etcd answers that a lease has no time left.
+            let kind = if text.contains("lease not found") { Kind::NoLease } else { Kind::Lost };
+            return Failure { kind, no_quorum: false, text };
         };
         let message = status.message();
         // Said by a member before it looks at the call, because we ask for a leader.
