@@ -1,4 +1,5 @@
-//! `/healthz`, `/readyz`, `/metrics`: for those who watch the controller itself.
+//! `/healthz`, `/readyz`, `/metrics`: for those who watch the controller itself. The first two need no token, so they tell nothing of
+//! the others; who leads stands in `/metrics` and `/status`.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 
 use super::error::Error;
 use super::route::{Content, Operation, Route};
-use super::{Context, Shared, status};
+use super::{Shared, status};
 
 /// How long the store may take before the controller is said not to be ready.
 const READY_TIME: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::get(
             "/healthz",
-            |State(context): State<Shared>| std::future::ready(well(&context)),
+            || std::future::ready("ok"),
             text("health", "Whether the controller is there", "text/plain; charset=utf-8"),
         ),
         Route::get(
@@ -40,23 +41,17 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// Ready means: the store answers and is followed, so that what is read is current and what is written is kept.
-async fn ready(State(context): State<Shared>) -> Result<String, Error> {
+async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
     let mut error = match tokio::time::timeout(READY_TIME, context.state.check()).await {
-        Ok(Ok(())) => return Ok(well(&context)),
+        Ok(Ok(())) => return Ok("ok"),
         Ok(Err(error)) => Error::from(error),
         Err(_) => Error::Unavailable("the store does not answer".into()),
     };
     if let Error::Unavailable(why) = &mut error {
         let age = context.state.age().as_secs();
-        let lines = status::lines(&context);
-        why.push_str(&format!("; what is read was the store's content {age} s ago\n{lines}"));
+        why.push_str(&format!("; what is read was the store's content {age} s ago"));
     }
     Err(error)
-}
-
-/// `ok` for those who look for that, and who leads for people.
-fn well(context: &Context) -> String {
-    format!("ok\n{}", status::lines(context))
 }
 
 fn metrics(context: &Shared) -> impl IntoResponse + use<> {

@@ -100,24 +100,6 @@ pub(super) fn leader(context: &Context) -> (&'static str, Option<Leader>) {
     }
 }
 
-/// The same in a few lines, for those who look at `/healthz` or `/readyz`.
-pub(super) fn lines(context: &Context) -> String {
-    let age = context.state.age().as_secs();
-    let revision = context.state.snapshot().revision;
-    let who = match leader(context) {
-        ("leads", Some(it)) => {
-            format!("this server leads since {}, epoch {}, revision {}", it.since, it.epoch, it.revision)
-        }
-        (_, Some(it)) => {
-            let address = it.address.as_deref().unwrap_or("a server that did not say where it is");
-            let heard = it.heard_seconds_ago.map_or(String::new(), |ago| format!(", last heard {ago} s ago"));
-            format!("{address} leads since {}, epoch {}, revision {}{heard}", it.since, it.epoch, it.revision)
-        }
-        (_, None) => "no server leads".into(),
-    };
-    format!("{who}\nsnapshot of revision {revision}, {age} s old\n")
-}
-
 async fn status(State(context): State<Shared>, headers: HeaderMap) -> Json<Status> {
     let checked = tokio::time::timeout(STORE_WITHIN, context.state.check()).await;
     let snapshot = context.state.snapshot();
