@@ -58,7 +58,29 @@ impl Ssh {
     }
 
     async fn open(&self, target: &Target) -> Result<Box<dyn Link>, LinkError> {
-        let master = match self.launch(target, "password").await {
+        let was_known = self.is_known(target);
+        let master = match self.log_in(target).await {
+            // Forgotten while ssh looked for it: nothing is known any more that the key could differ from.
+            Err(LinkError::HostKeyChanged(_)) if was_known && !self.is_known(target) => {
+                self.log_in(target).await?
+            }
+            other => other?,
+        };
+
+        let socket = master.socket.clone();
+        let session = Arc::new(Session::resume_mux(socket.into_boxed_path(), None));
+        let nonce = Uuid::new_v4().simple().to_string();
+        let patience = target.connect_timeout;
+        let (channel, input, output) =
+            channel(&session, bootstrap(&protocol::SCRIPT, "link", &nonce), patience).await?;
+        let carrier = Box::new(Channel { _channel: channel, master, session, patience });
+        let link = ShellLink::greet(output, input, carrier, &nonce, patience).await?;
+        Ok(Box::new(link))
+    }
+
+    /// A master that is logged in, by whatever the target has.
+    async fn log_in(&self, target: &Target) -> Result<Master, LinkError> {
+        match self.launch(target, "password").await {
             // On a host with PAM a wrong password for both methods would count twice, so the second is tried only where the
             // first is not offered.
             Err(Failure { error: LinkError::AuthFailed(_), methods })
@@ -70,17 +92,7 @@ impl Ssh {
             }
             other => other,
         }
-        .map_err(|failure| failure.error)?;
-
-        let socket = master.socket.clone();
-        let session = Arc::new(Session::resume_mux(socket.into_boxed_path(), None));
-        let nonce = Uuid::new_v4().simple().to_string();
-        let patience = target.connect_timeout;
-        let (channel, input, output) =
-            channel(&session, bootstrap(&protocol::SCRIPT, "link", &nonce), patience).await?;
-        let carrier = Box::new(Channel { _channel: channel, master, session, patience });
-        let link = ShellLink::greet(output, input, carrier, &nonce, patience).await?;
-        Ok(Box::new(link))
+        .map_err(|failure| failure.error)
     }
 
     /// Starts a master and waits until it is logged in.
@@ -133,14 +145,19 @@ impl Ssh {
         }
     }
 
+    /// Whether there is a host key that a target has to have.
+    fn is_known(&self, target: &Target) -> bool {
+        let recorded = self.known_hosts.join(host_key_alias(&target.name));
+        target.host_key.is_some() || std::fs::metadata(recorded).is_ok_and(|metadata| metadata.len() > 0)
+    }
+
     /// Which host keys do for a target. A pinned key gets a file of its own, so that no other key can do.
     fn trusted_keys(&self, target: &Target, number: u64) -> std::io::Result<TrustedKeys> {
         match &target.host_key {
             None => {
                 std::fs::create_dir_all(&self.known_hosts)?;
                 let file = self.known_hosts.join(host_key_alias(&target.name));
-                let is_first_use = std::fs::metadata(&file).map_or(true, |metadata| metadata.len() == 0);
-                Ok(TrustedKeys { file, is_first_use })
+                Ok(TrustedKeys { file, is_first_use: !self.is_known(target) })
             }
             Some(key) => {
                 let path = self.sockets.path().join(format!("k{number}"));
