@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 mod support;
 use support::program::{Program, call, counter};
+use support::served::node;
 use support::sshd::{Sshd, user};
 
 /// A serving program with the instance IN1. What it started on the nodes goes with it.
@@ -42,10 +43,8 @@ impl Served {
 
     fn add_node_as(&mut self, id: &Value, sshd: &Sshd) {
         self.homes.push(sshd.home());
-        let node = json!({
-            "id": id, "name": "a", "ip-address": "127.0.0.1", "port": sshd.port(), "username": user(),
-            "identity-file": sshd.identity_file(),
-        });
+        let mut node = node(sshd);
+        node["id"] = id.clone();
         self.post("/instances/IN1/nodes", &node, 201);
     }
 

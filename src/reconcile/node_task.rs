@@ -14,7 +14,7 @@ use super::events::{Events, Said};
 use super::gate::Gate;
 use super::leadership::Tenure;
 use super::observed::{LinkState, NodeView, Observed, Warning};
-use super::target::Common;
+use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
@@ -163,8 +163,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
     task.shared.observed.forget(&task.place);
     if task.spec().is_none() {
         // A later node of that name may be another machine.
-        let name = format!("{}/{}", task.key.namespace, task.key.name);
-        if let Err(error) = task.shared.ssh.forget_host_key(&name) {
+        if let Err(error) = task.shared.ssh.forget_host_key(&target::name_of(&task.key)) {
             tracing::warn!(node = %task.key, %error, "its host key could not be forgotten");
         }
     }

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::node_task::Shared;
 use super::observed::LinkState;
+use super::target;
 use crate::model::Key;
 use crate::node::link::LinkError;
 
@@ -78,7 +79,7 @@ impl Pinger for Login {
             Some(LinkState::Down { name, .. }) if name == quarantine => {}
             _ => return refused("its host key has not changed, so there is nothing to trust"),
         }
-        let name = format!("{}/{}", node.namespace, node.name);
+        let name = target::name_of(node);
         self.0
             .connector(spec.transport)
             .forget_host_key(&name)

@@ -26,13 +26,18 @@ pub struct Common {
     pub connect_timeout: Duration,
 }
 
+/// The name that a node goes by where nodes of all instances are: its host key is recorded under it.
+pub(super) fn name_of(node: &Key) -> String {
+    format!("{}/{}", node.namespace, node.name)
+}
+
 impl Common {
     /// How to reach a node.
     ///
     /// # Errors
     /// [`LinkError::Misconfigured`] when its password can't be had.
     pub async fn target(&self, key: &Key, node: &NodeSpec) -> Result<Target, LinkError> {
-        let place = format!("{}/{}", key.namespace, key.name);
+        let place = name_of(key);
         let root = match node.transport {
             Transport::Local => {
                 let directory = self.data_dir.join("nodes").join(&key.namespace).join(&key.name);
