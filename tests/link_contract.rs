@@ -328,6 +328,32 @@ async fn what_is_restarted_in_a_long_batch_is_told_as_running(mut case: Case) {
     case.end().await;
 }
 
+async fn a_change_right_after_its_process_was_told_of_at_the_end_of_a_batch_is_told(mut case: Case) {
+    case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
+    case.phase("a", Phase::Running).await;
+    // What a batch writes, cut in two where the change comes in between.
+    let events = case.root.join("events");
+    let written = std::fs::read_to_string(&events).unwrap();
+    let link = written.lines().find_map(|line| line.strip_prefix("?begin ")).unwrap().to_owned();
+    let ring = |text: &str| {
+        let mut file = std::fs::OpenOptions::new().append(true).open(&events).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    let is_done = |line: &Line| matches!(line, Line::Done { .. });
+    case.processes.clear();
+    ring(&format!("?begin {link}\na\n?say {link} a\n"));
+    case.phase("a", Phase::Running).await;
+    let record = case.root.join("p/a/rec");
+    let mut words: Vec<String> =
+        std::fs::read_to_string(&record).unwrap().split(' ').map(str::to_owned).collect();
+    words[7] = "7".into();
+    std::fs::write(&record, words.join(" ")).unwrap();
+    ring(&format!("a\n?done {link} 999\n"));
+    case.until("the end of the batch", |line, _| is_done(line)).await;
+    case.until_or_now("the change", |all| all["a"].restarts == 7).await;
+    case.end().await;
+}
+
 async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: Case) {
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     let first = case.phase("a", Phase::Running).await;
@@ -963,6 +989,7 @@ suite!(
     a_batch_of_an_older_conversation_is_refused,
     a_process_whose_supervisor_was_killed_is_seen_and_never_doubled,
     what_is_restarted_in_a_long_batch_is_told_as_running,
+    a_change_right_after_its_process_was_told_of_at_the_end_of_a_batch_is_told,
     a_process_whose_supervisor_was_killed_is_adopted_and_runs_on,
     what_ended_before_it_was_adopted_is_started,
     after_a_reboot_what_ran_is_lost_and_can_be_started,

@@ -617,7 +617,11 @@ relay() {
           '?bundle') show_bundle ;;
           # Between these two, what a supervisor has rung for need not be said again.
           '?begin') in_batch=1 told=' ' ;;
-          '?say') case $told in *" $_what "*) ;; *) show "$_what"; told="$told$_what " ;; esac ;;
+          '?say')
+            case $told in *" $_what "*) ;; *) show "$_what"; told="$told$_what " ;; esac
+            # It was said: who rings for it from here on rings for something else.
+            [ "$before" != "$_what" ] || before=''
+            ;;
           '?done')
             printf 'D %s done\n' "$_what"
             later="$later $before" in_batch='' before=''
