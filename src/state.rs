@@ -506,7 +506,9 @@ pub fn deletion(document: &Document, now: &str) -> Edit {
     let lingers = match document.spec.kind() {
         // Nothing was done for one that waits.
         Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !document.metadata.waiting,
-        Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Event => false,
+        Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Revision | Kind::Event => {
+            false
+        }
     };
     if !lingers {
         return Edit::Remove(document.clone());

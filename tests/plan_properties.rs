@@ -199,8 +199,8 @@ proptest! {
         let (one, other) = (fleet.documents(), shuffled.into_iter().collect::<Documents>());
         let seen = &fleet.seen;
         prop_assert_eq!(
-            place(&World { documents: &one, seen }),
-            place(&World { documents: &other, seen })
+            place(&World::at(&one, seen, NOW_MS)),
+            place(&World::at(&other, seen, NOW_MS))
         );
         let (one, other) = (all_desired(&one), all_desired(&other));
         prop_assert_eq!(&one, &other);
@@ -413,7 +413,7 @@ proptest! {
     #[test]
     fn replicas_are_never_placed_on_a_cordoned_node(fleet in fleet()) {
         let documents = fleet.documents();
-        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        let placement = place(&World::at(&documents, &fleet.seen, NOW_MS));
         for document in created(&placement) {
             let Spec::Process(process) = &document.spec else { unreachable!("only processes are made") };
             let instance = document.metadata.namespace.as_str();
@@ -427,7 +427,7 @@ proptest! {
     #[test]
     fn nothing_is_made_for_what_is_going(fleet in fleet()) {
         let documents = fleet.documents();
-        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        let placement = place(&World::at(&documents, &fleet.seen, NOW_MS));
         for document in created(&placement) {
             let Spec::Process(process) = &document.spec else { unreachable!("only processes are made") };
             let instance = document.metadata.namespace.as_str();
@@ -441,7 +441,7 @@ proptest! {
     #[test]
     fn an_object_has_one_step_at_most(fleet in fleet()) {
         let documents = fleet.documents();
-        let placement = place(&World { documents: &documents, seen: &fleet.seen });
+        let placement = place(&World::at(&documents, &fleet.seen, NOW_MS));
         let mut about = BTreeSet::new();
         for step in &placement.steps {
             let key = step.action.key();

@@ -210,7 +210,7 @@ impl Fleet {
         let mut said = String::new();
         let seen = self.sightings();
         loop {
-            let placement = place(&World { documents: &self.documents, seen: &seen });
+            let placement = place(&World::at(&self.documents, &seen, self.now_ms));
             if placement.steps.is_empty() {
                 for (key, hold) in &placement.holds {
                     let _ = writeln!(said, "hold {}: {hold}", self.named(key));

@@ -68,7 +68,7 @@ pub(super) const fn face(kind: Kind) -> Face {
             ];
             face.taken = &["password"];
         }
-        Kind::ServiceType | Kind::Event => {}
+        Kind::ServiceType | Kind::Revision | Kind::Event => {}
     }
     face
 }

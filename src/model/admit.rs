@@ -16,8 +16,8 @@ use super::artifact;
 use super::document::{Document, Spec, schema};
 use super::id::{check_email, check_id, did_you_mean};
 use super::kinds::{
-    ArtifactSpec, HealthSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec, ServiceTypeSpec, Transport,
-    UserSpec,
+    ArtifactSpec, FailoverSpec, HealthSpec, NodeSpec, PasswordFrom, ProcessSpec, ServiceSpec,
+    ServiceTypeSpec, Transport, UserSpec,
 };
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata};
@@ -231,8 +231,8 @@ fn kind_of(report: &mut Report<'_>) -> Option<Kind> {
     let name = kind.as_str().unwrap_or_default();
     let known = Kind::parse(name);
     match known {
-        Some(Kind::Event) => {
-            report.at("/kind", "events are written by the controller; they can't be applied");
+        Some(kind @ (Kind::Event | Kind::Revision)) => {
+            report.at("/kind", format!("a {kind} is written by the controller; it can't be applied"));
             None
         }
         Some(kind) => Some(kind),
@@ -298,7 +298,7 @@ fn check_document(mut document: Document, report: &mut Report<'_>) -> Document {
         Spec::ServiceType(service_type) => check_service_type(service_type, report),
         Spec::Process(process) => check_process(process, report),
         Spec::User(user) => check_user(user, report),
-        Spec::Instance(_) | Spec::Tenant(_) | Spec::Integration(_) | Spec::Event(_) => {}
+        Spec::Instance(_) | Spec::Tenant(_) | Spec::Integration(_) | Spec::Revision(_) | Spec::Event(_) => {}
     }
     document
 }
@@ -471,17 +471,31 @@ fn check_service(service: &mut ServiceSpec, report: &mut Report<'_>) {
             report.at(&pointer, format!("{node} is listed twice; a service has one process on each node"));
         }
     }
-    // Refused rather than ignored: a promise that is not kept is worse than none.
-    for (set, name) in [
-        (service.update.is_some(), "update"),
-        (!service.after.is_empty(), "after"),
-        (service.failover.is_some(), "failover"),
-    ] {
-        if set {
-            report.at_key(
-                &format!("/spec/{name}"),
-                format!("`{name}` is not supported by this version; remove it"),
-            );
+    check_after(service, report);
+    match service.failover {
+        None | Some(FailoverSpec::Hold) => return,
+        Some(FailoverSpec::Replace { after }) if !(1..=86_400).contains(&after.0) => {
+            report.at("/spec/failover/replace/after", "write a time from `1s` to `24h`");
+        }
+        Some(FailoverSpec::Fenced { lease }) if !(5..=3600).contains(&lease.0) => {
+            report.at("/spec/failover/fenced/lease", "write a time from `5s` to `1h`");
+        }
+        Some(FailoverSpec::Replace { .. } | FailoverSpec::Fenced { .. }) => {}
+    }
+    if service.replicas.is_none() {
+        report.at_key(
+            "/spec/failover",
+            "only what is placed by `replicas` can be started on another node; add `replicas`, or remove this",
+        );
+    }
+}
+
+fn check_after(service: &ServiceSpec, report: &mut Report<'_>) {
+    for (at, other) in service.after.iter().enumerate() {
+        let pointer = format!("/spec/after/{at}");
+        report.check(&pointer, check_id(other));
+        if service.after.iter().take(at).any(|earlier| earlier == other) {
+            report.at(&pointer, format!("{other} is listed twice; remove one"));
         }
     }
 }
@@ -627,11 +641,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_and_not_ignored() {
-        let text = "apiVersion: mainstay.dev/v1\nkind: Service\nmetadata: {name: SV1, namespace: IN1}\n\
-                    spec: {name: a, type: auth, failover: hold}\n";
-        let found = admit_one(text).unwrap_err();
-        assert!(found[0].contains("not supported"), "{found:?}");
+    fn failover_is_for_what_can_be_started_elsewhere() {
+        let service = |rest: &str| {
+            admit_one(&format!(
+                "apiVersion: mainstay.dev/v1\nkind: Service\nmetadata: {{name: SV1, namespace: IN1}}\n\
+                 spec: {{name: a, type: auth, {rest}}}\n"
+            ))
+        };
+        assert!(service("failover: hold").is_ok());
+        assert!(service("replicas: 1, failover: {replace: {after: 60s}}").is_ok());
+        assert!(service("replicas: 1, failover: {fenced: {lease: 1m}}").is_ok());
+        let found = service("nodes: [], failover: {fenced: {lease: 30s}}").unwrap_err();
+        assert!(found[0].contains("add `replicas`"), "{found:?}");
+        let found = service("replicas: 1, failover: {fenced: {lease: 1s}}").unwrap_err();
+        assert!(found[0].contains("`5s` to `1h`"), "{found:?}");
+        let found = service("replicas: 1, failover: {fenced: {lease: soon}}").unwrap_err();
+        assert!(found[0].contains("lease"), "{found:?}");
     }
 
     #[test]
@@ -648,7 +673,7 @@ mod tests {
 
         #[test]
         fn no_document_makes_the_door_panic(
-            kind in 0usize..9,
+            kind in 0usize..10,
             field in "[a-z-]{1,12}",
             value in "(?s).{0,20}",
         ) {

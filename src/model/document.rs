@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::admit::password_place;
 use super::kinds::{
-    EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec,
-    TenantSpec, UserSpec,
+    EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec,
+    ServiceTypeSpec, TenantSpec, UserSpec,
 };
 use super::meta::{API_VERSION, Key, Kind, Metadata};
 use super::secret::Sealed;
@@ -76,7 +76,8 @@ macro_rules! specs {
 
 specs! {
     Instance(InstanceSpec), Tenant(TenantSpec), User(UserSpec), Integration(IntegrationSpec),
-    ServiceType(ServiceTypeSpec), Node(NodeSpec), Service(ServiceSpec), Process(ProcessSpec), Event(EventSpec),
+    ServiceType(ServiceTypeSpec), Node(NodeSpec), Service(ServiceSpec), Process(ProcessSpec),
+    Revision(RevisionSpec), Event(EventSpec),
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
@@ -127,6 +128,7 @@ impl Spec {
             | Spec::Node(_)
             | Spec::Service(_)
             | Spec::Process(_)
+            | Spec::Revision(_)
             | Spec::Event(_) => Vec::new(),
         }
     }
@@ -154,7 +156,7 @@ impl Spec {
 }
 
 impl Document {
-    /// What it can't be without: its instance, and of a process its service and its node.
+    /// What it can't be without: its instance, of a process its service and its node, of a revision its service.
     pub fn needs(&self) -> Vec<Key> {
         let instance = self.metadata.namespace.as_str();
         let mut needs = Vec::new();
@@ -164,6 +166,9 @@ impl Document {
         if let Spec::Process(process) = &self.spec {
             needs.push(Key::within(Kind::Service, instance, process.service.as_str()));
             needs.push(Key::within(Kind::Node, instance, process.node.as_str()));
+        }
+        if let Spec::Revision(revision) = &self.spec {
+            needs.push(Key::within(Kind::Service, instance, revision.service.as_str()));
         }
         needs
     }
@@ -179,6 +184,7 @@ impl Document {
             | Spec::Integration(_)
             | Spec::ServiceType(_)
             | Spec::Node(_)
+            | Spec::Revision(_)
             | Spec::Event(_) => None,
         }
     }
@@ -196,6 +202,7 @@ impl Document {
             | Spec::ServiceType(_)
             | Spec::Service(_)
             | Spec::Process(_)
+            | Spec::Revision(_)
             | Spec::Event(_) => Vec::new(),
         }
     }

@@ -101,13 +101,15 @@ impl Documents {
     /// What can't be without this ([`Document::needs`]), by key; with what is being deleted, without what waits.
     pub fn needing<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a Key, &'a Arc<Document>)> {
         let (kinds, instance): (&[Kind], &str) = match key.kind {
-            Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process], &key.name),
-            Kind::Node | Kind::Service => (&[Kind::Process], &key.namespace),
+            Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process, Kind::Revision], &key.name),
+            Kind::Node => (&[Kind::Process], &key.namespace),
+            Kind::Service => (&[Kind::Process, Kind::Revision], &key.namespace),
             Kind::Integration
             | Kind::ServiceType
             | Kind::Tenant
             | Kind::User
             | Kind::Process
+            | Kind::Revision
             | Kind::Event => (&[], ""),
         };
         let within = kinds.iter().flat_map(move |kind| self.within(*kind, instance));

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::amount::{Seconds, Share};
 use super::secret::Sealed;
 
 /// A free JSON object.
@@ -490,7 +491,7 @@ pub struct ServiceSpec {
     /// How changes are rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
-    /// Services that must be healthy before this one starts, by id.
+    /// Services that must be available before a process of this one starts, by id; it is stopped before them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
     /// What to do about a node that does not answer.
@@ -498,48 +499,103 @@ pub struct ServiceSpec {
     pub failover: Option<FailoverSpec>,
 }
 
-/// How a change of command, environment or options reaches the processes.
+/// How a change of command, environment, artifact or options reaches the processes: some at a time, each of the next ones once those
+/// before do their work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct UpdateSpec {
-    /// How many of the service's processes may be down at once because of the change; at least 1.
+    /// How many of the service's processes may be unavailable at once because of a change; unset means 1. What is unavailable for
+    /// another reason counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub max_unavailable: Option<u32>,
-    /// Seconds that a new process must have run before the next is replaced.
+    pub max_unavailable: Option<Share>,
+    /// Seconds that a new process must have done its work before the next is replaced, 0 to 3600; unset means 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 3600))]
     pub min_ready_seconds: Option<u32>,
-    /// What to do when a new process does not get healthy.
+    /// Seconds within which a new process has to do its work, 1 to 86400; unset means 300. When it does not, or crashes again and
+    /// again, the change has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub progress_deadline_seconds: Option<u32>,
+    /// What to do then; unset means pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
 }
 
+impl UpdateSpec {
+    /// How many of so many processes may be unavailable at once.
+    pub fn max_unavailable(&self, all: u32) -> u32 {
+        self.max_unavailable.unwrap_or(Share::Count(1)).of(all)
+    }
+
+    /// Milliseconds that a new process must have done its work.
+    pub fn min_ready_ms(&self) -> u64 {
+        u64::from(self.min_ready_seconds.unwrap_or(0)) * 1000
+    }
+
+    /// Milliseconds within which it has to.
+    pub fn progress_deadline_ms(&self) -> u64 {
+        u64::from(self.progress_deadline_seconds.unwrap_or(300)) * 1000
+    }
+}
+
 /// What a rollout does when it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Stop there and say so.
+    #[default]
     Pause,
     /// Go back to what ran before.
     Rollback,
 }
 
 /// What to do about the processes of a node that does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FailoverSpec {
     /// Nothing: unknown is not absent.
+    #[default]
     Hold,
-    /// Start elsewhere after this many seconds: at least one copy, perhaps two.
+    /// Start elsewhere after a time without an answer: at least one copy, and perhaps two, for a node that does not answer may go on.
     Replace {
-        /// Seconds without an answer.
-        after_seconds: u32,
+        /// How long without an answer, 1 s to 24 h.
+        after: Seconds,
     },
-    /// At most one copy: the node stops the process itself when its lease is not renewed.
+    /// At most one copy: the node stops the process itself when its lease is not renewed, and only after that it is started elsewhere.
     Fenced {
-        /// Seconds that a lease lasts.
-        lease_seconds: u32,
+        /// How long a lease lasts, 5 s to 1 h.
+        lease: Seconds,
     },
+}
+
+/// What a service's processes are started with, as it was at one time. Written by the controller whenever that changes, so that a change
+/// can be rolled out step by step and taken back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RevisionSpec {
+    /// The service, by id.
+    pub service: String,
+    /// Counts the service's revisions from 1.
+    pub number: u64,
+    /// Hash of all that makes a process start anew when it changes.
+    pub hash: String,
+    /// The service as it was.
+    pub template: ServiceSpec,
+    /// The service's type as it was.
+    pub service_type: ServiceTypeSpec,
+    /// What the templates use of the instance, as it was.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub instance: Object,
+    /// Set by a restart that people asked for: a start with the same content, and another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<String>,
+    /// Why it is not rolled out any further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The revision that runs instead of this one for as long as the service stays as this one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<u64>,
 }
 
 /// One (instance, service, node); the instance is the object's namespace. Immutable but for `running`.

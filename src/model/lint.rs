@@ -137,6 +137,7 @@ impl<K: Known> World<'_, K> {
             | Spec::Integration(_)
             | Spec::ServiceType(_)
             | Spec::Node(_)
+            | Spec::Revision(_)
             | Spec::Event(_) => {}
         }
     }

@@ -16,6 +16,17 @@ pub const FILE: &str = "mainstay.dev/file";
 /// Annotation, present when the manifest states `running`: then the manifest owns the field and `/1.0` does not.
 pub const RUNNING_DECLARED: &str = "mainstay.dev/running-declared";
 
+/// Annotation of a Service: its rollouts were paused by people; the value says when.
+pub const PAUSED: &str = "mainstay.dev/paused";
+/// Annotation of a Service: people asked for its processes to be started anew; the value is another one each time.
+pub const RESTARTED: &str = "mainstay.dev/restarted";
+/// Annotation of a Node: what can move away from it does, and nothing new comes; the value says since when.
+pub const DRAINING: &str = "mainstay.dev/draining";
+/// Annotation of a Node that is being deleted: people said that it is gone for good, so nothing waits for it; the value says why.
+pub const FORGOTTEN: &str = "mainstay.dev/forgotten";
+/// The annotations that are said of an object rather than with it: applying its manifest leaves them as they are.
+pub const SAID_OF_IT: [&str; 4] = [PAUSED, RESTARTED, DRAINING, FORGOTTEN];
+
 /// The kinds of documents, in the order in which they are applied: what is referred to comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
@@ -35,13 +46,15 @@ pub enum Kind {
     Service,
     /// One (instance, service, node).
     Process,
+    /// What a service's processes are started with, as it was at one time.
+    Revision,
     /// What was done, and why.
     Event,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Instance,
         Kind::Integration,
         Kind::ServiceType,
@@ -50,6 +63,7 @@ impl Kind {
         Kind::Node,
         Kind::Service,
         Kind::Process,
+        Kind::Revision,
         Kind::Event,
     ];
 
@@ -64,6 +78,7 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::Process => "Process",
+            Kind::Revision => "Revision",
             Kind::Event => "Event",
         }
     }
@@ -76,7 +91,7 @@ impl Kind {
     /// True for kinds that live inside an instance, their namespace.
     pub const fn is_namespaced(self) -> bool {
         match self {
-            Kind::Node | Kind::Service | Kind::Process | Kind::Event => true,
+            Kind::Node | Kind::Service | Kind::Process | Kind::Revision | Kind::Event => true,
             Kind::Instance | Kind::Integration | Kind::ServiceType | Kind::Tenant | Kind::User => false,
         }
     }
@@ -146,7 +161,7 @@ pub struct OwnerReference {
 pub struct Metadata {
     /// The id. Unique per kind, and within the instance for Node and Service.
     pub name: String,
-    /// The instance that the object lives in; only for Node, Service, Process and Event.
+    /// The instance that the object lives in; only for Node, Service, Process, Revision and Event.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// Given by the store: tells an object from a later one of the same name.
@@ -181,6 +196,14 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "is_false")]
     #[schemars(skip)]
     pub waiting: bool,
+    /// Of a Process: the number of its service's revision that it is to run from; 0 when none was decided on yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(skip)]
+    pub revision: u64,
+    /// Of a Process that is being deleted: its place was given to another one though its node has not confirmed that it is gone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(skip)]
+    pub given_up: bool,
 }
 
 fn is_false(value: &bool) -> bool {

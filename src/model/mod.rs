@@ -4,6 +4,7 @@
 //! **Absent here:** what the documents cause. [`crate::plan`] decides that.
 
 pub mod admit;
+pub mod amount;
 pub mod artifact;
 pub mod document;
 pub mod documents;

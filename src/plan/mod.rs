@@ -7,6 +7,7 @@
 //! **Invariant:** unknown is not absent. What was not seen is neither stopped, started nor deleted.
 //! **Absent here:** doing. [`crate::reconcile`] carries steps out and offers no choices.
 
+pub mod availability;
 pub mod node;
 pub mod place;
 pub mod render;

@@ -322,6 +322,7 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
             | Spec::User(_)
             | Spec::Integration(_)
             | Spec::ServiceType(_)
+            | Spec::Revision(_)
             | Spec::Event(_) => None,
         };
         match hold {
@@ -415,7 +416,7 @@ mod tests {
 
     fn steps(documents: impl IntoIterator<Item = Document>) -> Vec<(String, PlaceReason)> {
         let documents: Documents = documents.into_iter().collect();
-        let placement = place(&World { documents: &documents, seen: &BTreeMap::new() });
+        let placement = place(&World::at(&documents, &BTreeMap::new(), 0));
         let word = |action: &PlaceAction| match action {
             PlaceAction::Promote(_) => "promote ",
             PlaceAction::Drop(_) => "drop ",
@@ -461,7 +462,7 @@ mod tests {
         let all = [tenant.clone(), user.clone(), echo.clone()];
         assert_eq!(steps(all.clone()), [unlinked("Tenant red"), unlinked("User a@b")]);
         let documents: Documents = all.into_iter().collect();
-        let placement = place(&World { documents: &documents, seen: &BTreeMap::new() });
+        let placement = place(&World::at(&documents, &BTreeMap::new(), 0));
         let PlaceAction::Unlink(left) = &placement.steps[0].action else { panic!("{placement:?}") };
         let Spec::Tenant(left) = &left.spec else { panic!("{left:?}") };
         assert_eq!(

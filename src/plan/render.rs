@@ -89,6 +89,14 @@ pub fn wanted(process: &ProcessSpec, service: Option<&ServiceSpec>) -> bool {
     process.running.or_else(|| service.and_then(|service| service.running)).unwrap_or(true)
 }
 
+/// Milliseconds that a process of a service has to stay up before it counts as running.
+pub fn desired_start_ms(documents: &Documents, instance: &str, service: &str) -> u64 {
+    let service = documents.service(&Key::within(Kind::Service, instance, service));
+    let kind = service.map(|service| Key::cluster(Kind::ServiceType, service.kind.as_str()));
+    let kind = kind.and_then(|kind| documents.service_type(&kind));
+    kind.map_or(0, |kind| u64::from(kind.start.seconds) * 1000)
+}
+
 /// A service's options with the defaults that its type's schema declares.
 pub fn effective_options(service: &ServiceSpec, service_type: &ServiceTypeSpec) -> Object {
     let mut options = service.options.clone().unwrap_or_default();

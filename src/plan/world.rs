@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::Documents;
 use crate::model::kinds::{Signal, StopSpec};
+use crate::model::{Documents, Key};
 
 use super::step::{Aim, Start};
 
@@ -104,6 +104,10 @@ pub struct NodeSighting {
     pub planned: u64,
     /// Processes that a batch on its way is about: what was seen of them may be over.
     pub pending: BTreeSet<String>,
+    /// Which conversation with the node this is; each has another number. 0 before the first.
+    pub conversation: u64,
+    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try.
+    pub unseen_since_ms: Option<u64>,
 }
 
 impl NodeSighting {
@@ -162,6 +166,29 @@ pub struct NodeDesired {
     pub schedulable: bool,
 }
 
+/// Why nothing of a service may be started or stopped yet, as was decided over all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// The service that is waited for.
+    pub other: String,
+    /// How that one is, for people.
+    pub why: String,
+}
+
+/// What is decided over all nodes and told to each node's task beside the documents: it follows from what is seen, so it is not stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// The documents' revision that it was decided on.
+    pub revision: u64,
+    /// Services, by key, of which nothing may be started yet.
+    pub starts: BTreeMap<Key, Gate>,
+    /// Services, by key, of which nothing may be stopped yet.
+    pub stops: BTreeMap<Key, Gate>,
+    /// The nodes that were seen, by (instance, node), each with the conversation in which it was. What may run in one place only is started
+    /// in no other conversation: whoever decided did not know of that.
+    pub seen: BTreeMap<(String, String), u64>,
+}
+
 /// What was tried for a process and has not (yet) helped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
@@ -204,4 +231,37 @@ pub struct World<'a> {
     pub documents: &'a Documents,
     /// What was seen, by (instance, node). A node that is missing was not seen.
     pub seen: &'a BTreeMap<(String, String), NodeSighting>,
+    /// Now, in milliseconds of the clock that sightings are told by.
+    pub now_ms: u64,
+    /// Since when this controller decides: what was before, it did not see.
+    pub since_ms: u64,
+    /// When nothing is started elsewhere though its node does not answer.
+    pub freeze: Freeze,
+}
+
+/// When failover is frozen: many nodes that are silent at once are more likely cut off than dead, and who has just begun to look has not
+/// seen anybody yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freeze {
+    /// Share of all nodes, in percent, that may be silent at once; one always may. 0 to 100.
+    pub above_percent: u8,
+    /// Milliseconds from when this controller began to decide.
+    pub settle_ms: u64,
+}
+
+impl Default for Freeze {
+    fn default() -> Freeze {
+        Freeze { above_percent: 30, settle_ms: 30_000 }
+    }
+}
+
+impl<'a> World<'a> {
+    /// What is seen at a time by who has decided all along.
+    pub fn at(
+        documents: &'a Documents,
+        seen: &'a BTreeMap<(String, String), NodeSighting>,
+        now_ms: u64,
+    ) -> World<'a> {
+        World { documents, seen, now_ms, since_ms: 0, freeze: Freeze::default() }
+    }
 }

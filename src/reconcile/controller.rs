@@ -265,7 +265,7 @@ enum Pass {
 async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
     let views = shared.observed.all();
     let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
+    let Placement { steps, holds } = place(&World::at(&snapshot.documents, &seen, shared.clock.now_ms()));
     shared.metrics.place_passes.inc();
     shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
     if steps.is_empty() {

@@ -281,7 +281,7 @@ impl NodeTask {
         let result = self.converse(&mut *link, &target.root, spec, failures).await;
         drop((told, counted));
         // What was seen stays as the last that is known; nothing is concluded from it any more.
-        self.mind.sighting.complete = false;
+        self.mind.unseen(shared.clock.now_ms());
         self.transfer = None;
         self.mind.lost();
         self.tell();
@@ -296,9 +296,9 @@ impl NodeTask {
         spec: &NodeSpec,
         failures: &mut u32,
     ) -> Result<Ending, LinkError> {
-        self.mind.begin(Instant::now());
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
         let revision = self.shared.revisions.next();
+        self.mind.begin(revision, Instant::now());
         send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
         loop {
             if !self.tenure.holds() {
@@ -489,6 +489,7 @@ impl NodeTask {
     fn show_down(&mut self, error: &LinkError, wait: Duration) {
         let now_ms = self.shared.clock.now_ms();
         let since_ms = *self.down_since_ms.get_or_insert(now_ms);
+        self.mind.unseen(now_ms);
         tracing::warn!(node = %self.key, %error, next_try_ms = wait.as_millis(), "no link");
         self.view.link = LinkState::Down {
             name: error.name(),
@@ -643,13 +644,20 @@ const BUNDLE: &str = "";
 
 impl Mind {
     /// A new conversation starts: what was seen is kept for people, and counts for nothing until all is told again.
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, conversation: u64, now: Instant) {
         self.sighting.complete = false;
+        self.sighting.conversation = conversation;
         self.in_flight = None;
         self.listing = Some(BTreeSet::new());
         self.look_at = None;
         self.answer_by = Some(now + ANSWER_WITHIN);
         self.ahead_s = None;
+    }
+
+    /// The node is not seen.
+    fn unseen(&mut self, now_ms: u64) {
+        self.sighting.complete = false;
+        self.sighting.unseen_since_ms.get_or_insert(now_ms);
     }
 
     /// The conversation ended: how the steps on their way end, nobody will say.
@@ -772,6 +780,7 @@ impl Mind {
                 self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
                 self.sighting.complete = true;
+                self.sighting.unseen_since_ms = None;
                 self.answered(now);
             }
             Line::Looked { token, clock_s } if token == self.looks => {

@@ -88,6 +88,7 @@ pub(super) fn artifact(admitted: &Admitted) -> Option<&ArtifactSpec> {
         | Spec::Node(_)
         | Spec::Service(_)
         | Spec::Process(_)
+        | Spec::Revision(_)
         | Spec::Event(_) => None,
     }
 }

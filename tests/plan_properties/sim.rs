@@ -94,7 +94,7 @@ impl Sim {
         }
         let mut round = Round::default();
         let seen = self.seen();
-        round.placement = place(&World { documents: &self.documents, seen: &seen });
+        round.placement = place(&World::at(&self.documents, &seen, self.now_ms));
         for (place, seen) in &seen {
             let key = node_key(place);
             if self.documents.get(&key).is_some() {
