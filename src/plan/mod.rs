@@ -11,5 +11,6 @@ pub mod availability;
 pub mod node;
 pub mod place;
 pub mod render;
+pub mod revision;
 pub mod step;
 pub mod world;
