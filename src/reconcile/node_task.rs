@@ -14,6 +14,7 @@ use super::events::{Events, Said};
 use super::gate::Gate;
 use super::leadership::Tenure;
 use super::observed::{LinkState, NodeView, Observed, Warning};
+use super::placed::Placed;
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
@@ -27,7 +28,9 @@ use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
+use crate::plan::world::{
+    Attempt, Freeze, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock,
+};
 use crate::state::{Snapshot, State};
 use crate::store::Revision;
 
@@ -69,6 +72,8 @@ const SAME_SKEW_S: u64 = 5;
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
     pub(super) observed: Observed,
+    pub(super) placed: Placed,
+    pub(super) freeze: Freeze,
     pub(super) connected: Connected,
     pub(super) ssh: Arc<dyn Connector>,
     pub(super) local: Arc<dyn Connector>,
@@ -395,6 +400,7 @@ impl NodeTask {
         self.mind.settle(&plan, desired, now_ms);
         self.view.holds = plan.holds.clone();
         self.mind.sighting.planned = snapshot.revision;
+        self.mind.sighting.behind.clone_from(&plan.behind);
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
     }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay::model::{Document, Documents, Key};
+use mainstay::model::{Documents, Key};
 use mainstay::plan::node::plan;
-use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
 use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, Stock, World};
 
-use crate::fleet::{DELETED, Fleet, Place, node_key, surroundings};
+use crate::desk;
+use crate::fleet::{Fleet, Place, node_key, surroundings};
 use crate::machine::Machine;
 
 /// What goes wrong in a round.
@@ -36,7 +37,9 @@ impl Round {
         let idle = |plan: &NodePlan| {
             plan.steps.is_empty() && plan.deliveries.is_empty() && plan.wake_at_ms.is_none()
         };
-        self.placement.steps.is_empty() && self.plans.values().all(idle)
+        self.placement.steps.is_empty()
+            && self.placement.wake_at_ms.is_none()
+            && self.plans.values().all(idle)
     }
 }
 
@@ -50,6 +53,8 @@ pub(crate) struct Sim {
     tries: BTreeMap<(Place, String), u32>,
     stocks: BTreeMap<Place, Stock>,
     now_ms: u64,
+    /// Counts what is written to the documents.
+    revision: u64,
 }
 
 impl Sim {
@@ -72,6 +77,7 @@ impl Sim {
             tries: BTreeMap::new(),
             stocks: BTreeMap::new(),
             now_ms: 1_000,
+            revision: 0,
         }
     }
 
@@ -112,6 +118,12 @@ impl Sim {
         let attempts = self.attempts.entry(place.clone()).or_default();
         let stock = self.stocks.entry(place.clone()).or_default();
         let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts, stock });
+        if seen.complete
+            && let Some(machine) = self.machines.get_mut(place)
+        {
+            machine.truth.planned = self.revision;
+            machine.truth.behind.clone_from(&plan.behind);
+        }
         stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
         for address in &plan.unused {
             stock.unused_since_ms.entry(address.clone()).or_insert(self.now_ms);
@@ -125,23 +137,15 @@ impl Sim {
 
     fn write(&mut self, placement: &Placement) {
         for step in &placement.steps {
-            match &step.action {
-                PlaceAction::Create(document) => self.documents.insert((**document).clone()),
-                PlaceAction::MarkDeleting(key) => self.delete(key),
-                PlaceAction::Finalize(key) => self.documents.remove(key),
-                PlaceAction::Unlink(document) => self.documents.insert((**document).clone()),
-                PlaceAction::Promote(_) | PlaceAction::Drop(_) => unreachable!("nothing waits here"),
-            }
+            self.revision += 1;
+            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
         }
     }
 
     /// Decides that an object goes.
     pub(crate) fn delete(&mut self, key: &Key) {
-        if let Some(found) = self.documents.get(key) {
-            let mut document = Document::clone(found);
-            document.metadata.deletion_timestamp = Some(DELETED.into());
-            self.documents.insert(document);
-        }
+        self.revision += 1;
+        desk::delete(&mut self.documents, key, self.revision);
     }
 
     fn carry_out(&mut self, plans: &BTreeMap<Place, NodePlan>, fault: Option<&Fault>) {
@@ -182,18 +186,22 @@ impl Sim {
                 }
             }
         }
-        let wake = round.plans.values().filter_map(|plan| plan.wake_at_ms).min();
+        let wakes = round.plans.values().filter_map(|plan| plan.wake_at_ms);
+        let wake = wakes.chain(round.placement.wake_at_ms).min();
         self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
     }
 
     /// Goes on without faults until nothing is done any more; then answers the last round.
     pub(crate) fn settle(&mut self) -> Result<Round, String> {
         let mut last = Round::default();
-        for _ in 0..40 {
+        let mut was_quiet = false;
+        for _ in 0..80 {
             last = self.round(None);
-            if last.is_quiet() {
+            // Over all nodes is decided on what was seen before these planned.
+            if last.is_quiet() && was_quiet {
                 return Ok(last);
             }
+            was_quiet = last.is_quiet();
         }
         Err(format!("it does not come to rest: {last:#?}"))
     }
