@@ -19,7 +19,7 @@ use mainstay::plan::node::KEEP_UNUSED_MS;
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, Placement, place};
 use mainstay::plan::step::{Action, Aim, Hold, NodePlan, Step};
-use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, Stock, World};
+use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -42,7 +42,8 @@ fn plan_at(
     seen: &NodeSighting,
     attempts: &BTreeMap<String, Attempt>,
 ) -> NodePlan {
-    plan(&NodeWorld { now_ms, desired, seen, attempts, stock: &Stock::default() })
+    let (stock, place, orders) = (&Stock::default(), &Place::default(), &Orders::default());
+    plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders })
 }
 
 /// Long after everything that is seen began.
@@ -354,7 +355,9 @@ proptest! {
         for (_, desired, seen) in nodes(&fleet) {
             let unused_since_ms = seen.artifacts.iter().map(|address| (address.clone(), now_ms - unused)).collect();
             let stock = Stock { sending: None, unused_since_ms };
-            let plan = plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &BTreeMap::new(), stock: &stock });
+            let (desired, seen, attempts) = (&desired, &seen, &BTreeMap::new());
+            let (stock, place, orders) = (&stock, &Place::default(), &Orders::default());
+            let plan = plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders });
             for step in &plan.steps {
                 let Action::Discard { address } = &step.action else { continue };
                 prop_assert!(unused >= KEEP_UNUSED_MS && !desired.artifacts.contains_key(address));

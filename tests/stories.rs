@@ -31,6 +31,7 @@ use mainstay::model::lint::lint;
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Documents, Key, Kind, Problem, Spec};
 use mainstay::plan::node::plan;
+use mainstay::plan::orders::orders;
 use mainstay::plan::place::{PlaceAction, PlaceReason, Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
 use mainstay::plan::step::{Action, Delivery, NodePlan};
@@ -219,6 +220,7 @@ impl Fleet {
             }
             self.write(&placement, &mut said);
         }
+        let (orders, _) = orders(&World::at(&self.documents, &seen, self.now_ms), 0, false);
         self.plans.clear();
         let nodes: Vec<Key> = self.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
         for key in nodes {
@@ -229,8 +231,15 @@ impl Fleet {
             let attempts = BTreeMap::new();
             let stock = self.stocks.entry(place.clone()).or_default();
             let now_ms = self.now_ms;
-            let plan =
-                plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &attempts, stock });
+            let plan = plan(&NodeWorld {
+                now_ms,
+                desired: &desired,
+                seen: &seen,
+                attempts: &attempts,
+                stock,
+                place: &place,
+                orders: &orders,
+            });
             stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
             for address in &plan.unused {
                 stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);

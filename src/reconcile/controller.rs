@@ -25,9 +25,10 @@ use crate::model::Spec;
 use crate::model::meta::Kind;
 use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
+use crate::plan::orders::orders;
 use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{Phase, World};
+use crate::plan::world::{NodeSighting, Orders, Phase, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -88,6 +89,7 @@ impl Controller {
             revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
+            orders: watch::Sender::default(),
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
         let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
@@ -152,6 +154,8 @@ async fn run(
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
             shared.observed.clear();
+            // Of who does not lead nobody takes orders, and a later time begins without any.
+            shared.orders.send_replace(Orders::default());
             // What deletions wait for is for the next leader to say.
             shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
         }
@@ -192,8 +196,11 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
         keep_tasks(shared, &snapshot, reign, tasks);
-        if *mode.borrow() == Mode::Reconcile {
-            match pass(shared, &snapshot, reign.tenure.term).await {
+        let now = *mode.borrow();
+        let looked = Looked::at(&shared.observed);
+        let wake_at_ms = order(shared, &snapshot, &looked, now);
+        if now == Mode::Reconcile {
+            match pass(shared, &snapshot, &looked, reign.tenure.term).await {
                 Ok(Pass::Going) => {}
                 Ok(Pass::Deposed) => {
                     tracing::error!(
@@ -213,7 +220,43 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
+            () = time_comes(&shared.clock, wake_at_ms) => {}
         }
+    }
+}
+
+/// Waits for a time; for ever when there is none.
+async fn time_comes(clock: &Clock, at_ms: Option<u64>) {
+    match at_ms {
+        Some(at_ms) => tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(clock.now_ms()))).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Decides what has to wait for what on other nodes, and tells the nodes' tasks when that is news. Answers when it has to be decided
+/// again though nothing changes.
+fn order(shared: &Shared, snapshot: &Snapshot, looked: &Looked, mode: Mode) -> Option<u64> {
+    let world = World::at(&snapshot.documents, &looked.seen, shared.clock.now_ms());
+    let (orders, wake_at_ms) = orders(&world, snapshot.revision, mode == Mode::Halt);
+    shared.orders.send_if_modified(|before| {
+        let is_news = *before != orders;
+        *before = orders;
+        is_news
+    });
+    wake_at_ms
+}
+
+/// What is known of all nodes at one moment.
+struct Looked {
+    views: BTreeMap<(String, String), NodeView>,
+    seen: BTreeMap<(String, String), NodeSighting>,
+}
+
+impl Looked {
+    fn at(observed: &Observed) -> Looked {
+        let views = observed.all();
+        let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
+        Looked { views, seen }
     }
 }
 
@@ -262,12 +305,15 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
-    let views = shared.observed.all();
-    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let Placement { steps, holds } = place(&World::at(&snapshot.documents, &seen, shared.clock.now_ms()));
+async fn pass(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    Looked { views, seen }: &Looked,
+    term: Term,
+) -> Result<Pass, StateError> {
+    let Placement { steps, holds } = place(&World::at(&snapshot.documents, seen, shared.clock.now_ms()));
     shared.metrics.place_passes.inc();
-    shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
+    shared.events.stand(deleting::told(&snapshot.documents, &holds, views), shared.clock.now_ms());
     if steps.is_empty() {
         return Ok(Pass::Going);
     }

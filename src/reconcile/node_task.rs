@@ -27,7 +27,9 @@ use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
+use crate::plan::world::{
+    Attempt, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, ProcessSighting, Stock,
+};
 use crate::state::{Snapshot, State};
 use crate::store::Revision;
 
@@ -84,6 +86,8 @@ pub(super) struct Shared {
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
     pub(super) revisions: Revisions,
+    /// What was decided over all nodes.
+    pub(super) orders: watch::Sender<Orders>,
 }
 
 impl Shared {
@@ -146,6 +150,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
     let mut task = NodeTask {
         snapshot: shared.state.changes(),
         asked: shared.asked.subscribe(),
+        orders: shared.orders.subscribe(),
         mind: Mind::default(),
         down_since_ms: None,
         times_asked: None,
@@ -176,6 +181,7 @@ struct NodeTask {
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
+    orders: watch::Receiver<Orders>,
     tenure: Tenure,
     mode: watch::Receiver<Mode>,
     mind: Mind,
@@ -346,6 +352,9 @@ impl NodeTask {
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
+                changed = self.orders.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
                 changed = self.mode.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
@@ -383,12 +392,17 @@ impl NodeTask {
         self.mind.stock.sending =
             self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
         let now_ms = self.shared.clock.now_ms();
+        let (given, none) = (self.orders.borrow_and_update(), Orders::default());
+        // Orders for another mode are none.
+        let orders = if given.halt == (mode == Mode::Halt) { &*given } else { &none };
         let world = NodeWorld {
             now_ms,
             desired,
             seen: &self.mind.sighting,
             attempts: &self.mind.attempts,
             stock: &self.mind.stock,
+            place: &self.place,
+            orders,
         };
         let plan = plan(&world);
         self.shared.metrics.node_passes.inc();

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay::model::{Document, Documents, Key};
 use mainstay::plan::node::plan;
+use mainstay::plan::orders::orders;
 use mainstay::plan::place::{PlaceAction, Placement, place};
 use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
-use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, Stock, World};
+use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 
 use crate::fleet::{DELETED, Fleet, Place, node_key, surroundings};
 use crate::machine::Machine;
@@ -27,7 +28,10 @@ pub(crate) enum Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) placement: Placement,
+    pub(crate) orders: Orders,
     pub(crate) plans: BTreeMap<Place, NodePlan>,
+    /// When the orders change by time alone.
+    wake_at_ms: Option<u64>,
 }
 
 impl Round {
@@ -36,7 +40,8 @@ impl Round {
         let idle = |plan: &NodePlan| {
             plan.steps.is_empty() && plan.deliveries.is_empty() && plan.wake_at_ms.is_none()
         };
-        self.placement.steps.is_empty() && self.plans.values().all(idle)
+        let is_at_rest = self.placement.steps.is_empty() && self.wake_at_ms.is_none();
+        is_at_rest && self.plans.values().all(idle)
     }
 }
 
@@ -94,11 +99,13 @@ impl Sim {
         }
         let mut round = Round::default();
         let seen = self.seen();
-        round.placement = place(&World::at(&self.documents, &seen, self.now_ms));
+        let world = World::at(&self.documents, &seen, self.now_ms);
+        round.placement = place(&world);
+        (round.orders, round.wake_at_ms) = orders(&world, 0, false);
         for (place, seen) in &seen {
             let key = node_key(place);
             if self.documents.get(&key).is_some() {
-                round.plans.insert(place.clone(), self.plan(place, &key, seen));
+                round.plans.insert(place.clone(), self.plan(place, &key, seen, &round.orders));
             }
         }
         self.write(&round.placement);
@@ -107,11 +114,12 @@ impl Sim {
         round
     }
 
-    fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting) -> NodePlan {
+    fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting, orders: &Orders) -> NodePlan {
         let desired = desired(&self.documents, key, &surroundings());
         let attempts = self.attempts.entry(place.clone()).or_default();
         let stock = self.stocks.entry(place.clone()).or_default();
-        let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts, stock });
+        let (now_ms, desired) = (self.now_ms, &desired);
+        let plan = plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders });
         stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
         for address in &plan.unused {
             stock.unused_since_ms.entry(address.clone()).or_insert(self.now_ms);
@@ -182,7 +190,7 @@ impl Sim {
                 }
             }
         }
-        let wake = round.plans.values().filter_map(|plan| plan.wake_at_ms).min();
+        let wake = round.plans.values().map(|plan| plan.wake_at_ms).chain([round.wake_at_ms]).flatten().min();
         self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
     }
 
