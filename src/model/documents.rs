@@ -341,6 +341,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_service_is_started_after_is_missed_once_it_goes_but_not_when_all_goes() {
+        let service = |name: &str, after: &[&str]| {
+            let after = after.iter().map(|other| (*other).to_owned()).collect();
+            let spec = Spec::Service(ServiceSpec { after, ..ServiceSpec::default() });
+            let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
+            Document { metadata, spec }
+        };
+        let going = |mut document: Document| {
+            document.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+            document
+        };
+        let instance = document("IN1", Spec::Instance(InstanceSpec::default()));
+        let mut documents: Documents =
+            [instance.clone(), going(service("db", &[])), service("web", &["db"])].into_iter().collect();
+        let db = Key::within(Kind::Service, "IN1", "db");
+        let missed = |documents: &Documents| {
+            documents.dangling().map(|(gone, by)| (gone.name.clone(), by.key().name)).collect::<Vec<_>>()
+        };
+        assert_eq!(missed(&documents), [("db".to_owned(), "web".to_owned())]);
+        let unlinked = service("web", &["db"]).spec.without(&db);
+        assert_eq!(unlinked, service("web", &[]).spec);
+
+        documents.insert(going(service("web", &["db"])));
+        assert_eq!(missed(&documents), []);
+        assert_eq!(documents.services_after(&db).count(), 1, "it is still stopped before");
+
+        documents.insert(service("web", &["db"]));
+        documents.insert(going(instance));
+        assert_eq!(missed(&documents), [], "its instance goes, and so will it");
+    }
+
+    #[test]
     fn who_is_being_deleted_is_not_told_of() {
         let mut going = tenant("a", Some("IN1"));
         going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
