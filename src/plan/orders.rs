@@ -184,3 +184,6 @@ fn see_nodes_of(world: &World<'_>, key: &Key, orders: &mut Orders) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
