@@ -18,7 +18,7 @@ pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
     /// Those that wait for an older one to go.
     waiting: OrdMap<Key, Arc<Document>>,
-    /// (what is named, who names it), as [`Spec::names`] says: the way back, without looking at everyone.
+    /// (what is named, who names it), as [`Document::names`] says: the way back, without looking at everyone.
     named_by: OrdSet<(Key, Key)>,
 }
 
@@ -66,7 +66,7 @@ impl Documents {
 
     fn put(&mut self, document: Arc<Document>) {
         let key = document.key();
-        let named = document.spec.names();
+        let named = document.names();
         if let Some(before) = self.map.insert(key.clone(), document) {
             self.forget_names(&key, &before);
         }
@@ -127,7 +127,7 @@ impl Documents {
     }
 
     fn forget_names(&mut self, key: &Key, document: &Document) {
-        for named in document.spec.names() {
+        for named in document.names() {
             self.named_by.remove(&(named, key.clone()));
         }
     }
@@ -165,19 +165,33 @@ impl Documents {
         naming.filter_map(|(key, _)| Some((key, self.user(key)?)))
     }
 
-    /// Who names this ([`Spec::names`]) and is not being deleted. Costs what it answers.
+    /// Who names this ([`Document::names`]) and is not being deleted. Costs what it answers.
     pub fn naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.all_naming(named).filter(|(_, document)| !document.is_deleting())
+    }
+
+    /// The services that are started after this one, with those that are being deleted. Costs what it answers.
+    pub fn services_after(&self, service: &Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.all_naming(service.clone()).filter(|(by, _)| by.kind == Kind::Service)
+    }
+
+    fn all_naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let first = (named.clone(), Key::first(Kind::Instance, ""));
         self.named_by
             .range(first..)
             .take_while(move |(of, _)| *of == named)
-            .filter_map(|(_, by)| Some((by, self.live(by)?)))
+            .filter_map(|(_, by)| Some((by, self.get(by)?)))
     }
 
-    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted.
+    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted, nor is its
+    /// instance: what goes altogether is ended in the order that it says.
     pub fn dangling(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let is_gone = |named: &Key| self.live(named).is_none() && !self.waiting.contains_key(named);
-        let gone = self.named_by.iter().filter(move |(named, _)| is_gone(named));
+        let stays = |by: &Key| {
+            !by.kind.is_namespaced()
+                || self.live(&Key::cluster(Kind::Instance, by.namespace.as_str())).is_some()
+        };
+        let gone = self.named_by.iter().filter(move |(named, by)| is_gone(named) && stays(by));
         gone.filter_map(|(named, by)| Some((named, self.live(by)?)))
     }
 
@@ -345,6 +359,38 @@ mod tests {
         documents.remove_waiting(&Key::within(Kind::Node, "IN1", "ND1"));
         assert!(documents.declared().live(&Key::within(Kind::Node, "IN1", "ND1")).is_none());
         assert!(documents.declared().get(&Key::within(Kind::Process, "IN1", "old")).is_some());
+    }
+
+    #[test]
+    fn what_a_service_is_started_after_is_missed_once_it_goes_but_not_when_all_goes() {
+        let service = |name: &str, after: &[&str]| {
+            let after = after.iter().map(|other| (*other).to_owned()).collect();
+            let spec = Spec::Service(ServiceSpec { after, ..ServiceSpec::default() });
+            let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
+            Document { metadata, spec }
+        };
+        let going = |mut document: Document| {
+            document.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+            document
+        };
+        let instance = document("IN1", Spec::Instance(InstanceSpec::default()));
+        let mut documents: Documents =
+            [instance.clone(), going(service("db", &[])), service("web", &["db"])].into_iter().collect();
+        let db = Key::within(Kind::Service, "IN1", "db");
+        let missed = |documents: &Documents| {
+            documents.dangling().map(|(gone, by)| (gone.name.clone(), by.key().name)).collect::<Vec<_>>()
+        };
+        assert_eq!(missed(&documents), [("db".to_owned(), "web".to_owned())]);
+        let unlinked = service("web", &["db"]).spec.without(&db);
+        assert_eq!(unlinked, service("web", &[]).spec);
+
+        documents.insert(going(service("web", &["db"])));
+        assert_eq!(missed(&documents), []);
+        assert_eq!(documents.services_after(&db).count(), 1, "it is still stopped before");
+
+        documents.insert(service("web", &["db"]));
+        documents.insert(going(instance));
+        assert_eq!(missed(&documents), [], "its instance goes, and so will it");
     }
 
     #[test]

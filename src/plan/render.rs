@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::orders::ties;
 use super::revision::is_declared;
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
@@ -78,6 +79,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
                 start: found.and_then(|found| found.start(&renderer, surroundings, &seen_by_all)),
                 artifact,
+                ties: ties(documents, document, process),
             },
         );
     }

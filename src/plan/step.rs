@@ -345,6 +345,24 @@ pub enum Hold {
         /// What went wrong.
         why: Option<String>,
     },
+    /// It is started after another service, which does not do its work yet.
+    After {
+        /// The service that is waited for.
+        service: String,
+        /// How that one is.
+        why: String,
+    },
+    /// It is stopped after another service, which has not ended yet.
+    Before {
+        /// The service that is waited for.
+        service: String,
+        /// How that one is.
+        why: String,
+    },
+    /// It has an order with other services, and what was last decided of that is older than what is declared.
+    Unordered,
+    /// It may run in one place only, and nobody has decided yet that it is this one, with its node in sight.
+    Unplaced,
     /// It can't be started as declared.
     Invalid(String),
     /// A step was tried and did not help; the next try is at this time.
@@ -378,6 +396,12 @@ impl fmt::Display for Hold {
             }
             Hold::ArtifactFailed { why: None, .. } => {
                 f.write_str("its artifact was sent, and its node has not said yet that it is there")
+            }
+            Hold::After { service, why } => write!(f, "it is started after {service}: {why}"),
+            Hold::Before { service, why } => write!(f, "it is stopped after {service}: {why}"),
+            Hold::Unordered => f.write_str("it waits for its turn among other services to be decided"),
+            Hold::Unplaced => {
+                f.write_str("it may run in one place only, and waits for the placement to see its node")
             }
             Hold::Invalid(why) => write!(f, "it can't be started as declared: {why}"),
             Hold::BackingOff { why: Some(why), .. } => write!(f, "the last try failed: {why}"),

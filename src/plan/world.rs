@@ -144,6 +144,20 @@ pub struct DesiredProcess {
     pub start: Result<Start, String>,
     /// Address of the artifact that it runs from.
     pub artifact: Option<String>,
+    /// For what of it orders are waited for.
+    pub ties: Ties,
+}
+
+/// For what of a process there have to be [`Orders`], and the documents' revision that these have to know: that at which the documents
+/// that say so changed last. None where nobody has to be asked; most processes have no ties, and wait for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// For its start: its service is started after others.
+    pub start: Option<u64>,
+    /// For its stop: others are started after its service, and so stopped before.
+    pub stop: Option<u64>,
+    /// For its start: it may run in one place only.
+    pub place: Option<u64>,
 }
 
 /// Where an artifact is had, on the controller's machine.
@@ -180,8 +194,10 @@ pub struct Gate {
 /// What is decided over all nodes and told to each node's task beside the documents: it follows from what is seen, so it is not stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
-    /// The documents' revision that it was decided on.
+    /// The documents' revision that it was decided on; 0 when no orders are needed, or none were given yet.
     pub revision: u64,
+    /// Whether everything is to stop, whatever the documents say.
+    pub halt: bool,
     /// Services, by key, of which nothing may be started yet.
     pub starts: BTreeMap<Key, Gate>,
     /// Services, by key, of which nothing may be stopped yet.
@@ -224,6 +240,10 @@ pub struct NodeWorld<'a> {
     pub attempts: &'a BTreeMap<String, Attempt>,
     /// What is remembered of its artifacts.
     pub stock: &'a Stock,
+    /// Which node it is, as (instance, node).
+    pub place: &'a (String, String),
+    /// What was decided over all nodes.
+    pub orders: &'a Orders,
 }
 
 /// All that the decision over all nodes may know.

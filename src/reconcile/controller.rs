@@ -26,9 +26,10 @@ use crate::model::Spec;
 use crate::model::meta::Kind;
 use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
+use crate::plan::orders::orders;
 use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{Freeze, Phase, World};
+use crate::plan::world::{Freeze, NodeSighting, Orders, Phase, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -108,6 +109,7 @@ impl Controller {
             revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
+            orders: watch::Sender::default(),
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
         let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
@@ -173,6 +175,8 @@ async fn run(
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
             shared.observed.clear();
             shared.placed.clear();
+            // Of who does not lead nobody takes orders, and a later time begins without any.
+            shared.orders.send_replace(Orders::default());
             // What deletions wait for is for the next leader to say.
             shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
         }
@@ -214,10 +218,21 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
         keep_tasks(shared, &snapshot, reign, tasks);
-        let mut wake_at_ms = None;
-        if *mode.borrow() == Mode::Reconcile {
-            match pass(shared, &snapshot, reign.tenure.term, since_ms).await {
-                Ok(Pass::Going { wake_at_ms: at_ms }) => wake_at_ms = at_ms,
+        let now = *mode.borrow();
+        let looked = Looked::at(&shared.observed);
+        let world = World {
+            documents: &snapshot.documents,
+            seen: &looked.seen,
+            now_ms: shared.clock.now_ms(),
+            since_ms,
+            freeze: shared.freeze,
+        };
+        let mut wake_at_ms = order(shared, &snapshot, &world, now);
+        if now == Mode::Reconcile {
+            match pass(shared, &world, &looked, reign.tenure.term).await {
+                Ok(Pass::Going { wake_at_ms: at_ms }) => {
+                    wake_at_ms = [wake_at_ms, at_ms].into_iter().flatten().min();
+                }
                 Ok(Pass::Deposed) => {
                     tracing::error!(
                         epoch = reign.tenure.term.epoch.0,
@@ -236,16 +251,42 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
-            () = wake(&shared.clock, wake_at_ms) => {}
+            () = time_comes(&shared.clock, wake_at_ms) => {}
         }
     }
 }
 
-/// Waits until a time; for ever when there is none.
-async fn wake(clock: &Clock, at_ms: Option<u64>) {
+/// Waits for a time; for ever when there is none.
+async fn time_comes(clock: &Clock, at_ms: Option<u64>) {
     match at_ms {
         Some(at_ms) => sleep(Duration::from_millis(at_ms.saturating_sub(clock.now_ms()))).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Decides what has to wait for what on other nodes, and tells the nodes' tasks when that is news. Answers when it has to be decided
+/// again though nothing changes.
+fn order(shared: &Shared, snapshot: &Snapshot, world: &World<'_>, mode: Mode) -> Option<u64> {
+    let (orders, wake_at_ms) = orders(world, snapshot.revision, mode == Mode::Halt);
+    shared.orders.send_if_modified(|before| {
+        let is_news = *before != orders;
+        *before = orders;
+        is_news
+    });
+    wake_at_ms
+}
+
+/// What is known of all nodes at one moment.
+struct Looked {
+    views: BTreeMap<(String, String), NodeView>,
+    seen: BTreeMap<(String, String), NodeSighting>,
+}
+
+impl Looked {
+    fn at(observed: &Observed) -> Looked {
+        let views = observed.all();
+        let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
+        Looked { views, seen }
     }
 }
 
@@ -297,18 +338,13 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term, since_ms: u64) -> Result<Pass, StateError> {
-    let views = shared.observed.all();
-    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let now_ms = shared.clock.now_ms();
-    let documents = &snapshot.documents;
-    let world = World { documents, seen: &seen, now_ms, since_ms, freeze: shared.freeze };
-    let placement = place(&world);
+async fn pass(shared: &Shared, world: &World<'_>, looked: &Looked, term: Term) -> Result<Pass, StateError> {
+    let placement = place(world);
     shared.metrics.place_passes.inc();
     shared.placed.set(&placement);
-    let mut standing = deleting::told(documents, &placement.holds, &views);
+    let mut standing = deleting::told(world.documents, &placement.holds, &looked.views);
     standing.extend(told(&placement));
-    shared.events.stand(standing, now_ms);
+    shared.events.stand(standing, world.now_ms);
     let Placement { steps, wake_at_ms, .. } = placement;
     let going = Pass::Going { wake_at_ms };
     if steps.is_empty() {
@@ -320,7 +356,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term, since_ms: u64) -
     for PlaceStep { action, reason } in steps {
         tracing::info!(%reason, "{} {}", action.word(), action.key());
         said.extend(done(&action, reason));
-        edits.extend(edits_of(&snapshot.documents, action, &now, now_ms));
+        edits.extend(edits_of(world.documents, action, &now, world.now_ms));
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));

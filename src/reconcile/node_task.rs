@@ -28,7 +28,7 @@ use crate::node::protocol;
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
-use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Phase, ProcessSighting};
+use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessSighting};
 use crate::state::{Snapshot, State};
 use crate::store::Revision;
 
@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
     pub(super) revisions: Revisions,
+    /// What was decided over all nodes.
+    pub(super) orders: watch::Sender<Orders>,
 }
 
 impl Shared {
@@ -138,6 +140,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
     let mut task = NodeTask {
         snapshot: shared.state.changes(),
         asked: shared.asked.subscribe(),
+        orders: shared.orders.subscribe(),
         mind: Mind::default(),
         down_since_ms: None,
         times_asked: None,
@@ -168,6 +171,7 @@ struct NodeTask {
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
+    orders: watch::Receiver<Orders>,
     tenure: Tenure,
     mode: watch::Receiver<Mode>,
     mind: Mind,
@@ -338,6 +342,9 @@ impl NodeTask {
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
+                changed = self.orders.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
                 changed = self.mode.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
@@ -375,12 +382,17 @@ impl NodeTask {
         self.mind.stock.sending =
             self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
         let now_ms = self.shared.clock.now_ms();
+        let (given, none) = (self.orders.borrow_and_update(), Orders::default());
+        // Orders for another mode are none.
+        let orders = if given.halt == (mode == Mode::Halt) { &*given } else { &none };
         let world = NodeWorld {
             now_ms,
             desired,
             seen: &self.mind.sighting,
             attempts: &self.mind.attempts,
             stock: &self.mind.stock,
+            place: &self.place,
+            orders,
         };
         let plan = plan(&world);
         self.shared.metrics.node_passes.inc();
