@@ -1,6 +1,7 @@
 //! What a decision may know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::model::Documents;
 use crate::model::kinds::{Signal, StopSpec};
@@ -202,6 +203,18 @@ pub struct NodeWorld<'a> {
 pub struct World<'a> {
     /// Every document.
     pub documents: &'a Documents,
-    /// What was seen, by (instance, node). A node that is missing was not seen.
-    pub seen: &'a BTreeMap<(String, String), NodeSighting>,
+    /// What was seen.
+    pub seen: &'a dyn Sightings,
+}
+
+/// What was seen of nodes, in whatever it is kept: what is decided over all nodes need not be copied together first.
+pub trait Sightings: fmt::Debug {
+    /// What was seen of a node, by (instance, node). One that is missing was not seen.
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting>;
+}
+
+impl Sightings for BTreeMap<(String, String), NodeSighting> {
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting> {
+        BTreeMap::get(self, node)
+    }
 }

@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::leadership::Tenure;
 use super::logs::Logs;
 use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
-use super::observed::{LinkState, NodeView, Observed};
+use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::target::Common;
 use crate::clock::{Clock, timestamp};
@@ -107,7 +107,7 @@ impl Controller {
 
     /// Stops everything on all nodes, for as long as it takes up to a limit. A node that is not reached is not waited for. Answers
     /// the nodes that were not seen clean.
-    pub async fn halt(&self, limit: Duration) -> BTreeMap<(String, String), NodeView> {
+    pub async fn halt(&self, limit: Duration) -> Views {
         self.mode.send_replace(Mode::Halt);
         let mut changes = self.shared.observed.changes();
         let is_clean = |view: &NodeView| {
@@ -116,9 +116,7 @@ impl Controller {
         let is_down = |view: &NodeView| matches!(view.link, LinkState::Down { .. });
         let nothing_moves = changes.wait_for(|all| all.values().all(|view| is_clean(view) || is_down(view)));
         let _ = tokio::time::timeout(limit, nothing_moves).await;
-        let mut left = self.shared.observed.all();
-        left.retain(|_, view| !is_clean(view));
-        left
+        self.shared.observed.all().into_iter().filter(|(_, view)| !is_clean(view)).collect()
     }
 
     /// Ends, leaving everything on the nodes as it is.
@@ -264,8 +262,7 @@ enum Pass {
 /// Decides once which processes exist, and writes it.
 async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, StateError> {
     let views = shared.observed.all();
-    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &seen });
+    let Placement { steps, holds } = place(&World { documents: &snapshot.documents, seen: &views });
     shared.metrics.place_passes.inc();
     shared.events.stand(deleting::told(&snapshot.documents, &holds, &views), shared.clock.now_ms());
     if steps.is_empty() {
