@@ -11,4 +11,5 @@ pub mod node;
 pub mod place;
 pub mod render;
 pub mod step;
+pub mod touched;
 pub mod world;
