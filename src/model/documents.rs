@@ -505,6 +505,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn an_index_answers_what_looking_at_everything_does(deeds in deeds()) {
             let mut documents = Documents::default();
