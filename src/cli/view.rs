@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
 use crate::plan::step::Hold;
 use crate::plan::world::{Health, Phase, ProcessSighting};
-use crate::reconcile::observed::{LinkState, NodeView};
+use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::source::folder::FolderStatus;
 use crate::store::Revision;
 
@@ -16,7 +17,7 @@ use crate::store::Revision;
 pub(super) struct Scene {
     pub(super) documents: Documents,
     pub(super) revision: Revision,
-    pub(super) nodes: BTreeMap<(String, String), NodeView>,
+    pub(super) nodes: Views,
     pub(super) folders: Vec<(PathBuf, FolderStatus)>,
     pub(super) now_ms: u64,
 }
@@ -63,7 +64,7 @@ impl Scene {
         static UNSEEN: std::sync::LazyLock<NodeView> = std::sync::LazyLock::new(NodeView::default);
         self.documents.of_kind(Kind::Node).map(|(key, _)| {
             let view = self.nodes.get(&(key.namespace.clone(), key.name.clone()));
-            (key, view.unwrap_or(&UNSEEN))
+            (key, view.map_or(&*UNSEEN, Arc::as_ref))
         })
     }
 }
@@ -281,7 +282,7 @@ mod tests {
         Scene {
             documents: documents.into_iter().collect(),
             revision: 0,
-            nodes: BTreeMap::from([(place, view)]),
+            nodes: [(place, Arc::new(view))].into_iter().collect(),
             folders: Vec::new(),
             now_ms: 100_000,
         }

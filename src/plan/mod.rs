@@ -18,4 +18,5 @@ mod service;
 pub mod spread;
 pub mod standing;
 pub mod step;
+pub mod touched;
 pub mod world;

@@ -1,6 +1,7 @@
 //! What a decision may know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::model::kinds::{Signal, StopSpec};
 use crate::model::{Documents, Key};
@@ -251,8 +252,8 @@ pub struct NodeWorld<'a> {
 pub struct World<'a> {
     /// Every document.
     pub documents: &'a Documents,
-    /// What was seen, by (instance, node). A node that is missing was not seen.
-    pub seen: &'a BTreeMap<(String, String), NodeSighting>,
+    /// What was seen.
+    pub seen: &'a dyn Sightings,
     /// Now, in milliseconds of the clock that sightings are told by.
     pub now_ms: u64,
     /// Since when this controller decides: what was before, it did not see.
@@ -279,11 +280,19 @@ impl Default for Freeze {
 
 impl<'a> World<'a> {
     /// What is seen at a time by who has decided all along.
-    pub fn at(
-        documents: &'a Documents,
-        seen: &'a BTreeMap<(String, String), NodeSighting>,
-        now_ms: u64,
-    ) -> World<'a> {
+    pub fn at(documents: &'a Documents, seen: &'a dyn Sightings, now_ms: u64) -> World<'a> {
         World { documents, seen, now_ms, since_ms: 0, freeze: Freeze::default() }
+    }
+}
+
+/// What was seen of nodes, in whatever it is kept: what is decided over all nodes need not be copied together first.
+pub trait Sightings: fmt::Debug + Sync {
+    /// What was seen of a node, by (instance, node). One that is missing was not seen.
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting>;
+}
+
+impl Sightings for BTreeMap<(String, String), NodeSighting> {
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting> {
+        BTreeMap::get(self, node)
     }
 }

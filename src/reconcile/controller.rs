@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::leadership::Tenure;
 use super::logs::Logs;
 use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
-use super::observed::{LinkState, NodeView, Observed};
+use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::placed::Placed;
 use super::target::Common;
@@ -29,7 +29,7 @@ use crate::node::link::Connector;
 use crate::plan::orders::orders;
 use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{Freeze, NodeSighting, Orders, Phase, World};
+use crate::plan::world::{Freeze, Orders, Phase, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -129,7 +129,7 @@ impl Controller {
 
     /// Stops everything on all nodes, for as long as it takes up to a limit. A node that is not reached is not waited for. Answers
     /// the nodes that were not seen clean.
-    pub async fn halt(&self, limit: Duration) -> BTreeMap<(String, String), NodeView> {
+    pub async fn halt(&self, limit: Duration) -> Views {
         self.mode.send_replace(Mode::Halt);
         let mut changes = self.shared.observed.changes();
         let is_clean = |view: &NodeView| {
@@ -138,9 +138,7 @@ impl Controller {
         let is_down = |view: &NodeView| matches!(view.link, LinkState::Down { .. });
         let nothing_moves = changes.wait_for(|all| all.values().all(|view| is_clean(view) || is_down(view)));
         let _ = tokio::time::timeout(limit, nothing_moves).await;
-        let mut left = self.shared.observed.all();
-        left.retain(|_, view| !is_clean(view));
-        left
+        self.shared.observed.all().into_iter().filter(|(_, view)| !is_clean(view)).collect()
     }
 
     /// Ends, leaving everything on the nodes as it is.
@@ -219,17 +217,17 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         sightings.mark_unchanged();
         keep_tasks(shared, &snapshot, reign, tasks);
         let now = *mode.borrow();
-        let looked = Looked::at(&shared.observed);
+        let views = shared.observed.all();
         let world = World {
             documents: &snapshot.documents,
-            seen: &looked.seen,
+            seen: &views,
             now_ms: shared.clock.now_ms(),
             since_ms,
             freeze: shared.freeze,
         };
         let mut wake_at_ms = order(shared, &snapshot, &world, now);
         if now == Mode::Reconcile {
-            match pass(shared, &world, &looked, reign.tenure.term).await {
+            match pass(shared, &world, &views, reign.tenure.term).await {
                 Ok(Pass::Going { wake_at_ms: at_ms }) => {
                     wake_at_ms = [wake_at_ms, at_ms].into_iter().flatten().min();
                 }
@@ -274,20 +272,6 @@ fn order(shared: &Shared, snapshot: &Snapshot, world: &World<'_>, mode: Mode) ->
         is_news
     });
     wake_at_ms
-}
-
-/// What is known of all nodes at one moment.
-struct Looked {
-    views: BTreeMap<(String, String), NodeView>,
-    seen: BTreeMap<(String, String), NodeSighting>,
-}
-
-impl Looked {
-    fn at(observed: &Observed) -> Looked {
-        let views = observed.all();
-        let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-        Looked { views, seen }
-    }
 }
 
 /// A node's task, for one document of the node.
@@ -338,11 +322,11 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, world: &World<'_>, looked: &Looked, term: Term) -> Result<Pass, StateError> {
+async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> Result<Pass, StateError> {
     let placement = place(world);
     shared.metrics.place_passes.inc();
     shared.placed.set(&placement);
-    let mut standing = deleting::told(world.documents, &placement.holds, &looked.views);
+    let mut standing = deleting::told(world.documents, &placement.holds, views);
     standing.extend(told(&placement));
     shared.events.stand(standing, world.now_ms);
     let Placement { steps, wake_at_ms, .. } = placement;

@@ -19,18 +19,18 @@ use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
 use crate::clock::{Clock, time_of_day_s};
 use crate::metrics::Metrics;
-use crate::model::Spec;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
+use crate::model::{Documents, Spec};
 use crate::node::link::{Connector, Link, LinkError};
 use crate::node::protocol;
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
+use crate::plan::touched::touched;
 use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessSighting};
 use crate::state::{Snapshot, State};
-use crate::store::Revision;
 
 mod mind;
 
@@ -178,10 +178,34 @@ struct NodeTask {
     view: NodeView,
     down_since_ms: Option<u64>,
     times_asked: Option<u64>,
-    /// What should be, of which snapshot and in which mode, in which directory there.
-    rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
+    rendered: Option<Rendered>,
     /// The artifact that is being sent.
     transfer: Option<Transfer>,
+}
+
+/// What should be on a node, and what that was made from.
+struct Rendered {
+    documents: Documents,
+    mode: Mode,
+    /// The node's directory.
+    root: Option<String>,
+    desired: NodeDesired,
+}
+
+impl Rendered {
+    /// Makes the same of later documents, when it would be the same.
+    fn carry_over(
+        self,
+        node: &Key,
+        documents: &Documents,
+        mode: Mode,
+        root: Option<&str>,
+    ) -> Option<Rendered> {
+        let is_same = self.mode == mode
+            && self.root.as_deref() == root
+            && !touched(&self.documents, documents).contains(node);
+        is_same.then(|| Rendered { documents: documents.clone(), ..self })
+    }
 }
 
 /// A connection that is counted for as long as it is there, however it ends.
@@ -361,24 +385,13 @@ impl NodeTask {
     fn plan(&mut self) -> NodePlan {
         let mode = *self.mode.borrow();
         let snapshot = self.snapshot.borrow_and_update().clone();
-        let root = &self.mind.sighting.root;
-        let is_current = matches!(
-            &self.rendered,
-            Some((revision, then, there, _)) if *revision == snapshot.revision && *then == mode && there == root
-        );
-        if !is_current {
-            let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
-            let mut desired = desired(&snapshot.documents, &self.key, &surroundings);
-            if mode == Mode::Halt {
-                desired.bundle = None;
-                for process in desired.processes.values_mut() {
-                    process.running = false;
-                }
-            }
-            self.rendered = Some((snapshot.revision, mode, root.clone(), desired));
-        }
-        let empty = NodeDesired::default();
-        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, _, desired)| desired);
+        let root = self.mind.sighting.root.as_deref();
+        let carried = self
+            .rendered
+            .take()
+            .and_then(|rendered| rendered.carry_over(&self.key, &snapshot.documents, mode, root));
+        let rendered = carried.unwrap_or_else(|| self.render(snapshot.documents, mode));
+        let desired = &self.rendered.insert(rendered).desired;
         self.mind.stock.sending =
             self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
         let now_ms = self.shared.clock.now_ms();
@@ -402,6 +415,19 @@ impl NodeTask {
         self.mind.sighting.behind.clone_from(&plan.behind);
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
+    }
+
+    fn render(&self, documents: Documents, mode: Mode) -> Rendered {
+        let root = self.mind.sighting.root.clone();
+        let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
+        let mut desired = desired(&documents, &self.key, &surroundings);
+        if mode == Mode::Halt {
+            desired.bundle = None;
+            for process in desired.processes.values_mut() {
+                process.running = false;
+            }
+        }
+        Rendered { documents, mode, root, desired }
     }
 
     /// Sends what is to be sent, one after the other, and breaks off what no longer is.
@@ -482,7 +508,7 @@ impl NodeTask {
 
     /// Processes that count as running. What is not declared counts at once.
     fn up(&self, now_ms: u64) -> BTreeSet<String> {
-        let declared = self.rendered.as_ref().map(|(_, _, _, desired)| &desired.processes);
+        let declared = self.rendered.as_ref().map(|rendered| &rendered.desired.processes);
         let start_ms =
             |id: &String| declared.and_then(|all| all.get(id)).map_or(0, |process| process.start_ms);
         let seen = self.mind.sighting.processes.iter().filter(|(_, seen)| seen.phase == Phase::Running);
