@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::model::admit::Admitted;
 use crate::model::document::Unreadable;
 use crate::model::kinds::ProcessSpec;
-use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SOURCE};
+use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SAID_OF_IT, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::backup::RESTORING;
 use crate::store::{
@@ -631,7 +631,9 @@ fn replace(
     }
     let mut metadata = current.metadata.clone();
     metadata.labels = document.metadata.labels;
-    metadata.annotations = document.metadata.annotations;
+    let said = SAID_OF_IT.iter().filter_map(|name| current.metadata.annotations.get_key_value(*name));
+    let said = said.map(|(name, value)| (name.clone(), value.clone()));
+    metadata.annotations = document.metadata.annotations.into_iter().chain(said).collect();
     if metadata == current.metadata && document.spec == current.spec {
         return Ok(None);
     }

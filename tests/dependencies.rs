@@ -41,10 +41,10 @@ impl Chain {
     fn declare(&self, works_by_itself: bool, running: bool) {
         let folder = self.directory.path().display();
         let work = if works_by_itself { "sleep 0.2; say works; : > \"$folder/$name.works\";" } else { "" };
-        // It ends when it is told to, and takes its time for it.
+        // It ends when it is told to, and takes its time for it. What says that it works goes with it, or the next one would seem to.
         let script = format!(
             "say() {{ echo \"$name $1\" >> \"$folder/said\"; }}; folder=$1; name=$2; \
-             rm -f \"$folder/$name.works\"; say up; trap 'sleep 0.2; say ends; exit 0' TERM; {work} \
+             say up; trap 'rm -f \"$folder/$name.works\"; sleep 0.2; say ends; exit 0' TERM; {work} \
              while :; do sleep 0.05; done"
         );
         let service = |name: &str, node: &str, after: &str| {

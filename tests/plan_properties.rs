@@ -2,6 +2,8 @@
 //! decisions out on a [`machine`], with and without faults.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a property is about the few that it names")]
 
+#[path = "plan_properties/desk.rs"]
+mod desk;
 #[path = "plan_properties/fleet.rs"]
 mod fleet;
 #[path = "plan_properties/machine.rs"]
@@ -95,8 +97,12 @@ fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
 
 fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
     placement.steps.iter().filter_map(|step| match &step.action {
-        PlaceAction::Create(document) => Some(&**document),
-        PlaceAction::MarkDeleting(_)
+        PlaceAction::Create(document) if document.spec.kind() == Kind::Process => Some(&**document),
+        PlaceAction::Create(_)
+        | PlaceAction::Assign { .. }
+        | PlaceAction::Judge(_)
+        | PlaceAction::GiveUp(_)
+        | PlaceAction::MarkDeleting(_)
         | PlaceAction::Finalize(_)
         | PlaceAction::Unlink(_)
         | PlaceAction::Promote(_)

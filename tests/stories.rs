@@ -17,6 +17,8 @@
 //! ```
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how it fails")]
 
+#[path = "plan_properties/desk.rs"]
+mod desk;
 #[path = "plan_properties/machine.rs"]
 mod machine;
 
@@ -29,10 +31,10 @@ use mainstay::model::admit::{Admitted, Origin, admit_text};
 use mainstay::model::kinds::ProcessSpec;
 use mainstay::model::lint::lint;
 use mainstay::model::secret::{KEY_BYTES, Sealer};
-use mainstay::model::{Document, Documents, Key, Kind, Problem, Spec};
+use mainstay::model::{Documents, Key, Kind, Problem, Spec};
 use mainstay::plan::node::plan;
 use mainstay::plan::orders::orders;
-use mainstay::plan::place::{PlaceAction, PlaceReason, Placement, place};
+use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
 use mainstay::plan::step::{Action, Delivery, NodePlan};
 use mainstay::plan::world::{NodeSighting, NodeWorld, Phase, Stock, World};
@@ -117,6 +119,8 @@ struct Fleet {
     plans: BTreeMap<Place, NodePlan>,
     stocks: BTreeMap<Place, Stock>,
     now_ms: u64,
+    /// Counts what is written to the documents.
+    revision: u64,
 }
 
 impl Fleet {
@@ -130,6 +134,7 @@ impl Fleet {
             stocks: BTreeMap::new(),
             // Long after everything that is seen began.
             now_ms: 60_000,
+            revision: 0,
         };
         let shipped = catalogue::documents().map_err(said).unwrap();
         fleet.apply_set(CATALOGUE, &shipped).unwrap();
@@ -220,7 +225,7 @@ impl Fleet {
             }
             self.write(&placement, &mut said);
         }
-        let (orders, _) = orders(&World::at(&self.documents, &seen, self.now_ms), 0, false);
+        let (orders, _) = orders(&World::at(&self.documents, &seen, self.now_ms), self.revision, false);
         self.plans.clear();
         let nodes: Vec<Key> = self.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
         for key in nodes {
@@ -240,6 +245,10 @@ impl Fleet {
                 place: &place,
                 orders: &orders,
             });
+            if let Some(machine) = self.machines.get_mut(&place) {
+                machine.truth.planned = self.revision;
+                machine.truth.behind.clone_from(&plan.behind);
+            }
             stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
             for address in &plan.unused {
                 stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
@@ -253,28 +262,13 @@ impl Fleet {
     /// Writes a placement to the documents, and says it.
     fn write(&mut self, placement: &Placement, said: &mut String) {
         for step in &placement.steps {
-            let (word, key) = match &step.action {
-                PlaceAction::Create(document) => {
-                    self.documents.insert((**document).clone());
-                    ("create", document.key())
-                }
-                PlaceAction::MarkDeleting(key) => {
-                    let mut document = Document::clone(self.documents.get(key).unwrap());
-                    document.metadata.deletion_timestamp = Some(NOW.into());
-                    self.documents.insert(document);
-                    ("delete", key.clone())
-                }
-                PlaceAction::Finalize(key) => ("finalize", key.clone()),
-                PlaceAction::Unlink(document) => {
-                    self.documents.insert((**document).clone());
-                    ("unlink", document.key())
-                }
-                PlaceAction::Promote(key) | PlaceAction::Drop(key) => unreachable!("{key} waits for nothing"),
-            };
-            let _ = writeln!(said, "{word} {}: {}", self.named(&key), reason(step.reason));
-            if let PlaceAction::Finalize(key) = &step.action {
-                self.documents.remove(key);
-            }
+            let key = step.action.key();
+            // Called as it is called before it goes, or after it has come.
+            let named = self.documents.get(&key).map(|_| self.named(&key));
+            self.revision += 1;
+            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
+            let named = named.unwrap_or_else(|| self.named(&key));
+            let _ = writeln!(said, "{} {named}: {}", step.action.word(), step.reason);
         }
     }
 
@@ -328,21 +322,13 @@ impl Fleet {
     }
 
     fn named(&self, key: &Key) -> String {
+        if let Some(revision) = self.documents.revision(key) {
+            return format!("revision {} of Service {}/{}", revision.number, key.namespace, revision.service);
+        }
         let Some(Spec::Process(process)) = self.documents.get(key).map(|document| &document.spec) else {
             return key.to_string();
         };
         format!("Process {}/{} on {}", key.namespace, process.service, process.node)
-    }
-}
-
-fn reason(reason: PlaceReason) -> &'static str {
-    match reason {
-        PlaceReason::Placed => "its service is placed there",
-        PlaceReason::NotPlaced => "its service is not placed there",
-        PlaceReason::OwnerDeleted => "what it belongs to goes",
-        PlaceReason::Clean => "nothing of it is left",
-        PlaceReason::Dangling => "what it named is gone",
-        PlaceReason::Awaited => "what it waited for is gone",
     }
 }
 

@@ -16,11 +16,13 @@ use mainstay::node::local::Local;
 use mainstay::node::protocol::Line;
 use mainstay::node::side::Sides;
 use mainstay::node::ssh::Ssh;
+use mainstay::plan::world::Freeze;
 use mainstay::plan::world::{Phase, ProcessSighting};
 use mainstay::reconcile::controller::{Controller, Parts};
 use mainstay::reconcile::events::Events;
 use mainstay::reconcile::leadership::Leadership;
 use mainstay::reconcile::observed::{NodeView, Observed};
+use mainstay::reconcile::placed::Placed;
 use mainstay::reconcile::target::Common;
 use mainstay::state::leader::Candidate;
 use mainstay::state::{Commit, State, apply_set};
@@ -179,6 +181,8 @@ impl World {
             },
             program: program.into(),
             observed: self.observed.clone(),
+            placed: Placed::default(),
+            freeze: Freeze::default(),
             events: Events::default(),
             clock: Clock::default(),
         });

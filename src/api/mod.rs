@@ -51,6 +51,7 @@ use crate::reconcile::leadership::Standing;
 use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
+use crate::reconcile::placed::Placed;
 use crate::state::State;
 
 use self::error::Error;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub state: Arc<State>,
     /// What was seen of the nodes.
     pub observed: Observed,
+    /// What was decided over all nodes.
+    pub placed: Placed,
     /// What was done.
     pub events: Events,
     /// Opens and seals the nodes' passwords.

@@ -174,6 +174,7 @@ mod tests {
     use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
+    use crate::reconcile::placed::Placed;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 
@@ -217,6 +218,7 @@ mod tests {
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
         let parts = Parts {
+            placed: Placed::default(),
             state,
             observed,
             events,

@@ -114,6 +114,13 @@ struct ServeArguments {
     /// unless that is any address or has TLS]
     #[arg(long, value_name = "URL", requires = "etcd")]
     advertise: Option<String>,
+    /// No process is started elsewhere, whatever its service's `failover` says, while more than this share of all nodes does not answer:
+    /// then it is more likely the controller that is cut off. One node always may.
+    #[arg(long, value_name = "PERCENT", default_value = "30", value_parser = clap::value_parser!(u8).range(..=100))]
+    freeze_above: u8,
+    /// Nor in the first seconds after the controller has begun.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(..=3600))]
+    settle: u32,
     /// The key that secrets are sealed with. Made when absent. [default: secret.key in the data folder]
     #[arg(long, value_name = "FILE")]
     secret_key: Option<PathBuf>,

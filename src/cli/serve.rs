@@ -9,12 +9,23 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::wire::{self, Door, Settings, StartError};
 use super::{Outcome, ServeArguments};
+use crate::plan::world::Freeze;
 
 pub(super) async fn run(arguments: ServeArguments) -> Outcome {
     let asked =
         tokio::spawn(async { wire::signalled(&[SignalKind::interrupt(), SignalKind::terminate()]).await });
-    let ServeArguments { mut listen, data_dir, etcd, lease, advertise, secret_key, manifests, no_catalogue } =
-        arguments;
+    let ServeArguments {
+        mut listen,
+        data_dir,
+        etcd,
+        lease,
+        advertise,
+        freeze_above,
+        settle,
+        secret_key,
+        manifests,
+        no_catalogue,
+    } = arguments;
     let said = advertise.map(Advertised::parse).transpose()?;
     // Whoever sends a request on to us asks by that name.
     listen.hosts.extend(said.iter().map(|said| said.host.clone()));
@@ -24,6 +35,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
     let running = wire::start(Settings {
         data_dir,
         lease: if etcd.is_some() { Duration::from_secs(lease) } else { wire::ALONE },
+        freeze: Freeze { above_percent: freeze_above, settle_ms: u64::from(settle) * 1000 },
         address: said.map(|said| said.url).or_else(|| usual(&url)),
         etcd,
         secret_key,

@@ -15,6 +15,7 @@ use super::view::{self, Scene};
 use super::wire::{self, Door, Running, Settings, StartError};
 use super::{Outcome, UpArguments};
 use crate::model::secret::hex;
+use crate::plan::world::Freeze;
 
 /// How long everything may take to stop; longer than any sensible grace.
 const HALT_LIMIT: Duration = Duration::from_secs(60);
@@ -50,6 +51,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         manifests: vec![folder],
         catalogue: true,
         lease: wire::ALONE,
+        freeze: Freeze::default(),
         address: Some(url.clone()),
         audit: listen.audit,
     })

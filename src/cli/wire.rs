@@ -19,10 +19,12 @@ use crate::edge::{self, Audit, Edge, Hosts, Origins, Server, Tls, Tokens};
 use crate::metrics::Metrics;
 use crate::node::local::Local;
 use crate::node::ssh::Ssh;
+use crate::plan::world::Freeze;
 use crate::reconcile::controller::{Controller, Parts};
 use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::placed::Placed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
 use crate::source::folder::{Folder, FolderStatus};
@@ -51,6 +53,8 @@ pub(super) struct Settings {
     pub(super) catalogue: bool,
     /// How long a leader that is gone keeps others from leading.
     pub(super) lease: Duration,
+    /// When nothing is started elsewhere though its node does not answer.
+    pub(super) freeze: Freeze,
     /// Where others on the same store reach our API.
     pub(super) address: Option<String>,
     /// Where the audit log goes, if it is said.
@@ -139,6 +143,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         catalogue::install(&state).await?;
     }
     let observed = Observed::default();
+    let placed = Placed::default();
     let events = Events::default();
     let clock = Clock::default();
     let ssh = Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?);
@@ -161,6 +166,8 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         common,
         program,
         observed: observed.clone(),
+        placed: placed.clone(),
+        freeze: settings.freeze,
         events: events.clone(),
         clock,
     });
@@ -181,6 +188,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
+        placed,
         events,
         sealer,
         secrets: Secrets::Shown,

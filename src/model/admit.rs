@@ -656,7 +656,7 @@ mod tests {
         let found = service("replicas: 1, failover: {fenced: {lease: 1s}}").unwrap_err();
         assert!(found[0].contains("`5s` to `1h`"), "{found:?}");
         let found = service("replicas: 1, failover: {fenced: {lease: soon}}").unwrap_err();
-        assert!(found[0].contains("lease"), "{found:?}");
+        assert!(found[0].contains("spec.failover"), "{found:?}");
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::document::{Document, Spec};
+use super::id::revision_prefix;
 use super::kinds::{
-    InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec, TenantSpec, UserSpec,
+    InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec,
+    TenantSpec, UserSpec,
 };
 use super::meta::{Key, Kind};
 
@@ -36,6 +38,7 @@ impl Documents {
         integration: Integration(IntegrationSpec),
         node: Node(NodeSpec),
         process: Process(ProcessSpec),
+        revision: Revision(RevisionSpec),
         service: Service(ServiceSpec),
         service_type: ServiceType(ServiceTypeSpec),
         tenant: Tenant(TenantSpec),
@@ -199,6 +202,24 @@ impl Documents {
         service: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<Document>, &'a ProcessSpec)> {
         self.processes(instance).filter(move |(_, process)| process.service == service)
+    }
+
+    /// The revisions of a service, by number.
+    pub fn revisions_of<'a>(
+        &'a self,
+        service: &Key,
+    ) -> impl Iterator<Item = (&'a Arc<Document>, &'a RevisionSpec)> {
+        let first = Key::within(Kind::Revision, &*service.namespace, revision_prefix(&service.name));
+        self.map
+            .range(first.clone()..)
+            .take_while(move |(key, _)| {
+                key.kind == Kind::Revision
+                    && key.namespace == first.namespace
+                    && key.name.starts_with(&first.name)
+            })
+            .filter_map(|(_, document)| {
+                if let Spec::Revision(revision) = &document.spec { Some((document, revision)) } else { None }
+            })
     }
 
     /// The processes on a node, with their specs, by id.

@@ -69,6 +69,16 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, name)| name)
 }
 
+/// What the names of a service's revisions begin with. No id holds a `:`, so they are nothing else's.
+pub fn revision_prefix(service: &str) -> String {
+    format!("{service}:")
+}
+
+/// The name of a service's revision; by name they are in the order of their numbers.
+pub fn revision_name(service: &str, number: u64) -> String {
+    format!("{service}:{number:012}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -590,6 +590,9 @@ pub struct RevisionSpec {
     /// Set by a restart that people asked for: a start with the same content, and another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<String>,
+    /// Whether all of the service's processes have once done their work with it.
+    #[serde(default)]
+    pub completed: bool,
     /// Why it is not rolled out any further.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

@@ -200,6 +200,10 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(skip)]
     pub revision: u64,
+    /// When that was decided, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(skip)]
+    pub revised_ms: u64,
     /// Of a Process that is being deleted: its place was given to another one though its node has not confirmed that it is gone.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schemars(skip)]

@@ -1,5 +1,7 @@
 //! Templates in `command` and `env`: one string in, one string out. What comes out is one argument, whatever it holds.
 
+use std::collections::BTreeSet;
+
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
@@ -31,6 +33,16 @@ impl Renderer {
     pub fn check(&self, template: &str) -> Result<(), String> {
         refuse_nul(template)?;
         self.environment.template_from_str(template).map(drop).map_err(|error| one_line(&error))
+    }
+
+    /// What a template asks its context for: a name, or a path such as `instance.zk` where it is plain. Nothing of a template that
+    /// can't be read.
+    pub fn variables(&self, template: &str) -> BTreeSet<String> {
+        if !template.contains('{') {
+            return BTreeSet::new();
+        }
+        let template = self.environment.template_from_str(template);
+        template.map(|template| template.undeclared_variables(true).into_iter().collect()).unwrap_or_default()
     }
 
     /// Renders a template over a context; see [`with_aliases`] for field names that hold a dash.
@@ -96,6 +108,15 @@ mod tests {
         assert_eq!(renderer.render("{{ options.token_ttl }}", &context).as_deref(), Ok("5"));
         assert_eq!(renderer.render("{{ options['token-ttl'] }}", &context).as_deref(), Ok("5"));
         assert!(renderer.render("{{ options.prot }}", &context).is_err());
+    }
+
+    #[test]
+    fn what_a_template_asks_for_is_told() {
+        let told = |template: &str| Vec::from_iter(Renderer::default().variables(template));
+        assert_eq!(told("{{ instance.zk }}:{{ options['port'] }}"), ["instance.zk", "options"]);
+        assert_eq!(told("{% for url in instance.urls %}{{ url }}{% endfor %}"), ["instance.urls"]);
+        assert_eq!(told("plain"), [""; 0]);
+        assert_eq!(told("{{ broken"), [""; 0]);
     }
 
     #[test]

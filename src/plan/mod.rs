@@ -8,9 +8,14 @@
 //! **Absent here:** doing. [`crate::reconcile`] carries steps out and offers no choices.
 
 pub mod availability;
+mod ending;
 pub mod node;
 pub mod orders;
 pub mod place;
 pub mod render;
+pub mod revision;
+mod service;
+pub mod spread;
+pub mod standing;
 pub mod step;
 pub mod world;

@@ -51,8 +51,18 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
     }
     deliver(&mut plan, world);
     discard(&mut plan, world);
+    plan.behind = behind(world);
     plan.steps.sort_by_key(|step| (rank(&step.action), step.action.about().to_owned()));
     plan
+}
+
+fn behind(world: &NodeWorld<'_>) -> BTreeSet<String> {
+    let should_run = world.desired.processes.values().filter(|process| process.running && !process.deleting);
+    let is_behind = |process: &&DesiredProcess| {
+        let seen = world.seen.processes.get(&process.id);
+        !process.start.as_ref().is_ok_and(|start| seen.is_some_and(|seen| seen.hash == start.hash))
+    };
+    should_run.filter(is_behind).map(|process| process.id.clone()).collect()
 }
 
 enum Verdict {

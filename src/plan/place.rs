@@ -1,21 +1,40 @@
-//! All nodes together: which Process objects should exist, and which objects that are being deleted can go.
+//! All nodes together: which Process objects should exist, from which revision each is to run, and which objects that are being deleted
+//! can go.
+//!
+//! **Invariant:** a place of a service is free only when its process is gone from its node, or was given up as the service's `failover`
+//! says. So nothing is started elsewhere beside what may still run.
+//! **Invariant:** what is taken away by a change, an update or a move, leaves no more processes of a service unavailable than
+//! its `update.max-unavailable` says. What is unavailable for another reason counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
+use super::ending;
+use super::service::place_service;
+use super::spread::Ground;
+use super::standing::ServiceStatus;
 use super::world::World;
-use crate::model::id::process_id;
-use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::meta::{Key, Kind, OwnerReference, SOURCE};
-use crate::model::{Document, Metadata, Spec};
+use crate::model::meta::{Key, Kind};
+use crate::model::{Document, Spec};
 
 /// What to do in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlaceAction {
-    /// Make a process.
+    /// Make a process, or record a revision.
     Create(Box<Document>),
+    /// Have a process run from a revision of its service.
+    Assign {
+        /// The process.
+        process: Key,
+        /// The revision's number.
+        revision: u64,
+    },
+    /// Record what became of a revision, in this spec.
+    Judge(Box<Document>),
     /// Decide that an object goes; it stays until what it stands for is gone.
     MarkDeleting(Key),
+    /// The same of a process whose node does not answer, and its place is free from now on.
+    GiveUp(Key),
     /// Take an object out: nothing of it is left.
     Finalize(Key),
     /// Give an object a spec that no longer names what is gone.
@@ -30,11 +49,31 @@ impl PlaceAction {
     /// The object that it is about.
     pub fn key(&self) -> Key {
         match self {
-            PlaceAction::Create(document) | PlaceAction::Unlink(document) => document.key(),
-            PlaceAction::MarkDeleting(key)
+            PlaceAction::Create(document) | PlaceAction::Judge(document) | PlaceAction::Unlink(document) => {
+                document.key()
+            }
+            PlaceAction::Assign { process: key, .. }
+            | PlaceAction::MarkDeleting(key)
+            | PlaceAction::GiveUp(key)
             | PlaceAction::Finalize(key)
             | PlaceAction::Promote(key)
             | PlaceAction::Drop(key) => key.clone(),
+        }
+    }
+
+    /// The action in one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            PlaceAction::Create(document) if matches!(document.spec, Spec::Revision(_)) => "record",
+            PlaceAction::Create(_) => "create",
+            PlaceAction::Assign { .. } => "update",
+            PlaceAction::Judge(_) => "judge",
+            PlaceAction::MarkDeleting(_) => "delete",
+            PlaceAction::GiveUp(_) => "give up",
+            PlaceAction::Finalize(_) => "finalize",
+            PlaceAction::Unlink(_) => "unlink",
+            PlaceAction::Promote(_) => "promote",
+            PlaceAction::Drop(_) => "drop",
         }
     }
 }
@@ -55,6 +94,20 @@ pub enum PlaceReason {
     Placed,
     /// The service's placement does not want it (there) any more.
     NotPlaced,
+    /// Its node is being drained, or no longer has the labels that the service asks for.
+    Moved,
+    /// Its node has not answered for as long as the service's failover says.
+    NodeLost,
+    /// What the service's processes are started with changed.
+    Changed,
+    /// It is this process's turn in the rollout of a change.
+    RolledOut,
+    /// All processes do their work with it.
+    Completed,
+    /// A process does not do its work with it.
+    Failed,
+    /// There are enough later ones.
+    Superseded,
     /// What it belongs to is being deleted.
     OwnerDeleted,
     /// Its node was seen without it, or nothing refers to it any more.
@@ -65,11 +118,54 @@ pub enum PlaceReason {
     Awaited,
 }
 
+impl PlaceReason {
+    /// The reason in one word, as events say it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            PlaceReason::Placed => "Placed",
+            PlaceReason::NotPlaced => "NotPlaced",
+            PlaceReason::Moved => "Moved",
+            PlaceReason::NodeLost => "NodeLost",
+            PlaceReason::Changed => "Changed",
+            PlaceReason::RolledOut => "RolledOut",
+            PlaceReason::Completed => "Completed",
+            PlaceReason::Failed => "Failed",
+            PlaceReason::Superseded => "Superseded",
+            PlaceReason::OwnerDeleted => "OwnerDeleted",
+            PlaceReason::Clean => "Clean",
+            PlaceReason::Dangling => "Dangling",
+            PlaceReason::Awaited => "Awaited",
+        }
+    }
+}
+
+impl fmt::Display for PlaceReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PlaceReason::Placed => "its service is placed there",
+            PlaceReason::NotPlaced => "its service is not placed there",
+            PlaceReason::Moved => "it moves away from there",
+            PlaceReason::NodeLost => "its node has not answered for too long",
+            PlaceReason::Changed => "what the service is started with changed",
+            PlaceReason::RolledOut => "it is its turn",
+            PlaceReason::Completed => "all processes do their work with it",
+            PlaceReason::Failed => "a process does not do its work with it",
+            PlaceReason::Superseded => "there are enough later ones",
+            PlaceReason::OwnerDeleted => "what it belongs to goes",
+            PlaceReason::Clean => "nothing of it is left",
+            PlaceReason::Dangling => "what it named is gone",
+            PlaceReason::Awaited => "what it waited for is gone",
+        })
+    }
+}
+
 /// Why nothing is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlaceHold {
     /// A deletion waits for this.
     WaitsFor(Key),
+    /// The next process of a service waits for this one to be gone.
+    Occupied(Key),
     /// A deletion waits for the process's node to be seen.
     NodeUnknown(Key),
     /// No node can take the service's processes.
@@ -77,14 +173,105 @@ pub enum PlaceHold {
         /// How many could not be placed.
         missing: u32,
     },
+    /// It is to move away from its node, and as many others of its service are unavailable as may be.
+    MoveWaits {
+        /// The node.
+        node: String,
+    },
+    /// It is to move away from its node, and no other takes it.
+    NowhereElse {
+        /// The node.
+        node: String,
+    },
+    /// It is to run from another revision, and it is not its turn.
+    RolloutWaits {
+        /// The revision's number.
+        revision: u64,
+    },
+    /// The rollout was paused by people.
+    RolloutPaused {
+        /// The revision's number.
+        revision: u64,
+    },
+    /// The rollout has failed, and goes no further.
+    RolloutFailed {
+        /// The revision's number.
+        revision: u64,
+        /// What happened.
+        why: String,
+    },
+    /// Its node does not answer; it is started elsewhere when that has lasted for long enough.
+    GivesUp {
+        /// The node.
+        node: String,
+        /// When, in milliseconds of the clock that [`World::now_ms`] is.
+        at_ms: u64,
+    },
+    /// Its node does not answer, and nothing is started elsewhere at present.
+    Frozen {
+        /// The node.
+        node: String,
+        /// Why not.
+        why: Frozen,
+    },
+}
+
+/// Why no failover is made at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frozen {
+    /// The controller has just begun to look.
+    Settling,
+    /// So many nodes are silent at once that it is more likely that we are cut off.
+    ManySilent {
+        /// Nodes that do not answer.
+        silent: usize,
+        /// All nodes.
+        all: usize,
+    },
+}
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Frozen::Settling => f.write_str("the controller has just begun to look"),
+            Frozen::ManySilent { silent, all } => {
+                write!(
+                    f,
+                    "{silent} of {all} nodes do not answer, so perhaps it is the controller that is cut off"
+                )
+            }
+        }
+    }
 }
 
 impl fmt::Display for PlaceHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlaceHold::WaitsFor(key) => write!(f, "its deletion waits for {key}"),
+            PlaceHold::Occupied(key) => write!(f, "the next of its processes waits for {key} to be gone"),
             PlaceHold::NodeUnknown(node) => write!(f, "its deletion waits for {node} to be seen"),
             PlaceHold::NoNode { missing } => write!(f, "no node can take {missing} of its processes"),
+            PlaceHold::MoveWaits { node } => {
+                write!(f, "it moves away from {node} once enough others of its service do their work")
+            }
+            PlaceHold::NowhereElse { node } => {
+                write!(f, "it should move away from {node}, and no other node takes it")
+            }
+            PlaceHold::RolloutWaits { revision } => {
+                write!(f, "it waits for its turn in the rollout of revision {revision}")
+            }
+            PlaceHold::RolloutPaused { revision } => {
+                write!(f, "the rollout of revision {revision} is paused")
+            }
+            PlaceHold::RolloutFailed { revision, why } => {
+                write!(f, "the rollout of revision {revision} has failed: {why}")
+            }
+            PlaceHold::GivesUp { node, .. } => {
+                write!(f, "{node} does not answer; it is started elsewhere if that lasts")
+            }
+            PlaceHold::Frozen { node, why } => {
+                write!(f, "{node} does not answer, and nothing is started elsewhere, for {why}")
+            }
         }
     }
 }
@@ -96,11 +283,30 @@ pub struct Placement {
     pub steps: Vec<PlaceStep>,
     /// By object.
     pub holds: BTreeMap<Key, PlaceHold>,
+    /// How each service that is not being deleted stands.
+    pub services: BTreeMap<Key, ServiceStatus>,
+    /// Why no failover is made at present.
+    pub frozen: Option<Frozen>,
+    /// When to place again though nothing changes, in milliseconds of the same clock.
+    pub wake_at_ms: Option<u64>,
 }
 
-/// Which Process objects should exist, and what can be taken out.
+impl Placement {
+    pub(super) fn step(&mut self, action: PlaceAction, reason: PlaceReason) {
+        self.steps.push(PlaceStep { action, reason });
+    }
+
+    /// Place again at this time, if nothing changes before.
+    pub(super) fn wake_at(&mut self, at_ms: u64) {
+        self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
+    }
+}
+
+/// Which Process objects should exist, from which revisions they are to run, and what can be taken out.
 pub fn place(world: &World<'_>) -> Placement {
     let mut placement = Placement::default();
+    let mut ground = Ground::new(world);
+    placement.frozen = ground.frozen();
     for (key, document) in world.documents.of_kind(Kind::Service) {
         let instance = Key::cluster(Kind::Instance, &*key.namespace);
         // What is going gets nothing new, even before it is marked.
@@ -108,288 +314,25 @@ pub fn place(world: &World<'_>) -> Placement {
             && !document.is_deleting()
             && world.documents.live(&instance).is_some()
         {
-            place_service(world, key, document, service, &mut placement);
+            place_service(world, &mut ground, key, document, service, &mut placement);
         }
     }
-    cascade(world, &mut placement);
-    finalize(world, &mut placement);
-    unlink(world, &mut placement);
-    succeed(world, &mut placement);
+    ending::end(world, &mut placement);
     placement
 }
 
-fn place_service(
-    world: &World<'_>,
-    key: &Key,
-    document: &Document,
-    service: &ServiceSpec,
-    placement: &mut Placement,
-) {
-    let instance = key.namespace.as_str();
-    let current: BTreeMap<&str, &ProcessSpec> = world
-        .documents
-        .processes_of(instance, &key.name)
-        .filter(|(process, _)| is_owned(process, &key.name))
-        .map(|(process, spec)| (process.metadata.name.as_str(), spec))
-        .collect();
-    let wanted = match (&service.nodes, service.replicas) {
-        (Some(nodes), _) => on_each(world, key, nodes),
-        (None, Some(replicas)) => {
-            let (wanted, missing) = spread(world, key, service, replicas, &current);
-            if missing > 0 {
-                placement.holds.insert(key.clone(), PlaceHold::NoNode { missing });
-            }
-            wanted
-        }
-        (None, None) => BTreeMap::new(),
-    };
-    for id in current.keys() {
-        let process = Key::within(Kind::Process, instance, *id);
-        if !wanted.contains_key(*id) && world.documents.live(&process).is_some() {
-            let action = PlaceAction::MarkDeleting(process);
-            placement.steps.push(PlaceStep { action, reason: PlaceReason::NotPlaced });
-        }
-    }
-    for (id, node) in wanted {
-        let process = Key::within(Kind::Process, instance, id.as_str());
-        match world.documents.get(&process) {
-            Some(existing) if existing.is_deleting() => {
-                // Made again once the old one is gone from its node, so that there are never two.
-                placement.holds.insert(key.clone(), PlaceHold::WaitsFor(process));
-            }
-            Some(_) => {}
-            None => {
-                let metadata = Metadata {
-                    name: id,
-                    namespace: instance.to_owned(),
-                    owner_references: vec![OwnerReference {
-                        kind: Kind::Service,
-                        name: key.name.clone(),
-                        uid: document.metadata.uid.clone(),
-                    }],
-                    ..Metadata::default()
-                };
-                let spec = Spec::Process(ProcessSpec { service: key.name.clone(), node, running: None });
-                let action = PlaceAction::Create(Box::new(Document { metadata, spec }));
-                placement.steps.push(PlaceStep { action, reason: PlaceReason::Placed });
-            }
-        }
-    }
-}
-
-fn is_owned(process: &Document, service: &str) -> bool {
-    process.metadata.owner_references.iter().any(|owner| owner.kind == Kind::Service && owner.name == service)
-}
-
-/// One process on each of these nodes, by process id.
-fn on_each(world: &World<'_>, service: &Key, nodes: &[String]) -> BTreeMap<String, String> {
-    nodes
-        .iter()
-        .filter(|node| {
-            world.documents.live(&Key::within(Kind::Node, &*service.namespace, node.as_str())).is_some()
-        })
-        .map(|node| (process_id(&service.namespace, &service.name, node, 0), node.clone()))
-        .collect()
-}
-
-/// `replicas` processes: those that are well placed stay, the others go where there are the fewest of this service, then
-/// the fewest of all, then by name. Answers what is wanted and how many found no node.
-fn spread(
-    world: &World<'_>,
-    key: &Key,
-    service: &ServiceSpec,
-    replicas: u32,
-    current: &BTreeMap<&str, &ProcessSpec>,
-) -> (BTreeMap<String, String>, u32) {
-    let instance = key.namespace.as_str();
-    // Matching nodes, and whether they take something new.
-    let mut nodes: BTreeMap<&str, bool> = BTreeMap::new();
-    for (node_key, node) in world.documents.within(Kind::Node, instance) {
-        let matches =
-            service.node_selector.iter().all(|(name, value)| node.metadata.labels.get(name) == Some(value));
-        if matches && !node.is_deleting() {
-            let open = world.documents.node(node_key).is_some_and(|node| node.status != Some(false));
-            nodes.insert(&node_key.name, open);
-        }
-    }
-    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
-    let mut of_service: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut of_all: BTreeMap<&str, u32> = BTreeMap::new();
-    for node in nodes.keys() {
-        let count = world.documents.processes_on(instance, node).count();
-        of_all.insert(node, u32::try_from(count).unwrap_or(u32::MAX));
-    }
-    for (id, process) in current {
-        let is_live = world.documents.live(&Key::within(Kind::Process, instance, *id)).is_some();
-        if is_live && nodes.contains_key(process.node.as_str()) {
-            wanted.insert((*id).to_owned(), process.node.clone());
-            *of_service.entry(&process.node).or_default() += 1;
-        }
-    }
-    while wanted.len() > replicas as usize {
-        // From where there are the most.
-        let fullest = of_service.iter().max_by_key(|(node, count)| (**count, **node)).map(|(node, _)| *node);
-        let Some(node) = fullest else { break };
-        let Some(id) = wanted.iter().filter(|(_, at)| *at == node).map(|(id, _)| id.clone()).next_back()
-        else {
-            break;
-        };
-        wanted.remove(&id);
-        if let Some(count) = of_service.get_mut(node) {
-            *count -= 1;
-        }
-    }
-    while wanted.len() < replicas as usize {
-        let emptiest = nodes
-            .iter()
-            .filter(|(_, open)| **open)
-            .map(|(node, _)| {
-                let count = of_service.get(node).copied().unwrap_or(0);
-                (count, of_all.get(node).copied().unwrap_or(0).saturating_add(count), *node)
-            })
-            .min();
-        let Some((_, _, node)) = emptiest else { break };
-        // The first ordinal that is free, counting those that are still going.
-        let id = (0u32..)
-            .map(|ordinal| process_id(instance, &key.name, node, ordinal))
-            .find(|id| !wanted.contains_key(id) && !current.contains_key(id.as_str()));
-        let Some(id) = id else { break };
-        wanted.insert(id, node.to_owned());
-        *of_service.entry(node).or_default() += 1;
-    }
-    let missing = replicas.saturating_sub(u32::try_from(wanted.len()).unwrap_or(u32::MAX));
-    (wanted, missing)
-}
-
-/// What belongs to something that is going, goes.
-fn cascade(world: &World<'_>, placement: &mut Placement) {
-    let documents = world.documents;
-    let going: BTreeSet<Key> = placement
-        .steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            PlaceAction::MarkDeleting(key) => Some(key.clone()),
-            PlaceAction::Create(_)
-            | PlaceAction::Finalize(_)
-            | PlaceAction::Unlink(_)
-            | PlaceAction::Promote(_)
-            | PlaceAction::Drop(_) => None,
-        })
-        .collect();
-    let gone = |key: &Key| documents.live(key).is_none();
-    for (key, document) in documents.iter() {
-        if !key.kind.is_namespaced() || document.is_deleting() || going.contains(key) {
-            continue;
-        }
-        let instance = Key::cluster(Kind::Instance, &*key.namespace);
-        let orphaned = gone(&instance)
-            || documents.process(key).is_some_and(|process| {
-                gone(&Key::within(Kind::Service, &*key.namespace, &*process.service))
-                    || gone(&Key::within(Kind::Node, &*key.namespace, &*process.node))
-            });
-        if orphaned {
-            let action = PlaceAction::MarkDeleting(key.clone());
-            placement.steps.push(PlaceStep { action, reason: PlaceReason::OwnerDeleted });
-        }
-    }
-}
-
-/// What is going and has nothing left, is taken out.
-fn finalize(world: &World<'_>, placement: &mut Placement) {
-    let documents = world.documents;
-    for (key, document) in documents.iter() {
-        if !document.is_deleting() {
-            continue;
-        }
-        let instance = key.namespace.as_str();
-        let hold = match &document.spec {
-            Spec::Process(process) => {
-                let node = Key::within(Kind::Node, instance, &*process.node);
-                match world.seen.get(&(instance.to_owned(), process.node.clone())) {
-                    _ if documents.get(&node).is_none() => None,
-                    Some(seen) if seen.is_clean_of(&key.name, revision(document)) => None,
-                    Some(seen) if seen.complete => Some(PlaceHold::WaitsFor(node)),
-                    Some(_) | None => Some(PlaceHold::NodeUnknown(node)),
-                }
-            }
-            Spec::Service(_) => waits(documents.processes_of(instance, &key.name)),
-            Spec::Node(_) => waits(documents.processes_on(instance, &key.name)),
-            Spec::Instance(_) => documents
-                .iter()
-                .find(|(other, _)| other.kind.is_namespaced() && other.namespace == key.name)
-                .map(|(other, _)| PlaceHold::WaitsFor(other.clone())),
-            Spec::Tenant(_)
-            | Spec::User(_)
-            | Spec::Integration(_)
-            | Spec::ServiceType(_)
-            | Spec::Revision(_)
-            | Spec::Event(_) => None,
-        };
-        match hold {
-            Some(hold) => {
-                placement.holds.insert(key.clone(), hold);
-            }
-            None => {
-                let action = PlaceAction::Finalize(key.clone());
-                placement.steps.push(PlaceStep { action, reason: PlaceReason::Clean });
-            }
-        }
-    }
-}
-
-/// Takes away the names of what is gone, so that a later object of such a name is not taken for it. Whoever deletes does that, too;
-/// this is for what came in between. Not in what a manifests folder keeps: there it is a mistake of the folder's, which says so.
-fn unlink(world: &World<'_>, placement: &mut Placement) {
-    let mut found: BTreeMap<Key, Document> = BTreeMap::new();
-    for (gone, document) in world.documents.dangling() {
-        if !document.metadata.annotations.contains_key(SOURCE) {
-            let unlinked = found.entry(document.key()).or_insert_with(|| Document::clone(document));
-            unlinked.spec = unlinked.spec.clone().without(gone);
-        }
-    }
-    let steps = found.into_values().map(|document| PlaceStep {
-        action: PlaceAction::Unlink(Box::new(document)),
-        reason: PlaceReason::Dangling,
-    });
-    placement.steps.extend(steps);
-}
-
-/// What waited takes its place once that is free and all is there that it needs.
-fn succeed(world: &World<'_>, placement: &mut Placement) {
-    let documents = world.documents;
-    for (key, document) in documents.waiting() {
-        let needs = document.needs();
-        let is_live = |need: &Key| documents.live(need).is_some();
-        let (action, reason) = if is_live(key) {
-            // Somebody else's took the place.
-            (PlaceAction::Drop(key.clone()), PlaceReason::NotPlaced)
-        } else if !needs.iter().all(|need| is_live(need) || documents.successor(need).is_some()) {
-            (PlaceAction::Drop(key.clone()), PlaceReason::OwnerDeleted)
-        } else if documents.get(key).is_none() && needs.iter().all(is_live) {
-            (PlaceAction::Promote(key.clone()), PlaceReason::Awaited)
-        } else {
-            continue;
-        };
-        placement.steps.push(PlaceStep { action, reason });
-    }
-}
-
-/// The revision at which a document was written last.
-fn revision(document: &Document) -> u64 {
+/// The store's revision at which a document was written last.
+pub(super) fn revision(document: &Document) -> u64 {
     document.metadata.resource_version.parse().unwrap_or(0)
-}
-
-fn waits<'a>(
-    mut processes: impl Iterator<Item = (&'a std::sync::Arc<Document>, &'a ProcessSpec)>,
-) -> Option<PlaceHold> {
-    processes.next().map(|(process, _)| PlaceHold::WaitsFor(process.key()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Documents;
+    use crate::model::Metadata;
     use crate::model::kinds::{TenantSpec, UserSpec};
+    use crate::model::meta::SOURCE;
 
     fn document(namespace: &str, name: &str, spec: Spec) -> Document {
         let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
@@ -421,7 +364,10 @@ mod tests {
             PlaceAction::Promote(_) => "promote ",
             PlaceAction::Drop(_) => "drop ",
             PlaceAction::Create(_)
+            | PlaceAction::Assign { .. }
+            | PlaceAction::Judge(_)
             | PlaceAction::MarkDeleting(_)
+            | PlaceAction::GiveUp(_)
             | PlaceAction::Finalize(_)
             | PlaceAction::Unlink(_) => "",
         };

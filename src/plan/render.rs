@@ -1,14 +1,20 @@
 //! Documents to what should be on one node: templates rendered, options filled in, hashes taken.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::orders::ties;
+use super::revision::is_declared;
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::artifact::name_of;
-use crate::model::kinds::{ArtifactSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
-use crate::model::meta::{Key, Kind};
+use crate::model::id::revision_name;
+use crate::model::kinds::{
+    ArtifactSpec, HealthSpec, NodeSpec, Object, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec,
+};
+use crate::model::meta::{DRAINING, Key, Kind, RESTARTED};
 use crate::model::secret::hex;
 use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents};
@@ -29,19 +35,21 @@ pub struct Surroundings {
 pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surroundings) -> NodeDesired {
     let mut desired = NodeDesired::default();
     let Some(node) = documents.node(node_key) else { return desired };
-    desired.schedulable = node.status != Some(false);
+    desired.schedulable = takes_new(documents, node_key, node);
     let renderer = Renderer::default();
     let mut services = Map::new();
     let mut has_auth = false;
+    let mut earlier = Earlier::default();
     let processes: Vec<_> = documents
         .processes_on(&node_key.namespace, &node_key.name)
         .map(|(document, process)| {
-            (document, process, Resolved::find(documents, node_key, document, process))
+            let earlier = earlier.of(documents, document, process);
+            (document, process, Resolved::find(documents, node_key, document, process, earlier))
         })
         .collect();
     for (_, process, found) in &processes {
         if let Ok(resolved) = found {
-            has_auth |= resolved.service.kind == AUTH;
+            has_auth |= resolved.declared.0.kind == AUTH;
             services.entry(process.service.clone()).or_insert_with(|| resolved.bundled());
         }
     }
@@ -86,6 +94,41 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
     desired
 }
 
+/// Whether something may be started on a node: it is not cordoned, nor being drained.
+pub fn takes_new(documents: &Documents, key: &Key, node: &NodeSpec) -> bool {
+    let is_draining = documents.get(key).is_some_and(|node| node.metadata.annotations.contains_key(DRAINING));
+    node.status != Some(false) && !is_draining
+}
+
+/// Which processes are to run from an earlier revision of their service than what is declared now; told once a service and revision.
+#[derive(Default)]
+struct Earlier<'a> {
+    known: BTreeMap<(&'a str, u64), Option<&'a RevisionSpec>>,
+}
+
+impl<'a> Earlier<'a> {
+    fn of(
+        &mut self,
+        documents: &'a Documents,
+        document: &Document,
+        process: &'a ProcessSpec,
+    ) -> Option<&'a RevisionSpec> {
+        let number = document.metadata.revision;
+        if number == 0 {
+            return None;
+        }
+        let find = || {
+            let instance = document.metadata.namespace.as_str();
+            let name = revision_name(&process.service, number);
+            let revision = documents.revision(&Key::within(Kind::Revision, instance, name))?;
+            let key = Key::within(Kind::Service, instance, process.service.as_str());
+            let (found, service) = (documents.get(&key)?, documents.service(&key)?);
+            (!is_declared(documents, found, service, revision)).then_some(revision)
+        };
+        *self.known.entry((process.service.as_str(), number)).or_insert_with(find)
+    }
+}
+
 /// Whether a process should run: as itself says, or else its service, or else yes.
 pub fn wanted(process: &ProcessSpec, service: Option<&ServiceSpec>) -> bool {
     process.running.or_else(|| service.and_then(|service| service.running)).unwrap_or(true)
@@ -118,9 +161,16 @@ struct Resolved<'a> {
     node: Value,
     instance: Value,
     process: &'a ProcessSpec,
+    /// The service as it is declared now, and its type.
+    declared: (&'a ServiceSpec, &'a ServiceTypeSpec),
+    /// What the templates may use of the instance.
+    instance_then: Value,
+    /// What the process is started with: of what is declared now, or of an earlier revision.
     service: &'a ServiceSpec,
     service_type: &'a ServiceTypeSpec,
+    /// With the live ones as they are declared now.
     options: Object,
+    restarted: Option<&'a str>,
 }
 
 impl<'a> Resolved<'a> {
@@ -129,37 +179,59 @@ impl<'a> Resolved<'a> {
         node_key: &'a Key,
         document: &'a Document,
         process: &'a ProcessSpec,
+        earlier: Option<&'a RevisionSpec>,
     ) -> Result<Resolved<'a>, String> {
         let service_key = Key::within(Kind::Service, &*node_key.namespace, &*process.service);
-        let service =
+        let declared =
             documents.service(&service_key).ok_or_else(|| format!("{service_key} does not exist"))?;
-        let type_key = Key::cluster(Kind::ServiceType, &*service.kind);
-        let service_type =
+        let type_key = Key::cluster(Kind::ServiceType, &*declared.kind);
+        let declared_type =
             documents.service_type(&type_key).ok_or_else(|| format!("{type_key} does not exist"))?;
         let mut node = documents.get(node_key).map_or(Value::Null, |node| node.spec.to_value());
         if let Some(fields) = node.as_object_mut() {
             fields.remove("password");
             fields.insert("id".into(), node_key.name.clone().into());
         }
+        let now = effective_options(declared, declared_type);
+        let instance = instance_value(documents, &node_key.namespace);
+        let mut instance_then = instance.clone();
+        let annotation = || documents.get(&service_key)?.metadata.annotations.get(RESTARTED);
+        let (service, service_type, options, restarted) = match earlier {
+            None => (declared, declared_type, now, annotation().map(String::as_str)),
+            Some(earlier) => {
+                if let Some(instance) = instance_then.as_object_mut() {
+                    instance.extend(earlier.instance.clone());
+                }
+                let mut options = effective_options(&earlier.template, &earlier.service_type);
+                for name in &earlier.service_type.live_options {
+                    options.extend(now.get(name).map(|value| (name.clone(), value.clone())));
+                }
+                (&earlier.template, &earlier.service_type, options, earlier.restarted.as_deref())
+            }
+        };
         Ok(Resolved {
             process_id: &document.metadata.name,
             node_key,
             node,
-            instance: instance_value(documents, &node_key.namespace),
+            instance,
             process,
+            declared: (declared, declared_type),
+            instance_then,
             service,
             service_type,
-            options: effective_options(service, service_type),
+            options,
+            restarted,
         })
     }
 
     fn bundled(&self) -> Value {
+        let (declared, declared_type) = self.declared;
         let mut bundled = json!({
-            "type": self.service.kind,
-            "name": self.service.name,
-            "options": self.options,
+            "type": declared.kind,
+            "name": declared.name,
+            "options": effective_options(declared, declared_type),
         });
-        if let Some(level) = self.service.log_level {
+        if let Some(level) = declared.log_level {
             bundled["log-level"] = json!(level);
         }
         bundled
@@ -183,7 +255,7 @@ impl<'a> Resolved<'a> {
             None => None,
         };
         let mut context = with_aliases(json!({
-            "instance": self.instance,
+            "instance": self.instance_then,
             "node": self.node,
             "service": service,
             "process": { "id": self.process_id },
@@ -201,7 +273,7 @@ impl<'a> Resolved<'a> {
             .enumerate()
             .map(|(at, template)| render(&format!("command[{at}]"), template))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut env = std::collections::BTreeMap::new();
+        let mut env = BTreeMap::new();
         for (name, template) in self.service_type.env.iter().chain(&self.service.env) {
             env.insert(name.clone(), render(&format!("env.{name}"), template)?);
         }
@@ -219,13 +291,16 @@ impl<'a> Resolved<'a> {
         let (live, fixed): (Object, Object) =
             self.options.clone().into_iter().partition(|(name, _)| is_live(name));
         let live = match &self.service_type.reload {
-            Some(_) => hash(&[&json!([live, self.service.log_level, self.instance, tenancy]).to_string()]),
+            Some(_) => hash(&[&json!([live, self.declared.0.log_level, self.instance, tenancy]).to_string()]),
             None => "-".into(),
         };
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
         let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
-        let hash = hash(&[&json!([command, env, fixed]).to_string()]);
+        let hash = match self.restarted {
+            None => hash(&[&json!([command, env, fixed]).to_string()]),
+            Some(restarted) => hash(&[&json!([command, env, fixed, restarted]).to_string()]),
+        };
         Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
     }
 }
@@ -333,7 +408,7 @@ fn tenancy(documents: &Documents, instance: &str, with_hashes: bool) -> Value {
     json!({ "tenants": tenants, "integrations": integrations, "users": users })
 }
 
-fn instance_value(documents: &Documents, id: &str) -> Value {
+pub(super) fn instance_value(documents: &Documents, id: &str) -> Value {
     let mut instance = documents
         .instance(&Key::cluster(Kind::Instance, id))
         .map_or_else(|| json!({}), |instance| json!(instance));
@@ -342,7 +417,7 @@ fn instance_value(documents: &Documents, id: &str) -> Value {
 }
 
 /// The first 16 hexadecimal digits of a SHA-256 over parts: short enough for a line, long enough never to meet by chance.
-fn hash(parts: &[&str]) -> String {
+pub(super) fn hash(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u64).to_le_bytes());

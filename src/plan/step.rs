@@ -442,6 +442,8 @@ pub struct NodePlan {
     pub holds: BTreeMap<String, Hold>,
     /// Processes that are as they should be: what was tried before has worked.
     pub converged: Vec<String>,
+    /// Processes that should run and are not what they are to be: not there, or started with something else.
+    pub behind: BTreeSet<String>,
     /// When to plan again though nothing changes, in milliseconds of the same clock.
     pub wake_at_ms: Option<u64>,
 }

@@ -102,6 +102,8 @@ pub struct NodeSighting {
     pub artifacts: BTreeSet<String>,
     /// The documents' revision that was planned on last; what was decided later is not yet known to the node's task.
     pub planned: u64,
+    /// Processes that, when the node was planned on last, were not what they are to be: not there, or started with something else.
+    pub behind: BTreeSet<String>,
     /// Processes that a batch on its way is about: what was seen of them may be over.
     pub pending: BTreeSet<String>,
     /// Which conversation with the node this is; each has another number. 0 before the first.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connected::Connected;
 use super::deleting;
@@ -18,6 +18,7 @@ use super::logs::Logs;
 use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
+use super::placed::Placed;
 use super::target::Common;
 use crate::clock::{Clock, timestamp};
 use crate::metrics::Metrics;
@@ -26,9 +27,9 @@ use crate::model::meta::Kind;
 use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
 use crate::plan::orders::orders;
-use crate::plan::place::{PlaceAction, PlaceStep, Placement, place};
+use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{NodeSighting, Orders, Phase, World};
+use crate::plan::world::{Freeze, NodeSighting, Orders, Phase, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -57,6 +58,10 @@ pub struct Parts {
     pub program: PathBuf,
     /// Where what is seen is shown.
     pub observed: Observed,
+    /// Where what is decided over all nodes is shown.
+    pub placed: Placed,
+    /// When nothing is started elsewhere though its node does not answer.
+    pub freeze: Freeze,
     /// Where what is done is shown.
     pub events: Events,
     /// The one clock.
@@ -73,10 +78,25 @@ pub struct Controller {
 impl Controller {
     /// Reconciles from now on, whenever this server leads.
     pub fn start(parts: Parts) -> Controller {
-        let Parts { state, tenures, metrics, ssh, local, common, program, observed, events, clock } = parts;
+        let Parts {
+            state,
+            tenures,
+            metrics,
+            ssh,
+            local,
+            common,
+            program,
+            observed,
+            placed,
+            freeze,
+            events,
+            clock,
+        } = parts;
         let shared = Arc::new(Shared {
             state,
             observed,
+            placed,
+            freeze,
             connected: Connected::default(),
             ssh,
             local,
@@ -154,6 +174,7 @@ async fn run(
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
             shared.observed.clear();
+            shared.placed.clear();
             // Of who does not lead nobody takes orders, and a later time begins without any.
             shared.orders.send_replace(Orders::default());
             // What deletions wait for is for the next leader to say.
@@ -192,16 +213,26 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
+    let since_ms = shared.clock.now_ms();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
         keep_tasks(shared, &snapshot, reign, tasks);
         let now = *mode.borrow();
         let looked = Looked::at(&shared.observed);
-        let wake_at_ms = order(shared, &snapshot, &looked, now);
+        let world = World {
+            documents: &snapshot.documents,
+            seen: &looked.seen,
+            now_ms: shared.clock.now_ms(),
+            since_ms,
+            freeze: shared.freeze,
+        };
+        let mut wake_at_ms = order(shared, &snapshot, &world, now);
         if now == Mode::Reconcile {
-            match pass(shared, &snapshot, &looked, reign.tenure.term).await {
-                Ok(Pass::Going) => {}
+            match pass(shared, &world, &looked, reign.tenure.term).await {
+                Ok(Pass::Going { wake_at_ms: at_ms }) => {
+                    wake_at_ms = [wake_at_ms, at_ms].into_iter().flatten().min();
+                }
                 Ok(Pass::Deposed) => {
                     tracing::error!(
                         epoch = reign.tenure.term.epoch.0,
@@ -212,7 +243,7 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                 Err(error) => {
                     // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    sleep(Duration::from_secs(1)).await;
                 }
             }
         }
@@ -228,16 +259,15 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
 /// Waits for a time; for ever when there is none.
 async fn time_comes(clock: &Clock, at_ms: Option<u64>) {
     match at_ms {
-        Some(at_ms) => tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(clock.now_ms()))).await,
+        Some(at_ms) => sleep(Duration::from_millis(at_ms.saturating_sub(clock.now_ms()))).await,
         None => std::future::pending().await,
     }
 }
 
 /// Decides what has to wait for what on other nodes, and tells the nodes' tasks when that is news. Answers when it has to be decided
 /// again though nothing changes.
-fn order(shared: &Shared, snapshot: &Snapshot, looked: &Looked, mode: Mode) -> Option<u64> {
-    let world = World::at(&snapshot.documents, &looked.seen, shared.clock.now_ms());
-    let (orders, wake_at_ms) = orders(&world, snapshot.revision, mode == Mode::Halt);
+fn order(shared: &Shared, snapshot: &Snapshot, world: &World<'_>, mode: Mode) -> Option<u64> {
+    let (orders, wake_at_ms) = orders(world, snapshot.revision, mode == Mode::Halt);
     shared.orders.send_if_modified(|before| {
         let is_news = *before != orders;
         *before = orders;
@@ -300,33 +330,41 @@ fn keep_tasks(shared: &Arc<Shared>, snapshot: &Snapshot, reign: &Reign, tasks: &
 }
 
 enum Pass {
-    Going,
+    Going {
+        /// When to decide again though nothing changes.
+        wake_at_ms: Option<u64>,
+    },
     Deposed,
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    Looked { views, seen }: &Looked,
-    term: Term,
-) -> Result<Pass, StateError> {
-    let Placement { steps, holds } = place(&World::at(&snapshot.documents, seen, shared.clock.now_ms()));
+async fn pass(shared: &Shared, world: &World<'_>, looked: &Looked, term: Term) -> Result<Pass, StateError> {
+    let placement = place(world);
     shared.metrics.place_passes.inc();
-    shared.events.stand(deleting::told(&snapshot.documents, &holds, views), shared.clock.now_ms());
+    shared.placed.set(&placement);
+    let mut standing = deleting::told(world.documents, &placement.holds, &looked.views);
+    standing.extend(told(&placement));
+    shared.events.stand(standing, world.now_ms);
+    let Placement { steps, wake_at_ms, .. } = placement;
+    let going = Pass::Going { wake_at_ms };
     if steps.is_empty() {
-        return Ok(Pass::Going);
+        return Ok(going);
     }
     let now = timestamp();
     let mut edits = Vec::new();
+    let mut said = Vec::new();
     for PlaceStep { action, reason } in steps {
-        tracing::info!(?reason, "{}", named(&action));
-        edits.extend(edits_of(&snapshot.documents, action, &now));
+        tracing::info!(%reason, "{} {}", action.word(), action.key());
+        said.extend(done(&action, reason));
+        edits.extend(edits_of(world.documents, action, &now, world.now_ms));
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
     match shared.state.commit(&edits, Some(term)).await? {
         Commit::Done => {
+            for said in said {
+                shared.events.say(said, shared.clock.now_ms());
+            }
             for edit in &edits {
                 if let Edit::Remove(document) = edit
                     && document.is_deleting()
@@ -334,10 +372,10 @@ async fn pass(
                     shared.events.say(deleted(document), shared.clock.now_ms());
                 }
             }
-            Ok(Pass::Going)
+            Ok(going)
         }
         // Either somebody changed an object, and the snapshot will ring, or we are deposed.
-        Commit::Conflict if shared.state.is_present(term).await? => Ok(Pass::Going),
+        Commit::Conflict if shared.state.is_present(term).await? => Ok(going),
         Commit::Conflict => Ok(Pass::Deposed),
     }
 }
@@ -349,13 +387,65 @@ fn node_of(edit: &Edit) -> Option<(&str, &str)> {
     Some((document.metadata.namespace.as_str(), process.node.as_str()))
 }
 
+/// What people should hear of a step, where it is more than what they asked for.
+fn done(action: &PlaceAction, reason: PlaceReason) -> Option<Said> {
+    let (key, word, message) = match action {
+        PlaceAction::Assign { process, revision } => {
+            (process.clone(), "Update", format!("to revision {revision}"))
+        }
+        PlaceAction::GiveUp(key) => (key.clone(), "GiveUp", "another one takes its place".to_owned()),
+        PlaceAction::MarkDeleting(key) if reason == PlaceReason::Moved => {
+            (key.clone(), "Move", "another one takes its place once it is gone".to_owned())
+        }
+        PlaceAction::Judge(document) => {
+            let Spec::Revision(revision) = &document.spec else { return None };
+            let key = Key::within(Kind::Service, &*document.metadata.namespace, &*revision.service);
+            let (number, back) = (revision.number, revision.replaced_by);
+            let message = match (&revision.failed, back) {
+                (Some(why), Some(back)) => format!("revision {number}: {why}; back to revision {back}"),
+                (Some(why), None) => format!("revision {number}: {why}"),
+                (None, _) if revision.completed => format!("revision {number} is everywhere"),
+                (None, _) => return None,
+            };
+            (key, "Rollout", message)
+        }
+        PlaceAction::Create(_)
+        | PlaceAction::MarkDeleting(_)
+        | PlaceAction::Finalize(_)
+        | PlaceAction::Unlink(_)
+        | PlaceAction::Promote(_)
+        | PlaceAction::Drop(_) => return None,
+    };
+    Some(Said { regarding: key.to_string(), action: word, reason: reason.word(), message })
+}
+
+/// What is so at present and people should know.
+fn told(placement: &Placement) -> impl Iterator<Item = Said> {
+    placement.holds.iter().filter_map(|(key, hold)| {
+        let (action, reason) = match hold {
+            PlaceHold::GivesUp { .. } => ("Failover", "NodeSilent"),
+            PlaceHold::Frozen { .. } => ("Failover", "Frozen"),
+            PlaceHold::NowhereElse { .. } => ("Move", "NowhereElse"),
+            PlaceHold::NoNode { .. } => ("Place", "NoNode"),
+            PlaceHold::WaitsFor(_)
+            | PlaceHold::Occupied(_)
+            | PlaceHold::NodeUnknown(_)
+            | PlaceHold::MoveWaits { .. }
+            | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutPaused { .. }
+            | PlaceHold::RolloutFailed { .. } => return None,
+        };
+        Some(Said { regarding: key.to_string(), action, reason, message: hold.to_string() })
+    })
+}
+
 fn deleted(document: &Document) -> Said {
     let (regarding, message) = (document.key().to_string(), "nothing of it is left".into());
     Said { regarding, action: "Delete", reason: "Clean", message }
 }
 
 /// What a step is in the store. An object that is not there any more needs none.
-fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str, now_ms: u64) -> Vec<Edit> {
     let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
     let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
@@ -363,6 +453,22 @@ fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> 
         PlaceAction::MarkDeleting(key) => {
             found(&key).map(|found| deletion(&found, now)).into_iter().collect()
         }
+        PlaceAction::GiveUp(key) => {
+            let given_up = found(&key).map(|mut found| {
+                found.metadata.given_up = true;
+                found
+            });
+            given_up.map(|found| deletion(&found, now)).into_iter().collect()
+        }
+        PlaceAction::Assign { process, revision } => {
+            let assigned = found(&process).map(|mut found| {
+                found.metadata.revision = revision;
+                found.metadata.revised_ms = now_ms;
+                found
+            });
+            assigned.map(Edit::Replace).into_iter().collect()
+        }
+        PlaceAction::Judge(document) => vec![Edit::Replace(*document)],
         PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),
         PlaceAction::Unlink(document) => {
             let edit = found(&document.key()).and_then(|found| update(&found, document.spec));
@@ -375,16 +481,4 @@ fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> 
         }),
         PlaceAction::Drop(key) => waiting(&key).map(Edit::Remove).into_iter().collect(),
     }
-}
-
-fn named(action: &PlaceAction) -> String {
-    let word = match action {
-        PlaceAction::Create(_) => "create",
-        PlaceAction::MarkDeleting(_) => "delete",
-        PlaceAction::Finalize(_) => "finalize",
-        PlaceAction::Unlink(_) => "unlink",
-        PlaceAction::Promote(_) => "promote",
-        PlaceAction::Drop(_) => "drop",
-    };
-    format!("{word} {}", action.key())
 }

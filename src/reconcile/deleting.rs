@@ -53,7 +53,14 @@ fn waits(
     let mut at = key.clone();
     for _ in 0..MAX_CHAIN {
         match holds.get(&at)? {
-            PlaceHold::NoNode { .. } => return None,
+            PlaceHold::NoNode { .. }
+            | PlaceHold::Occupied(_)
+            | PlaceHold::MoveWaits { .. }
+            | PlaceHold::NowhereElse { .. }
+            | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutPaused { .. }
+            | PlaceHold::RolloutFailed { .. } => return None,
+            PlaceHold::GivesUp { .. } | PlaceHold::Frozen { .. } => return Some(format!("waits for {at}")),
             PlaceHold::WaitsFor(node) | PlaceHold::NodeUnknown(node) if at.kind == Kind::Process => {
                 let what = if at == *key { "it is gone" } else { "the processes there are gone" };
                 let view = views.get(&(node.namespace.clone(), node.name.clone()));

@@ -16,5 +16,6 @@ pub mod logs;
 mod node_task;
 pub mod observed;
 pub mod ping;
+pub mod placed;
 pub mod target;
 mod transfer;

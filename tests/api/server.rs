@@ -18,6 +18,7 @@ use mainstay::reconcile::leadership::Standing;
 use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::ping::{Pinger, TrustError};
+use mainstay::reconcile::placed::Placed;
 use mainstay::state::{self, Commit, Edit, State};
 use mainstay::store::embedded::Embedded;
 use serde_json::{Value, json};
@@ -62,6 +63,7 @@ impl Api {
         let parts = Parts {
             state: Arc::clone(&state),
             observed: Observed::default(),
+            placed: Placed::default(),
             events: Events::default(),
             sealer: sealer(),
             secrets: Secrets::Shown,

@@ -21,8 +21,6 @@ use crate::machine::{ROOT, sighting};
 /// (instance, node).
 pub(crate) type Place = (String, String);
 
-pub(crate) const DELETED: &str = "2026-01-01T00:00:00Z";
-
 const INSTANCES: [&str; 2] = ["IN1", "IN2"];
 const NODES: [&str; 4] = ["ND1", "ND2", "ND3", "ND4"];
 const SERVICES: [&str; 3] = ["SV1", "SV2", "SV3"];
@@ -136,7 +134,7 @@ fn document(namespace: &str, name: &str, deleting: bool, spec: Spec) -> Document
     let metadata = Metadata {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
-        deletion_timestamp: deleting.then(|| DELETED.to_owned()),
+        deletion_timestamp: deleting.then(|| crate::desk::DELETED.to_owned()),
         ..Metadata::default()
     };
     Document { metadata, spec }

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay::model::{Document, Documents, Key};
+use mainstay::model::{Documents, Key};
 use mainstay::plan::node::plan;
 use mainstay::plan::orders::orders;
-use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
 use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 
-use crate::fleet::{DELETED, Fleet, Place, node_key, surroundings};
+use crate::desk;
+use crate::fleet::{Fleet, Place, node_key, surroundings};
 use crate::machine::Machine;
 
 /// What goes wrong in a round.
@@ -40,7 +41,9 @@ impl Round {
         let idle = |plan: &NodePlan| {
             plan.steps.is_empty() && plan.deliveries.is_empty() && plan.wake_at_ms.is_none()
         };
-        let is_at_rest = self.placement.steps.is_empty() && self.wake_at_ms.is_none();
+        let is_at_rest = self.placement.steps.is_empty()
+            && self.placement.wake_at_ms.is_none()
+            && self.wake_at_ms.is_none();
         is_at_rest && self.plans.values().all(idle)
     }
 }
@@ -55,6 +58,8 @@ pub(crate) struct Sim {
     tries: BTreeMap<(Place, String), u32>,
     stocks: BTreeMap<Place, Stock>,
     now_ms: u64,
+    /// Counts what is written to the documents.
+    revision: u64,
 }
 
 impl Sim {
@@ -77,6 +82,7 @@ impl Sim {
             tries: BTreeMap::new(),
             stocks: BTreeMap::new(),
             now_ms: 1_000,
+            revision: 0,
         }
     }
 
@@ -101,7 +107,7 @@ impl Sim {
         let seen = self.seen();
         let world = World::at(&self.documents, &seen, self.now_ms);
         round.placement = place(&world);
-        (round.orders, round.wake_at_ms) = orders(&world, 0, false);
+        (round.orders, round.wake_at_ms) = orders(&world, self.revision, false);
         for (place, seen) in &seen {
             let key = node_key(place);
             if self.documents.get(&key).is_some() {
@@ -120,6 +126,12 @@ impl Sim {
         let stock = self.stocks.entry(place.clone()).or_default();
         let (now_ms, desired) = (self.now_ms, &desired);
         let plan = plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders });
+        if seen.complete
+            && let Some(machine) = self.machines.get_mut(place)
+        {
+            machine.truth.planned = self.revision;
+            machine.truth.behind.clone_from(&plan.behind);
+        }
         stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
         for address in &plan.unused {
             stock.unused_since_ms.entry(address.clone()).or_insert(self.now_ms);
@@ -133,23 +145,15 @@ impl Sim {
 
     fn write(&mut self, placement: &Placement) {
         for step in &placement.steps {
-            match &step.action {
-                PlaceAction::Create(document) => self.documents.insert((**document).clone()),
-                PlaceAction::MarkDeleting(key) => self.delete(key),
-                PlaceAction::Finalize(key) => self.documents.remove(key),
-                PlaceAction::Unlink(document) => self.documents.insert((**document).clone()),
-                PlaceAction::Promote(_) | PlaceAction::Drop(_) => unreachable!("nothing waits here"),
-            }
+            self.revision += 1;
+            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
         }
     }
 
     /// Decides that an object goes.
     pub(crate) fn delete(&mut self, key: &Key) {
-        if let Some(found) = self.documents.get(key) {
-            let mut document = Document::clone(found);
-            document.metadata.deletion_timestamp = Some(DELETED.into());
-            self.documents.insert(document);
-        }
+        self.revision += 1;
+        desk::delete(&mut self.documents, key, self.revision);
     }
 
     fn carry_out(&mut self, plans: &BTreeMap<Place, NodePlan>, fault: Option<&Fault>) {
@@ -190,18 +194,22 @@ impl Sim {
                 }
             }
         }
-        let wake = round.plans.values().map(|plan| plan.wake_at_ms).chain([round.wake_at_ms]).flatten().min();
+        let wakes = round.plans.values().map(|plan| plan.wake_at_ms);
+        let wake = wakes.chain([round.placement.wake_at_ms, round.wake_at_ms]).flatten().min();
         self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
     }
 
     /// Goes on without faults until nothing is done any more; then answers the last round.
     pub(crate) fn settle(&mut self) -> Result<Round, String> {
         let mut last = Round::default();
-        for _ in 0..40 {
+        let mut was_quiet = false;
+        for _ in 0..80 {
             last = self.round(None);
-            if last.is_quiet() {
+            // Over all nodes is decided on what was seen before these planned.
+            if last.is_quiet() && was_quiet {
                 return Ok(last);
             }
+            was_quiet = last.is_quiet();
         }
         Err(format!("it does not come to rest: {last:#?}"))
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::kinds::StopSpec;
 use crate::plan::step::{Action, Care, Reason, Start};
 use crate::plan::world::ArtifactSource;
+use crate::reconcile::observed::Warning;
 
 /// The controller's time of day, in seconds since 1970.
 const NOON: u64 = 1_767_268_800;
