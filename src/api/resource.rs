@@ -325,7 +325,9 @@ async fn create(
         // What is created here is started here.
         given.entry("running").or_insert(false.into());
     }
-    let id = chosen.clone().unwrap_or_else(|| format!("{}1", resource.prefix.unwrap_or_default()).into());
+    // Until it has its number, one that no other has: what it names is not itself.
+    let unnumbered = || format!("{}{}", resource.prefix.unwrap_or_default(), u64::MAX).into();
+    let id = chosen.clone().unwrap_or_else(unnumbered);
     if let Some(taken) = resource.reserved.iter().find(|name| id == **name) {
         return Err(Error::BadRequest(format!(
             "id: `{taken}` can't be an id: it stands for something else in paths; choose another"
