@@ -296,6 +296,7 @@ mod tests {
                 exit: Some(1),
                 hash: String::new(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: String::new(),
                 since_ms: 0,

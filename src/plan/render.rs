@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::artifact::name_of;
-use crate::model::kinds::{ArtifactSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
+use crate::model::kinds::{
+    ArtifactSpec, FailoverSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
+};
 use crate::model::meta::{Key, Kind};
 use crate::model::secret::hex;
 use crate::model::template::{Renderer, with_aliases};
@@ -222,7 +224,13 @@ impl<'a> Resolved<'a> {
         };
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
-        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
+        let lease = match self.service.failover {
+            Some(FailoverSpec::Fenced { lease }) => Some(lease.0),
+            Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => None,
+        };
+        // The node stops it itself when its lease is over, so it has to know how.
+        let guard = lease.map(|lease| format!(" {lease} {:?}", self.service_type.stop)).unwrap_or_default();
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}{guard}")]), log, health, lease };
         let hash = hash(&[&json!([command, env, fixed]).to_string()]);
         Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
     }

@@ -78,6 +78,8 @@ pub struct ProcessSighting {
     pub hash: String,
     /// Hash of how its supervisor looks after it.
     pub care: String,
+    /// Seconds that its lease lasts: for how long it may run without the controller. None when it runs under none.
+    pub lease: Option<u32>,
     /// Hash of what it was last told.
     pub live: String,
     /// What its health check found; none where there is none, or not yet an answer.
@@ -108,6 +110,10 @@ pub struct NodeSighting {
     pub conversation: u64,
     /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try.
     pub unseen_since_ms: Option<u64>,
+    /// When the word of the node came that its leases were last renewed by, on the clock that [`NodeWorld::now_ms`] is: each is over on the
+    /// node when it has lasted from then, by a clock that runs like ours. Told only while the node is not seen; none when this controller
+    /// never renewed them.
+    pub renewed_ms: Option<u64>,
 }
 
 impl NodeSighting {
