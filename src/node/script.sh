@@ -901,6 +901,10 @@ step() {
   case $op in
     start | restart | adopt)
       # ID HASH LIVE SIGNAL GRACE ENV KEEP CHECK LEASE ARGV…
+      if [ "$op" != adopt ] && [ "${10}" != - ] && is_over "${10}"; then
+        if [ ! -s "$ROOT/lease" ] && is_full; then unwritten "$ROOT/lease"; else tell "its lease was over when this came"; fi
+        return
+      fi
       if [ "$op" = start ] && [ "$boot" = "$BOOT" ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; }; then return; fi
       _live=$4
       # Started without the bundle that it should be told of: to be told later.
@@ -915,10 +919,6 @@ step() {
       export MAINSTAY_ENV="$7"
       shift 7
       if [ "$3" != - ]; then
-        if [ "$op" != adopt ] && is_over "$3"; then
-          if [ -s "$ROOT/lease" ]; then tell "its lease was over when this came"; else unwritten "$ROOT/lease"; fi
-          return
-        fi
         [ -n "$guarded" ] || runs guard 7>&-
         guarded=1
       fi
