@@ -509,3 +509,5 @@ fn a_full_disk_ends_the_conversation_by_its_name() {
     let full = Talk::begun().try_hear("X full there is no room for /x");
     assert!(matches!(full, Err(LinkError::DiskFull(why)) if why == "there is no room for /x"));
 }
+
+mod leases;
