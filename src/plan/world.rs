@@ -108,12 +108,9 @@ pub struct NodeSighting {
     pub pending: BTreeSet<String>,
     /// Which conversation with the node this is; each has another number. 0 before the first.
     pub conversation: u64,
-    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try.
+    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try. Leases
+    /// there were renewed by words of it that came before this.
     pub unseen_since_ms: Option<u64>,
-    /// When the word of the node came that its leases were last renewed by, on the clock that [`NodeWorld::now_ms`] is: each is over on the
-    /// node when it has lasted from then, by a clock that runs like ours. Told only while the node is not seen; none when this controller
-    /// never renewed them.
-    pub renewed_ms: Option<u64>,
 }
 
 impl NodeSighting {

@@ -57,7 +57,7 @@ pub(super) struct Mind {
     pub(super) attempts: BTreeMap<String, Attempt>,
     counts: BTreeMap<String, u32>,
     in_flight: Option<InFlight>,
-    pub(super) renewals: Renewals,
+    renewals: Renewals,
     /// Of the controller in this conversation, and the last that was sent.
     epoch: u64,
     revision: u64,
@@ -88,7 +88,7 @@ impl Mind {
     /// A new conversation starts: what was seen is kept for people, and counts for nothing until all is told again.
     pub(super) fn begin(&mut self, epoch: u64, conversation: u64, now: Instant) {
         (self.epoch, self.revision) = (epoch, conversation);
-        self.renewals.begin();
+        self.renewals = Renewals::default();
         self.sighting.complete = false;
         self.sighting.conversation = conversation;
         self.in_flight = None;
@@ -101,7 +101,6 @@ impl Mind {
     /// The node is not seen.
     pub(super) fn unseen(&mut self, now_ms: u64) {
         self.sighting.complete = false;
-        self.sighting.renewed_ms = self.renewals.renewed_ms();
         self.sighting.unseen_since_ms.get_or_insert(now_ms);
     }
 
@@ -247,13 +246,12 @@ impl Mind {
                     )));
                 }
             }
-            Line::Uptime(uptime) => self.renewals.hear(uptime, moment),
+            Line::Uptime(uptime) => self.renewals.hear(uptime, now),
             Line::Opened { clock_s } => {
                 self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
                 self.sighting.complete = true;
                 self.sighting.unseen_since_ms = None;
-                self.sighting.renewed_ms = None;
                 self.answered(now);
             }
             Line::Looked { token, clock_s } if token == self.looks => {

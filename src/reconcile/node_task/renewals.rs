@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ANSWER_WITHIN;
-use super::mind::Moment;
 
 /// Leases are renewed so many times while the shortest lasts. A renewal carries the word that came with the answer to the one before, so when
 /// the next goes out, all but two parts of the lease are left: half of it.
@@ -21,33 +20,26 @@ const PARTS: u32 = 4;
 struct Said {
     uptime: u64,
     at: Instant,
-    ms: u64,
 }
 
-/// What is known of a node's leases.
+/// What is known of a node's leases in one conversation.
 #[derive(Debug, Default)]
 pub(super) struct Renewals {
     shortest: Option<Duration>,
     said: Option<Said>,
     sent: Option<Instant>,
     answer_by: Option<Instant>,
-    renewed_ms: Option<u64>,
 }
 
 impl Renewals {
-    /// A new conversation starts: nothing is said yet, and nothing on its way is answered any more.
-    pub(super) fn begin(&mut self) {
-        *self = Renewals { renewed_ms: self.renewed_ms, ..Renewals::default() };
-    }
-
     /// The shortest lease of what runs there or is to; none when nothing has one.
     pub(super) fn want(&mut self, shortest_seconds: Option<u32>) {
         self.shortest = shortest_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     }
 
     /// The node has said for how long it has been up, in hundredths of a second.
-    pub(super) fn hear(&mut self, uptime: u64, moment: Moment) {
-        self.said = Some(Said { uptime, at: moment.at, ms: moment.ms });
+    pub(super) fn hear(&mut self, uptime: u64, at: Instant) {
+        self.said = Some(Said { uptime, at });
         self.answer_by = None;
     }
 
@@ -83,12 +75,6 @@ impl Renewals {
         let said = self.said.filter(|_| self.answer_by.is_none())?;
         self.sent = Some(now);
         self.answer_by = Some(now + self.shortest.map_or(ANSWER_WITHIN, |lease| lease.min(ANSWER_WITHIN)));
-        self.renewed_ms = Some(said.ms);
         Some(said.uptime)
-    }
-
-    /// When the word came that leases were last renewed by, in this conversation or an earlier one.
-    pub(super) fn renewed_ms(&self) -> Option<u64> {
-        self.renewed_ms
     }
 }

@@ -94,22 +94,14 @@ fn what_is_started_under_a_lease_waits_for_a_word_of_the_node_that_is_fresh() {
 }
 
 #[test]
-fn when_leases_were_last_renewed_is_known_once_the_node_is_not_seen() {
+fn another_conversation_renews_nothing_before_the_node_has_told_everything() {
     let mut talk = guarded(&[GUARDED]);
-    let renewed_ms = talk.now_ms;
-    talk.pass(3 * SECOND);
     said(&mut talk).expect("it is time");
-    talk.pass(SECOND);
-    // Not yet renewed by this.
-    talk.hear(&["L 900"]);
-    assert_eq!(talk.mind.sighting.renewed_ms, None);
-    talk.pass(SECOND);
     talk.mind.unseen(talk.now_ms);
-    assert_eq!(talk.mind.sighting.renewed_ms, Some(renewed_ms));
     talk.mind.begin(1, 2, talk.now);
-    assert_eq!(talk.mind.sighting.renewed_ms, Some(renewed_ms), "nothing is said yet");
-    talk.hear(&["L 1200", "O -"]);
-    assert_eq!(talk.mind.sighting.renewed_ms, None);
-    talk.mind.unseen(talk.now_ms);
-    assert_eq!(talk.mind.sighting.renewed_ms, Some(renewed_ms), "this conversation has renewed nothing");
+    talk.hear(&["L 900", GUARDED]);
+    assert_eq!(said(&mut talk), None);
+    talk.hear(&["O -"]);
+    talk.settle(&NodePlan::default(), &NodeDesired::default());
+    assert_eq!(said(&mut talk).as_deref(), Some("LEASE 1 2 900\n"));
 }
