@@ -359,7 +359,10 @@ fn hash(parts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::model::amount::Seconds;
     use crate::model::kinds::{
         InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
     };
@@ -506,6 +509,32 @@ mod tests {
             assert_ne!(live_then, live, "{what}");
             assert_eq!(fixed_then, fixed, "{what}");
         }
+    }
+
+    #[test]
+    fn a_lease_changes_how_a_process_is_looked_after_and_not_what_it_is() {
+        let start = |failover: Option<FailoverSpec>, grace_seconds: u32| {
+            let mut documents = world();
+            let service =
+                ServiceSpec { name: "web".into(), kind: "rest".into(), failover, ..ServiceSpec::default() };
+            documents.insert(document("IN1", "web", Spec::Service(service)));
+            let kind = Key::cluster(Kind::ServiceType, "rest");
+            let mut kind = documents.get(&kind).map(|found| Document::clone(found)).expect("it is there");
+            if let Spec::ServiceType(spec) = &mut kind.spec {
+                spec.stop.grace_seconds = grace_seconds;
+            }
+            documents.insert(kind);
+            rendered(&documents, "ND1").processes["web"].start.clone().expect("it can be started")
+        };
+        let fenced = |seconds| Some(FailoverSpec::Fenced { lease: Seconds(seconds) });
+        let (free, short, long) = (start(None, 10), start(fenced(5), 10), start(fenced(30), 10));
+        assert_eq!([&free, &short, &long].map(|it| it.care.lease), [None, Some(5), Some(30)]);
+        assert_eq!((&free.hash, &short.hash), (&short.hash, &long.hash));
+        // The node stops it itself, so how it does is told anew too.
+        let patient = start(fenced(30), 20);
+        let cares: BTreeSet<String> = [&free, &short, &long, &patient].map(|it| it.care.hash.clone()).into();
+        assert_eq!(cares.len(), 4);
+        assert_eq!(start(Some(FailoverSpec::Hold), 20).care, free.care);
     }
 
     #[test]
