@@ -301,6 +301,7 @@ mod tests {
                 exit: Some(1),
                 hash: String::new(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: String::new(),
                 since_ms: 0,

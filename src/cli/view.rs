@@ -305,6 +305,7 @@ mod tests {
                 exit: Some(137),
                 hash: "h".into(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: "-".into(),
                 since_ms: 95_000,

@@ -14,7 +14,7 @@ use crate::model::Documents;
 use crate::model::artifact::name_of;
 use crate::model::id::revision_name;
 use crate::model::kinds::{
-    ArtifactSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
+    ArtifactSpec, FailoverSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
 };
 use crate::model::meta::{DRAINING, Key, Kind, RESTARTED};
 use crate::model::secret::hex;
@@ -242,6 +242,8 @@ struct Starter<'a> {
     live: String,
     /// Told by a restart that people asked for.
     restarted: Option<&'a str>,
+    /// Seconds of the lease that they run under, if they run under one.
+    lease: Option<u32>,
 }
 
 impl<'a> Starter<'a> {
@@ -286,7 +288,21 @@ impl<'a> Starter<'a> {
             None => "-".into(),
         };
         let templates = service_type.env.iter().chain(&service.env).collect();
-        Ok(Starter { service_type, command, templates, parts, env, fixed, live, restarted: *restarted })
+        let lease = match declared.0.failover {
+            Some(FailoverSpec::Fenced { lease }) => Some(lease.0),
+            Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => None,
+        };
+        Ok(Starter {
+            service_type,
+            command,
+            templates,
+            parts,
+            env,
+            fixed,
+            live,
+            restarted: *restarted,
+            lease,
+        })
     }
 
     fn start(&self, renderer: &Renderer, process: &str) -> Result<Start, String> {
@@ -309,7 +325,10 @@ impl<'a> Starter<'a> {
         env.insert("MAINSTAY_PROCESS".into(), process.into());
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
-        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
+        // The node stops it itself when its lease is over, so it has to know how.
+        let lease = self.lease;
+        let guard = lease.map(|lease| format!(" {lease} {:?}", self.service_type.stop)).unwrap_or_default();
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}{guard}")]), log, health, lease };
         let hash = match self.restarted {
             None => hash(&[&text(&(&command, &env, &self.fixed))]),
             Some(restarted) => hash(&[&text(&(&command, &env, &self.fixed, restarted))]),
@@ -446,7 +465,10 @@ pub(super) fn hash(parts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::model::amount::Seconds;
     use crate::model::kinds::{
         InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
     };
@@ -593,6 +615,32 @@ mod tests {
             assert_ne!(live_then, live, "{what}");
             assert_eq!(fixed_then, fixed, "{what}");
         }
+    }
+
+    #[test]
+    fn a_lease_changes_how_a_process_is_looked_after_and_not_what_it_is() {
+        let start = |failover: Option<FailoverSpec>, grace_seconds: u32| {
+            let mut documents = world();
+            let service =
+                ServiceSpec { name: "web".into(), kind: "rest".into(), failover, ..ServiceSpec::default() };
+            documents.insert(document("IN1", "web", Spec::Service(service)));
+            let kind = Key::cluster(Kind::ServiceType, "rest");
+            let mut kind = documents.get(&kind).map(|found| Document::clone(found)).expect("it is there");
+            if let Spec::ServiceType(spec) = &mut kind.spec {
+                spec.stop.grace_seconds = grace_seconds;
+            }
+            documents.insert(kind);
+            rendered(&documents, "ND1").processes["web"].start.clone().expect("it can be started")
+        };
+        let fenced = |seconds| Some(FailoverSpec::Fenced { lease: Seconds(seconds) });
+        let (free, short, long) = (start(None, 10), start(fenced(5), 10), start(fenced(30), 10));
+        assert_eq!([&free, &short, &long].map(|it| it.care.lease), [None, Some(5), Some(30)]);
+        assert_eq!((&free.hash, &short.hash), (&short.hash, &long.hash));
+        // The node stops it itself, so how it does is told anew too.
+        let patient = start(fenced(30), 20);
+        let cares: BTreeSet<String> = [&free, &short, &long, &patient].map(|it| it.care.hash.clone()).into();
+        assert_eq!(cares.len(), 4);
+        assert_eq!(start(Some(FailoverSpec::Hold), 20).care, free.care);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessS
 use crate::state::{Snapshot, State};
 
 mod mind;
+mod renewals;
 
 use mind::{BUNDLE, Mind, Moment, Told};
 
@@ -318,8 +319,9 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
         let revision = self.shared.revisions.next();
-        self.mind.begin(revision, Instant::now());
-        send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
+        let epoch = self.tenure.term.epoch.0;
+        self.mind.begin(epoch, revision, Instant::now());
+        send(link, &protocol::open(root, epoch, revision)).await?;
         loop {
             if !self.tenure.holds() {
                 return self.hear_out(link).await;
@@ -374,7 +376,8 @@ impl NodeTask {
                 }
                 () = self.tenure.over() => {}
                 () = sleep_until(timer) => {
-                    if let Some(text) = self.mind.tick(Instant::now())? {
+                    // A lease is renewed only by who leads, and that is asked as late as can be.
+                    if let Some(text) = self.mind.tick(Instant::now())? && self.tenure.holds() {
                         send(link, &text).await?;
                     }
                 }
@@ -474,6 +477,14 @@ impl NodeTask {
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
         // Asked as late as can be: we may have been stopped since the plan was made.
         if !self.tenure.holds() {
+            return Ok(());
+        }
+        let (renewal, is_ready) = self.mind.ready(&steps, Instant::now());
+        if let Some(text) = renewal {
+            send(link, &text).await?;
+        }
+        if !is_ready {
+            // The node answers that, and then all is planned again.
             return Ok(());
         }
         let revision = self.shared.revisions.next();
