@@ -19,7 +19,7 @@ use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_ke
 use super::observed::{LinkState, NodeView, Observed};
 use super::ping::{Login, Pinger};
 use super::target::Common;
-use crate::clock::{Clock, timestamp};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
@@ -146,8 +146,9 @@ async fn run(
             let mut tasks = Tasks::new();
             let reign = Reign { tenure, mode: mode.clone() };
             tokio::select! {
-                () = reconcile(&shared, &reign, &mut tasks) => {}
+                biased;
                 () = over(reign.tenure.clone()) => {}
+                () = reconcile(&shared, &reign, &mut tasks) => {}
             }
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
@@ -159,6 +160,7 @@ async fn run(
             return;
         }
         tokio::select! {
+            biased;
             changed = tenures.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
         }
@@ -210,10 +212,13 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
             }
         }
         tokio::select! {
+            biased;
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
         }
+        // The nodes' tasks are rung by the same bells. What they say of it at once is taken together with it, for less writes.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -271,7 +276,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term) -> Result<Pass, 
     if steps.is_empty() {
         return Ok(Pass::Going);
     }
-    let now = timestamp();
+    let now = shared.clock.timestamp();
     let mut edits = Vec::new();
     for PlaceStep { action, reason } in steps {
         tracing::info!(?reason, "{}", named(&action));

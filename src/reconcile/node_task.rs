@@ -16,7 +16,7 @@ use super::leadership::Tenure;
 use super::observed::{LinkState, NodeView, Observed, Warning};
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
-use crate::clock::{Clock, time_of_day_s};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::artifact::check_digest;
@@ -248,7 +248,8 @@ impl NodeTask {
     }
 
     fn moment(&self) -> Moment {
-        Moment { at: Instant::now(), ms: self.shared.clock.now_ms(), time_of_day_s: time_of_day_s() }
+        let clock = &self.shared.clock;
+        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_s: clock.time_of_day_s() }
     }
 
     fn spec(&self) -> Option<NodeSpec> {
@@ -329,7 +330,23 @@ impl NodeTask {
                 None => now + LOOK_EVERY,
             });
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
+            // What is rare comes first, then what the node says, of which there may be much at any time. Last the bell of the
+            // documents: those are read in every round, whoever rang.
             tokio::select! {
+                biased;
+                () = self.tenure.over() => {}
+                changed = self.mode.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
+                }
+                () = sleep_until(timer) => {
+                    if let Some(text) = self.mind.tick(Instant::now())? {
+                        send(link, &text).await?;
+                    }
+                }
                 line = link.next() => {
                     let now = self.moment();
                     self.mind.hear(line?, now)?;
@@ -339,21 +356,8 @@ impl NodeTask {
                     }
                     self.tell();
                 }
-                (address, result) = ended(&mut self.transfer) => {
-                    self.transfer = None;
-                    self.delivered(address, result);
-                }
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                changed = self.mode.changed() => {
-                    if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                () = self.tenure.over() => {}
-                () = sleep_until(timer) => {
-                    if let Some(text) = self.mind.tick(Instant::now())? {
-                        send(link, &text).await?;
-                    }
                 }
             }
         }
@@ -529,6 +533,7 @@ impl NodeTask {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },

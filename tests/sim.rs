@@ -1,0 +1,114 @@
+//! The simulator: the real placement, plan and loops in a world that is simulated and goes wrong, seed after seed.
+//!
+//! How to run it, to run one seed again, and to make it do more: `tests/sim/README.md`.
+
+#[path = "sim/checks.rs"]
+mod checks;
+#[path = "sim/net.rs"]
+mod net;
+#[path = "sim/node.rs"]
+mod node;
+#[path = "sim/people.rs"]
+mod people;
+#[path = "sim/rng.rs"]
+mod rng;
+#[path = "sim/run.rs"]
+mod run;
+#[path = "sim/server.rs"]
+mod server;
+#[path = "sim/store.rs"]
+mod store;
+#[path = "sim/words.rs"]
+mod words;
+#[path = "sim/world.rs"]
+mod world;
+
+use run::{Fault, Report, Script, run};
+use world::CrashAt;
+
+/// How many seeds are run when nobody says how many.
+const SEEDS: u64 = 1000;
+
+/// How much of a trace is shown.
+const SHOWN: usize = 400;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+/// What to print of a run that failed, and how to run it again.
+fn failure(report: &Report, test: &str, replay: &str) -> Option<String> {
+    let violation = report.violation.as_ref()?;
+    let skipped = report.trace.len().saturating_sub(SHOWN);
+    let trace = report.trace[skipped..].join("\n");
+    Some(format!(
+        "{violation}\n\n{trace}\n\n{violation}\nagain: {replay}cargo test --test sim -- {test} --exact --nocapture"
+    ))
+}
+
+#[test]
+fn seeds() {
+    let seeds = match number("MAINSTAY_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let first = number("MAINSTAY_SIM_FIRST").unwrap_or(1);
+            first..first + number("MAINSTAY_SIM_SEEDS").unwrap_or(SEEDS)
+        }
+    };
+    for seed in seeds {
+        let report = run(seed, Script::Random);
+        if let Some(failure) = failure(&report, "seeds", &format!("MAINSTAY_SIM_SEED={seed} ")) {
+            panic!("{failure}");
+        }
+        if number("MAINSTAY_SIM_SEED").is_some() {
+            println!("{}", report.trace.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 1..=20 {
+        let (first, second) = (run(seed, Script::Random).trace, run(seed, Script::Random).trace);
+        let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+        if let Some(at) = differs {
+            panic!("seed {seed}, line {at}: {} is {} the second time", first[at], second[at]);
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_may_crash_before_and_after_each_thing_that_it_does() {
+    for servers in 1..=2 {
+        let smooth = run(0, Script::Crash { servers, at: None });
+        if let Some(failure) =
+            failure(&smooth, "a_server_may_crash_before_and_after_each_thing_that_it_does", "")
+        {
+            panic!("{failure}");
+        }
+        for effect in 1..=smooth.effects {
+            for after in [false, true] {
+                let at = Some(CrashAt { effect, after });
+                let report = run(0, Script::Crash { servers, at });
+                let test = "a_server_may_crash_before_and_after_each_thing_that_it_does";
+                if let Some(failure) = failure(&report, test, "") {
+                    panic!("{servers} servers, {at:?}: {failure}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_fault_of_each_kind_may_come_at_each_step() {
+    for kind in Fault::ALL {
+        for step in 0..5 {
+            let report = run(u64::from(step), Script::Fault { kind, step });
+            if let Some(failure) = failure(&report, "one_fault_of_each_kind_may_come_at_each_step", "") {
+                panic!("{kind:?} at step {step}: {failure}");
+            }
+        }
+    }
+}
