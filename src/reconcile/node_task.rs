@@ -705,9 +705,10 @@ impl Mind {
         NodeSighting { pending, ..self.sighting.clone() }
     }
 
+    /// When there is something to do though nothing is heard. Nothing is asked while an answer is awaited, so a look that is due has
+    /// to wait for that.
     fn next_deadline(&self, now: Instant) -> Instant {
-        let far = now + LOOK_EVERY;
-        [self.answer_by, self.look_at].into_iter().flatten().fold(far, Instant::min)
+        self.answer_by.or(self.look_at).map_or(now + LOOK_EVERY, |at| at.min(now + LOOK_EVERY))
     }
 
     fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {

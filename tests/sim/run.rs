@@ -40,7 +40,7 @@ pub(crate) struct Report {
 }
 
 /// Runs a seed's world to its end.
-pub(crate) fn run(seed: u64, script: Script) -> Report {
+pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -48,6 +48,7 @@ pub(crate) fn run(seed: u64, script: Script) -> Report {
         .expect("a runtime can be made");
     runtime.block_on(async {
         let world = World::new(seed);
+        world.with(|inner| inner.is_loud = is_loud);
         tokio::spawn(world.clone().conduct());
         tokio::spawn(world.clone().revive());
         live(&world, script).await;

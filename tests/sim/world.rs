@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     pub(crate) trace: Vec<String>,
+    /// The trace is printed while it grows, for a run that does not end.
+    pub(crate) is_loud: bool,
     pub(crate) violation: Option<String>,
     pub(crate) store: Core,
     pub(crate) machines: BTreeMap<String, Machine>,
@@ -134,6 +136,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             trace: Vec::new(),
+            is_loud: false,
             violation: None,
             store: Core::default(),
             machines: BTreeMap::new(),
@@ -250,7 +253,11 @@ impl Inner {
     /// Writes a line of the trace.
     pub(crate) fn say(&mut self, line: impl AsRef<str>) {
         let now = self.now();
-        self.trace.push(format!("{:>5}.{:03} {}", now / 1000, now % 1000, line.as_ref()));
+        let line = format!("{:>5}.{:03} {}", now / 1000, now % 1000, line.as_ref());
+        if self.is_loud {
+            println!("{line}");
+        }
+        self.trace.push(line);
     }
 
     /// Something is not as it has to be. Only the first counts; what follows may follow from it.
