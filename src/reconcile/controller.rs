@@ -190,6 +190,12 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
+    // What an earlier leader did, it did by documents that our watch may not have told of yet: by older ones we would undo it.
+    tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+        () = catch_up(&shared.state) => {}
+    }
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
@@ -205,9 +211,11 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     return;
                 }
                 Err(error) => {
-                    // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
+                    // Nothing is lost: the next pass decides anew, though nothing may ring for it. Not at once, for the store may
+                    // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
             }
         }
@@ -219,6 +227,17 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         }
         // The nodes' tasks are rung by the same bells. What they say of it at once is taken together with it, for less writes.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until the documents are known as they are now.
+async fn catch_up(state: &State) {
+    while let Err(error) = state.catch_up().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "this server leads and can't read the documents"
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
