@@ -233,6 +233,16 @@ pub(crate) fn converged(inner: &mut Inner) -> Result<(), String> {
     shown(inner, &hosts)
 }
 
+/// Whether one node is as the documents say.
+pub(crate) fn is_brought(inner: &mut Inner, node: &str, host: &str) -> Result<(), String> {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    let wanted = desired_at(inner, revision, node);
+    if wanted.processes.is_empty() {
+        return Err(format!("{node} has nothing to do"));
+    }
+    brought(inner, host, &wanted)
+}
+
 /// Each service has the processes that its placement asks for.
 fn placed(documents: &Documents) -> Result<(), String> {
     for (key, document) in documents.of_kind(Kind::Service) {
@@ -279,8 +289,12 @@ fn brought(inner: &Inner, host: &str, wanted: &NodeDesired) -> Result<(), String
             }
             continue;
         }
-        // What can't be started, or may not be, is as it was.
-        let (Ok(start), true) = (&process.start, wanted.schedulable) else { continue };
+        // What can't be started, or may not be, is as it was. What runs as it should is looked after all the same.
+        let Ok(start) = &process.start else { continue };
+        let runs_so = machine.started_with(id).is_some_and(|(hash, _)| hash.starts_with(&start.hash));
+        if !wanted.schedulable && (!runs_so || machine.count(id) == 0) {
+            continue;
+        }
         if phase != Some("running") {
             return Err(format!("{id} on {host} is {phase:?} and should run"));
         }

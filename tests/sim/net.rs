@@ -41,6 +41,8 @@ pub(crate) struct Conn {
     pub(crate) is_open: bool,
     /// The machine's side has ended.
     pub(crate) is_over: bool,
+    /// When the server has heard of all that is there; none before.
+    told_at: Option<u64>,
     /// Nothing that the machine says gets through any more.
     pub(crate) is_mute: bool,
     to_server: mpsc::UnboundedSender<Said>,
@@ -127,6 +129,7 @@ impl Inner {
                 boot,
                 is_open: false,
                 is_over: false,
+                told_at: None,
                 is_mute: false,
                 to_server,
                 up_at: now,
@@ -142,7 +145,7 @@ impl Inner {
             let conn = &self.conns[&id];
             (conn.who, conn.host.clone(), conn.is_over)
         };
-        let what = text.lines().next().unwrap_or_default().to_owned();
+        let what = head(text);
         let is_command = !text.starts_with("LOOK");
         let crash = if is_command { self.effect(who) } else { None };
         if crash == Some(false) {
@@ -151,6 +154,10 @@ impl Inner {
         }
         if text.starts_with("BATCH") {
             self.batches += 1;
+            if self.conns[&id].told_at.is_none_or(|told| told > self.now()) {
+                let message = format!("{name} gets a batch before it has told all that is there");
+                self.violate("IGN", message);
+            }
         }
         if is_over {
             return Some(false);
@@ -188,7 +195,7 @@ impl Inner {
             if text_is_batch(&copy) && self.happens(duplicated) {
                 let later = self.rng.between(0, 60_000);
                 self.after(at - now + later, move |inner| {
-                    inner.say(format!("net: {} arrives again", copy.lines().next().unwrap_or_default()));
+                    inner.say(format!("net: {} arrives again", head(&copy)));
                     inner.arrive(id, &copy);
                 });
             }
@@ -223,6 +230,9 @@ impl Inner {
             return;
         }
         conn.down_at = conn.down_at.max(now + latency);
+        if line.starts_with("O ") {
+            conn.told_at = Some(conn.down_at);
+        }
         let at = started + Duration::from_millis(conn.down_at);
         drop(conn.to_server.send((at, Ok(line))));
     }
@@ -250,6 +260,12 @@ impl Inner {
             self.conns.iter().filter(|(_, conn)| conn.host == host).map(|(id, _)| *id).collect();
         all.into_iter().for_each(|id| self.drop_conn(id));
     }
+}
+
+/// The word of a text and its epoch. Revisions are counted over all nodes, so the order in which tasks are woken shows in them,
+/// and in nothing else; they are in no trace.
+fn head(text: &str) -> String {
+    text.split([' ', '\n']).filter(|word| !word.contains('/')).take(2).collect::<Vec<_>>().join(" ")
 }
 
 fn text_is_batch(text: &str) -> bool {

@@ -208,12 +208,12 @@ impl Inner {
     fn open(&mut self, host: &str, conn: u64, root: &str, epoch: u64, revision: u64) {
         let machine = self.machine(host);
         if let Err(newer) = machine.pass_fence((epoch, revision)) {
-            self.say(format!("{host}: refuses OPEN {epoch} {revision}, for {newer:?} came before"));
+            self.say(format!("{host}: refuses OPEN of epoch {epoch}, for one of {} came before", newer.0));
             self.tell(conn, format!("X fenced {}", newer.0));
             return;
         }
         machine.root = Some(root.to_owned());
-        self.say(format!("{host}: OPEN {root} {epoch} {revision}"));
+        self.say(format!("{host}: OPEN {root} of epoch {epoch}"));
         self.tell(conn, format!("R /home/{root}"));
         self.tell_all(host, conn);
         let clock = self.clock_of_nodes();
@@ -241,7 +241,7 @@ impl Inner {
             return;
         }
         if let Err(newer) = machine.pass_fence(at) {
-            self.say(format!("{host}: refuses BATCH {at:?}, for {newer:?} came before"));
+            self.say(format!("{host}: refuses BATCH of epoch {}, for one of {} came before", at.0, newer.0));
             self.tell(conn, format!("D {} fenced {} {}", at.1, newer.0, newer.1));
             return;
         }
@@ -307,7 +307,7 @@ impl Inner {
                 if machine.disk_full {
                     return Err(full());
                 }
-                if machine.records.get(id).is_none() {
+                if !machine.records.contains_key(id) {
                     machine.records.insert(id.to_owned(), fresh(&hash, &live, now));
                 }
                 match (word, phase) {

@@ -24,7 +24,7 @@ impl Rng {
 
     /// True once in so many times.
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.next() % times == 0
+        self.next().is_multiple_of(times)
     }
 
     /// One of them; none of nothing.

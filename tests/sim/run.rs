@@ -12,7 +12,8 @@ use crate::net::Outage;
 use crate::node::Machine;
 use crate::people::{People, Wish, host};
 use crate::server;
-use crate::world::{CrashAt, FATE, Health, Inner, Odds, World};
+use crate::store::Sim;
+use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, World};
 
 /// How long it may take, once nothing goes wrong any more, until all is as declared: the longest wait before a node that refused is
 /// tried again, and some more.
@@ -30,6 +31,8 @@ pub(crate) enum Script {
     Crash { servers: u8, at: Option<CrashAt> },
     /// The same course, with one fault in one of its steps.
     Fault { kind: Fault, step: u8 },
+    /// One machine is stuck like this, the server is another one, and something changes.
+    Stuck(Outage),
 }
 
 /// A run's end.
@@ -58,6 +61,20 @@ pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
             effects: inner.effects,
         })
     })
+}
+
+/// Runs one case of the store's contract suite on a simulated store.
+pub(crate) fn on_a_store(case: crate::tools::Case) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async {
+        let world = World::new(0);
+        tokio::spawn(world.clone().conduct());
+        case(&Sim { world, who: CLIENT }).await;
+    });
 }
 
 /// What is wished for, and where people leave it.
@@ -130,6 +147,7 @@ async fn live(world: &World, script: Script) {
                 (Wish::fixed(), servers, 5)
             }
             Script::Fault { .. } => (Wish::fixed(), 2, 5),
+            Script::Stuck(_) => (Wish::fixed(), 1, 1),
         }
     });
     for number in 1..=servers {
@@ -148,6 +166,23 @@ async fn live(world: &World, script: Script) {
                 sleep(Duration::from_secs(12)).await;
                 desk.change(|papers| papers.wish.vary(step as u8));
             }
+            Script::Stuck(outage) => {
+                sleep(Duration::from_secs(12)).await;
+                let stick = move |inner: &mut Inner| {
+                    inner.unreachable.insert(host(1, 1), outage);
+                    if let Some(server) = inner.some_server() {
+                        inner.kill(server, "for another to begin");
+                    }
+                };
+                world.act(FATE, "stick", stick).await;
+                desk.change(|papers| papers.wish.vary(0));
+                // The server is there again after 10 s, and leads after a lease.
+                sleep(Duration::from_secs(30)).await;
+                let host = host(2, 1);
+                if let Err(why) = world.with(|inner| checks::is_brought(inner, "ND2", &host)) {
+                    world.with(|inner| inner.violate("ISO", why));
+                }
+            }
             Script::Fault { kind, step: at } => {
                 sleep(Duration::from_secs(12)).await;
                 if u64::from(at) == step {
@@ -159,6 +194,9 @@ async fn live(world: &World, script: Script) {
         if world.with(|inner| inner.violation.is_some()) {
             return;
         }
+    }
+    if let Script::Stuck(_) = script {
+        return;
     }
     world.act(FATE, "heal", heal).await;
     if settle(world, &desk).await {
