@@ -195,6 +195,10 @@ impl Inner {
             if text_is_batch(&copy) && self.happens(duplicated) {
                 let later = self.rng.between(0, 60_000);
                 self.after(at - now + later, move |inner| {
+                    // It is a fault, so none when all is well.
+                    if inner.odds.duplicated == 0 {
+                        return;
+                    }
                     inner.say(format!("net: {} arrives again", head(&copy)));
                     inner.arrive(id, &copy);
                 });
