@@ -20,7 +20,7 @@ use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::placed::Placed;
 use super::target::Common;
-use crate::clock::{Clock, timestamp};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
@@ -166,8 +166,9 @@ async fn run(
             let mut tasks = Tasks::new();
             let reign = Reign { tenure, mode: mode.clone() };
             tokio::select! {
-                () = reconcile(&shared, &reign, &mut tasks) => {}
+                biased;
                 () = over(reign.tenure.clone()) => {}
+                () = reconcile(&shared, &reign, &mut tasks) => {}
             }
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
@@ -182,6 +183,7 @@ async fn run(
             return;
         }
         tokio::select! {
+            biased;
             changed = tenures.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
         }
@@ -211,6 +213,12 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
+    // What an earlier leader did, it did by documents that our watch may not have told of yet: by older ones we would undo it.
+    tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+        () = catch_up(&shared.state) => {}
+    }
     let since_ms = shared.clock.now_ms();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
@@ -239,18 +247,34 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     return;
                 }
                 Err(error) => {
-                    // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
+                    // Nothing is lost: the next pass decides anew, though nothing may ring for it. Not at once, for the store may
+                    // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
             }
         }
         tokio::select! {
+            biased;
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
             () = time_comes(&shared.clock, wake_at_ms) => {}
         }
+        // The nodes' tasks are rung by the same bells. What they say of it at once is taken together with it, for less writes.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until the documents are known as they are now.
+async fn catch_up(state: &State) {
+    while let Err(error) = state.catch_up().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "this server leads and can't read the documents"
+        );
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -334,7 +358,7 @@ async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> 
     if steps.is_empty() {
         return Ok(going);
     }
-    let now = timestamp();
+    let now = shared.clock.timestamp();
     let mut edits = Vec::new();
     let mut said = Vec::new();
     for PlaceStep { action, reason } in steps {

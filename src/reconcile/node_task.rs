@@ -17,7 +17,7 @@ use super::observed::{LinkState, NodeView, Observed};
 use super::placed::Placed;
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
-use crate::clock::{Clock, time_of_day_s};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
@@ -269,7 +269,8 @@ impl NodeTask {
     }
 
     fn moment(&self) -> Moment {
-        Moment { at: Instant::now(), ms: self.shared.clock.now_ms(), time_of_day_s: time_of_day_s() }
+        let clock = &self.shared.clock;
+        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_s: clock.time_of_day_s() }
     }
 
     fn spec(&self) -> Option<NodeSpec> {
@@ -351,7 +352,24 @@ impl NodeTask {
                 None => now + LOOK_EVERY,
             });
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
+            // What is rare comes first, then what the node says, of which there may be much at any time. Last the bell of the
+            // documents: those are read in every round, whoever rang.
             tokio::select! {
+                biased;
+                () = self.tenure.over() => {}
+                changed = self.mode.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
+                }
+                () = sleep_until(timer) => {
+                    // A lease is renewed only by who leads, and that is asked as late as can be.
+                    if let Some(text) = self.mind.tick(Instant::now())? && self.tenure.holds() {
+                        send(link, &text).await?;
+                    }
+                }
                 line = link.next() => {
                     let now = self.moment();
                     self.mind.hear(line?, now)?;
@@ -361,25 +379,11 @@ impl NodeTask {
                     }
                     self.tell();
                 }
-                (address, result) = ended(&mut self.transfer) => {
-                    self.transfer = None;
-                    self.delivered(address, result);
-                }
-                changed = self.snapshot.changed() => {
-                    if changed.is_err() { return Ok(Ending::Asked); }
-                }
                 changed = self.orders.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
-                changed = self.mode.changed() => {
+                changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                () = self.tenure.over() => {}
-                () = sleep_until(timer) => {
-                    // A lease is renewed only by who leads, and that is asked as late as can be.
-                    if let Some(text) = self.mind.tick(Instant::now())? && self.tenure.holds() {
-                        send(link, &text).await?;
-                    }
                 }
             }
         }
@@ -572,6 +576,7 @@ impl NodeTask {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },

@@ -152,10 +152,12 @@ impl Mind {
         NodeSighting { pending, ..self.sighting.clone() }
     }
 
+    /// When there is something to do though nothing is heard. Nothing is asked while an answer is awaited, so a look that is due has
+    /// to wait for that.
     pub(super) fn next_deadline(&self, now: Instant) -> Instant {
         let far = now + LOOK_EVERY;
         let renewal = self.renewals.next_deadline(self.in_flight.is_some());
-        [self.answer_by, self.look_at, renewal].into_iter().flatten().fold(far, Instant::min)
+        [self.answer_by.or(self.look_at), renewal].into_iter().flatten().fold(far, Instant::min)
     }
 
     pub(super) fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {

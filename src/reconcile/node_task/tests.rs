@@ -192,6 +192,16 @@ fn a_look_that_was_answered_is_no_answer_to_a_batch() {
 }
 
 #[test]
+fn while_an_answer_is_awaited_a_look_that_is_due_wakes_nobody() {
+    let mut talk = Talk::opened(&[]);
+    talk.pass(LOOK_EVERY - SECOND);
+    talk.send(&[start("a")]);
+    talk.pass(2 * SECOND);
+    assert!(talk.mind.next_deadline(talk.now) > talk.now, "there is nothing to do before the answer");
+    assert_eq!(talk.tick(), Ok(None));
+}
+
+#[test]
 fn what_was_not_told_on_a_look_is_gone() {
     let mut talk = Talk::opened(&[A, B]);
     assert_eq!(talk.seen(), ["a", "b"]);
