@@ -58,6 +58,7 @@ fn waits(
             | PlaceHold::MoveWaits { .. }
             | PlaceHold::NowhereElse { .. }
             | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
             PlaceHold::GivesUp { .. } | PlaceHold::Frozen { .. } => return Some(format!("waits for {at}")),
