@@ -266,7 +266,7 @@ impl Fleet {
             // Called as it is called before it goes, or after it has come.
             let named = self.documents.get(&key).map(|_| self.named(&key));
             self.revision += 1;
-            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
+            desk::write(&mut self.documents, &step.action, self.revision);
             let named = named.unwrap_or_else(|| self.named(&key));
             let _ = writeln!(said, "{} {named}: {}", step.action.word(), step.reason);
         }

@@ -91,7 +91,7 @@ fn at_rest(mut documents: Documents, seen: &BTreeMap<Place, NodeSighting>) -> Do
         for step in steps {
             match step.action {
                 PlaceAction::Create(document) | PlaceAction::Judge(document) => documents.insert(*document),
-                PlaceAction::Assign { process, revision } => {
+                PlaceAction::Assign { process, revision, .. } => {
                     let mut document = Document::clone(documents.get(&process).unwrap());
                     document.metadata.revision = revision;
                     documents.insert(document);

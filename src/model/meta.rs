@@ -200,7 +200,7 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(skip)]
     pub revision: u64,
-    /// When that was decided, in milliseconds since 1970.
+    /// Since when it has to do its work with it, in milliseconds since 1970; 0 while it should not run.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(skip)]
     pub revised_ms: u64,

@@ -9,6 +9,7 @@
 
 pub mod availability;
 mod ending;
+mod member;
 pub mod node;
 pub mod orders;
 pub mod place;

@@ -28,6 +28,8 @@ pub enum PlaceAction {
         process: Key,
         /// The revision's number.
         revision: u64,
+        /// Since when it has to do its work with it, in milliseconds of the clock that [`World::now_ms`] is; 0 while it should not run.
+        at_ms: u64,
     },
     /// Record what became of a revision, in this spec.
     Judge(Box<Document>),
@@ -188,6 +190,13 @@ pub enum PlaceHold {
         /// The revision's number.
         revision: u64,
     },
+    /// It is to run from another revision, and nothing is started on its node, so that it would only end.
+    RolloutCordoned {
+        /// The revision's number.
+        revision: u64,
+        /// The node.
+        node: String,
+    },
     /// The rollout was paused by people.
     RolloutPaused {
         /// The revision's number.
@@ -259,6 +268,9 @@ impl fmt::Display for PlaceHold {
             }
             PlaceHold::RolloutWaits { revision } => {
                 write!(f, "it waits for its turn in the rollout of revision {revision}")
+            }
+            PlaceHold::RolloutCordoned { revision, node } => {
+                write!(f, "the rollout of revision {revision} waits for {node} to take new processes again")
             }
             PlaceHold::RolloutPaused { revision } => {
                 write!(f, "the rollout of revision {revision} is paused")

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::availability::{Availability, of_process};
-use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement, revision};
-use super::render::{desired_start_ms, wanted};
+use super::availability::Availability;
+use super::member::{Going, Member, is_owned};
+use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
+use super::render::desired_start_ms;
 use super::revision::{declared, is_declared};
 use super::spread::{Fit, Ground, fit};
 use super::standing::{Condition, ServiceStatus, Truth};
-use super::world::{ProcessSighting, World};
+use super::world::World;
 use crate::model::id::{process_id, revision_name};
 use crate::model::kinds::{FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
 use crate::model::meta::{Key, Kind, OwnerReference, PAUSED};
@@ -34,12 +35,12 @@ pub(super) fn place_service<'a>(
     placement: &mut Placement,
 ) {
     let mut members: Vec<Member<'a>> = Vec::new();
-    let mut going: Vec<(&'a Arc<Document>, &'a ProcessSpec)> = Vec::new();
-    for (process, spec) in world.documents.processes_of(&key.namespace, &key.name) {
-        if process.is_deleting() {
-            going.push((process, spec));
+    let mut going: Vec<Going<'a>> = Vec::new();
+    for (document, spec) in world.documents.processes_of(&key.namespace, &key.name) {
+        if document.is_deleting() {
+            going.push(Going { document, spec, gives_up: document.metadata.given_up });
         } else {
-            members.push(Member::new(world, process, spec, service));
+            members.push(Member::new(world, document, spec, service));
         }
     }
     let target = Target::find(world, key, document, service, placement);
@@ -54,87 +55,23 @@ pub(super) fn place_service<'a>(
         update: service.update.clone().unwrap_or_default(),
     };
     case.give_up(ground, placement);
-    // What is unavailable without our doing counts against what we may take away.
-    let (total, working) = (case.total(), case.working());
-    let mut budget = case.update.max_unavailable(total).saturating_sub(total.saturating_sub(working));
     match (&service.nodes, service.replicas) {
         (Some(nodes), _) => case.on_each(nodes, placement),
-        (None, Some(replicas)) => {
-            case.move_away(ground, &mut budget, placement);
-            case.spread(ground, replicas, placement);
-        }
+        (None, Some(replicas)) => case.shrink(replicas, placement),
         (None, None) => case.unplace(placement),
     }
+    // What is unavailable without our doing counts against what we may take away, and what is not wanted any more is no help.
+    let (total, working) = (case.total(), case.working());
+    let mut budget = case.update.max_unavailable(total).saturating_sub(total.saturating_sub(working));
+    if let (None, Some(replicas)) = (&service.nodes, service.replicas) {
+        case.move_away(ground, &mut budget, placement);
+        case.spread(ground, replicas, placement);
+    }
     case.roll_out(budget, placement);
-    case.judge(placement);
-    case.prune(placement);
+    let pruned = case.prune(placement);
+    case.judge(&pruned, placement);
     let status = case.status();
     placement.services.insert(key.clone(), status);
-}
-
-/// A process of the service that is not going.
-struct Member<'a> {
-    id: &'a str,
-    document: &'a Arc<Document>,
-    spec: &'a ProcessSpec,
-    /// Whether it should run.
-    runs: bool,
-    availability: Availability,
-    /// Whether its node has taken up all that was decided on it.
-    is_settled: bool,
-    seen: Option<&'a ProcessSighting>,
-    /// It goes: its node does, or that was decided in this pass.
-    leaves: bool,
-}
-
-impl<'a> Member<'a> {
-    fn new(
-        world: &World<'a>,
-        document: &'a Arc<Document>,
-        spec: &'a ProcessSpec,
-        service: &ServiceSpec,
-    ) -> Member<'a> {
-        let id = document.metadata.name.as_str();
-        let node = world.seen.get(&(document.metadata.namespace.clone(), spec.node.clone()));
-        let is_settled = node.is_some_and(|node| {
-            node.complete
-                && node.planned >= revision(document)
-                && !node.behind.contains(id)
-                && !node.pending.contains(id)
-        });
-        Member {
-            id,
-            document,
-            spec,
-            runs: wanted(spec, Some(service)),
-            availability: of_process(world, document, spec),
-            is_settled,
-            seen: node.and_then(|node| node.processes.get(id)),
-            // With its node it goes by itself.
-            leaves: world
-                .documents
-                .live(&Key::within(Kind::Node, &*document.metadata.namespace, &*spec.node))
-                .is_none(),
-        }
-    }
-
-    /// Whether it does its work, as it was decided last that it should.
-    const fn works(&self) -> bool {
-        self.is_settled && matches!(self.availability, Availability::Since(_))
-    }
-
-    const fn is_unknown(&self) -> bool {
-        matches!(self.availability, Availability::Unknown)
-    }
-
-    fn key(&self) -> Key {
-        self.document.key()
-    }
-
-    fn is_owned_by(&self, service: &str) -> bool {
-        let owners = &self.document.metadata.owner_references;
-        owners.iter().any(|owner| owner.kind == Kind::Service && owner.name == service)
-    }
 }
 
 /// From which revision the processes are to run.
@@ -159,8 +96,8 @@ impl<'a> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
         // The last one first, for mostly nothing has changed.
-        let same = |(_, revision): &&(&Arc<Document>, &RevisionSpec)| {
-            is_declared(world.documents, document, service, revision)
+        let same = |(found, revision): &&(&Arc<Document>, &RevisionSpec)| {
+            !found.is_deleting() && is_declared(world.documents, document, service, revision)
         };
         if let Some(found) =
             all.iter().rev().take(1).find(same).or_else(|| all.iter().rev().skip(1).find(same))
@@ -207,23 +144,41 @@ struct Case<'a, 'w> {
     target: Target<'a>,
     members: Vec<Member<'a>>,
     /// Its processes that are being deleted.
-    going: Vec<(&'a Arc<Document>, &'a ProcessSpec)>,
+    going: Vec<Going<'a>>,
     update: UpdateSpec,
 }
 
 impl<'a> Case<'a, '_> {
-    /// How many processes should run.
+    /// How many processes should run: those that placement wants, made or not, without those that people stopped, and those that people
+    /// made and that run.
     fn total(&self) -> u32 {
-        let runs = self.service.running.unwrap_or(true);
-        let running = self.members.iter().filter(|member| member.runs && !member.leaves).count();
-        let running = u32::try_from(running).unwrap_or(u32::MAX);
-        match self.service.replicas {
-            Some(replicas) if self.service.nodes.is_none() && runs => {
-                let stopped = self.members.iter().filter(|member| !member.runs && !member.leaves).count();
-                replicas.saturating_sub(u32::try_from(stopped).unwrap_or(u32::MAX))
+        let stay = || self.members.iter().filter(|member| !member.leaves);
+        let wanted = match (&self.service.nodes, self.service.replicas) {
+            _ if !self.service.running.unwrap_or(true) => None,
+            (Some(nodes), _) => Some(self.live_nodes(nodes).len()),
+            (None, Some(replicas)) => Some(replicas as usize),
+            (None, None) => None,
+        };
+        let total = match wanted {
+            Some(wanted) => {
+                let stopped = stay().filter(|member| !member.runs && self.owns(member)).count();
+                let others = stay().filter(|member| member.runs && !self.owns(member)).count();
+                wanted.saturating_sub(stopped) + others
             }
-            Some(_) | None => running,
-        }
+            None => stay().filter(|member| member.runs).count(),
+        };
+        u32::try_from(total).unwrap_or(u32::MAX)
+    }
+
+    /// Whether placement made a process: those that people made are left where they are.
+    fn owns(&self, member: &Member<'_>) -> bool {
+        is_owned(member.document, &self.key.name)
+    }
+
+    /// Those of these nodes that are there to stay, each once.
+    fn live_nodes<'n>(&self, nodes: &'n [String]) -> BTreeSet<&'n String> {
+        let key = |node: &String| Key::within(Kind::Node, &*self.key.namespace, node.as_str());
+        nodes.iter().filter(|node| self.world.documents.live(&key(node)).is_some()).collect()
     }
 
     /// How many of them do their work, and those that were updated for as long as they have to.
@@ -257,8 +212,8 @@ impl<'a> Case<'a, '_> {
             name: id,
             namespace: self.key.namespace.clone(),
             owner_references: vec![owner(self.key, self.document)],
-            revision: self.target.number,
-            revised_ms: self.world.now_ms,
+            revision: self.revision_of_new(),
+            revised_ms: if self.service.running.unwrap_or(true) { self.world.now_ms } else { 0 },
             ..Metadata::default()
         };
         let spec = ProcessSpec { service: self.key.name.clone(), node: node.to_owned(), running: None };
@@ -266,9 +221,29 @@ impl<'a> Case<'a, '_> {
         placement.step(PlaceAction::Create(Box::new(document)), PlaceReason::Placed);
     }
 
+    /// What a new process is to run from: the target, unless that goes no further; then what is known to work.
+    fn revision_of_new(&self) -> u64 {
+        let target = self.target.number;
+        if !self.is_paused() && self.target.failed().is_none() {
+            return target;
+        }
+        let of_members = || self.members.iter().map(|member| member.document.metadata.revision);
+        let earlier = || of_members().filter(|number| *number != 0 && *number < target).max();
+        self.good_before(target).or_else(earlier).unwrap_or(target)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.document.metadata.annotations.contains_key(PAUSED)
+    }
+
     /// Gives up what runs, or may run, on nodes that have not answered for as long as the service says.
     fn give_up(&mut self, ground: &mut Ground<'a>, placement: &mut Placement) {
-        let (Some(failover), Some(_)) = (self.service.failover, self.service.replicas) else { return };
+        // What is on a node by name, or by people's hand, has no other place.
+        let (Some(failover), Some(_), None) =
+            (self.service.failover, self.service.replicas, &self.service.nodes)
+        else {
+            return;
+        };
         let wait_ms = match failover {
             FailoverSpec::Hold => return,
             FailoverSpec::Replace { after } => after.ms(),
@@ -279,34 +254,51 @@ impl<'a> Case<'a, '_> {
             }
         };
         for at in 0..self.members.len() {
-            let is_lost = |member: &&Member<'_>| member.runs && member.is_unknown() && !member.leaves;
+            let is_lost = |member: &&Member<'_>| {
+                member.runs && member.is_unknown() && !member.leaves && self.owns(member)
+            };
             let Some(member) = self.members.get(at).filter(is_lost) else { continue };
             let (key, node) = (member.key(), member.spec.node.as_str());
             match self.verdict(ground, node, wait_ms) {
-                Ok(()) => self.leave(at, PlaceAction::GiveUp, PlaceReason::NodeLost, placement),
+                Ok(()) => {
+                    if let Some(member) = self.members.get_mut(at) {
+                        member.gives_up = true;
+                    }
+                    self.leave(at, PlaceAction::GiveUp, PlaceReason::NodeLost, placement);
+                }
                 Err(hold) => self.hold_failover(key, hold, placement),
             }
         }
-        for (process, spec) in self.going.clone() {
-            let place = (self.key.namespace.clone(), spec.node.clone());
-            let is_seen = self.world.seen.get(&place).is_some_and(|seen| seen.complete);
-            if is_seen || process.metadata.given_up {
-                continue;
-            }
-            match self.verdict(ground, &spec.node, wait_ms) {
-                Ok(()) => placement.step(PlaceAction::GiveUp(process.key()), PlaceReason::NodeLost),
-                Err(hold) => self.hold_failover(process.key(), hold, placement),
+        for at in 0..self.going.len() {
+            let is_lost = |going: &&Going<'_>| {
+                let place = (self.key.namespace.clone(), going.spec.node.clone());
+                let is_seen = self.world.seen.get(&place).is_some_and(|seen| seen.complete);
+                !is_seen && !going.gives_up && is_owned(going.document, &self.key.name)
+            };
+            let Some(going) = self.going.get(at).filter(is_lost) else { continue };
+            let key = going.document.key();
+            match self.verdict(ground, &going.spec.node, wait_ms) {
+                Ok(()) => {
+                    if let Some(going) = self.going.get_mut(at) {
+                        going.gives_up = true;
+                    }
+                    placement.step(PlaceAction::GiveUp(key), PlaceReason::NodeLost);
+                }
+                Err(hold) => self.hold_failover(key, hold, placement),
             }
         }
     }
 
     fn hold_failover(&self, key: Key, hold: PlaceHold, placement: &mut Placement) {
-        match &hold {
-            PlaceHold::GivesUp { at_ms, .. } => placement.wake_at(*at_ms),
-            PlaceHold::Frozen { why: Frozen::Settling, .. } => {
-                placement.wake_at(self.world.since_ms.saturating_add(self.world.freeze.settle_ms));
+        if let PlaceHold::GivesUp { at_ms, .. } = &hold {
+            placement.wake_at(*at_ms);
+        }
+        if let PlaceHold::Frozen { why: Frozen::Settling, .. } = &hold {
+            let settled_ms = self.world.since_ms.saturating_add(self.world.freeze.settle_ms);
+            // After that it is the end of the first try that is waited for, and that rings.
+            if settled_ms > self.world.now_ms {
+                placement.wake_at(settled_ms);
             }
-            _ => {}
         }
         placement.holds.insert(key, hold);
     }
@@ -318,9 +310,12 @@ impl<'a> Case<'a, '_> {
             return Err(PlaceHold::Frozen { node: named(), why });
         }
         let seen = self.world.seen.get(&(self.key.namespace.clone(), node.to_owned()));
+        // Who has not tried yet knows of no silence.
+        let Some(since_ms) = seen.and_then(|seen| seen.unseen_since_ms) else {
+            return Err(PlaceHold::Frozen { node: named(), why: Frozen::Settling });
+        };
         // What was before this controller looked, it did not see: another may have renewed a lease until then.
-        let since_ms = seen.and_then(|seen| seen.unseen_since_ms).unwrap_or(0).max(self.world.since_ms);
-        let at_ms = since_ms.saturating_add(wait_ms);
+        let at_ms = since_ms.max(self.world.since_ms).saturating_add(wait_ms);
         if at_ms > self.world.now_ms {
             return Err(PlaceHold::GivesUp { node: named(), at_ms });
         }
@@ -333,17 +328,13 @@ impl<'a> Case<'a, '_> {
     /// One process on each of these nodes.
     fn on_each(&mut self, nodes: &[String], placement: &mut Placement) {
         let instance = self.key.namespace.as_str();
-        let live = |node: &&String| {
-            self.world.documents.live(&Key::within(Kind::Node, instance, node.as_str())).is_some()
-        };
-        let wanted: BTreeMap<String, &String> = nodes
-            .iter()
-            .filter(live)
+        let wanted: BTreeMap<String, &String> = self
+            .live_nodes(nodes)
+            .into_iter()
             .map(|node| (process_id(instance, &self.key.name, node, 0), node))
             .collect();
         for at in 0..self.members.len() {
-            let is_wanted =
-                |member: &Member<'_>| wanted.contains_key(member.id) || !member.is_owned_by(&self.key.name);
+            let is_wanted = |member: &Member<'_>| wanted.contains_key(member.id) || !self.owns(member);
             if self.members.get(at).is_some_and(|member| !member.leaves && !is_wanted(member)) {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
@@ -365,8 +356,7 @@ impl<'a> Case<'a, '_> {
     /// The service has no placement any more: what was made for one goes.
     fn unplace(&mut self, placement: &mut Placement) {
         for at in 0..self.members.len() {
-            if self.members.get(at).is_some_and(|member| !member.leaves && member.is_owned_by(&self.key.name))
-            {
+            if self.members.get(at).is_some_and(|member| !member.leaves && self.owns(member)) {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
         }
@@ -383,16 +373,17 @@ impl<'a> Case<'a, '_> {
     fn move_away(&mut self, ground: &mut Ground<'a>, budget: &mut u32, placement: &mut Placement) {
         for at in 0..self.members.len() {
             let Some(member) = self.members.get(at) else { continue };
-            if member.leaves || !member.is_owned_by(&self.key.name) || self.fit(member).keeps() {
+            if member.leaves || !self.owns(member) || self.fit(member).keeps() {
                 continue;
             }
             let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node);
-            let (key, is_free) = (member.key(), !member.runs || !(member.works() || member.is_unknown()));
+            let (key, is_free) = (member.key(), !member.runs || member.is_down());
             if member.is_unknown() {
-                placement.holds.insert(key, PlaceHold::NodeUnknown(node));
+                // What failover says of it says more.
+                placement.holds.entry(key).or_insert(PlaceHold::NodeUnknown(node));
             } else if !ground.takes(&self.key.namespace, self.service, &member.spec.node) {
                 placement.holds.insert(key, PlaceHold::NowhereElse { node: node.to_string() });
-            } else if is_free || *budget > 0 {
+            } else if is_free || (*budget > 0 && member.works()) {
                 if !is_free {
                     *budget -= 1;
                 }
@@ -405,48 +396,39 @@ impl<'a> Case<'a, '_> {
 
     /// `replicas` processes: those that are well placed stay. What leaves keeps its place until it is gone.
     fn spread(&mut self, ground: &mut Ground<'a>, replicas: u32, placement: &mut Placement) {
-        let name = self.key.name.as_str();
-        self.shrink(replicas, placement);
         let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
-        let staying = self.members.iter().filter(|member| !member.leaves && member.is_owned_by(name));
-        let mut placed = 0u32;
-        for member in staying {
+        let (mut placed, mut waits) = (0u32, None);
+        for member in self.members.iter().filter(|member| self.owns(member) && !member.gives_up) {
             placed += 1;
             *here.entry(member.spec.node.as_str()).or_default() += 1;
-        }
-        let given_up: BTreeSet<Key> = placement
-            .steps
-            .iter()
-            .filter(|step| matches!(step.action, PlaceAction::GiveUp(_)))
-            .map(|step| step.action.key())
-            .collect();
-        let leaving =
-            self.members.iter().filter(|member| member.leaves).map(|member| (member.document, member.spec));
-        let mut waits = None;
-        for (process, spec) in self.going.iter().copied().chain(leaving) {
-            let is_owned = process.metadata.owner_references.iter().any(|owner| owner.name == name);
-            if !is_owned || process.metadata.given_up || given_up.contains(&process.key()) {
-                continue;
+            if member.leaves {
+                waits = Some(member.key());
             }
+        }
+        let going = self.going.iter().filter(|going| !going.gives_up);
+        for going in going.filter(|going| is_owned(going.document, &self.key.name)) {
             placed += 1;
-            waits = Some(process.key());
-            *here.entry(spec.node.as_str()).or_default() += 1;
+            *here.entry(going.spec.node.as_str()).or_default() += 1;
+            waits = Some(going.document.key());
         }
         let missing = replicas.saturating_sub(placed);
         let taken: BTreeSet<&str> = self.all_ids();
         let chosen = ground.choose(&self.key.namespace, self.service, here, missing);
         let found = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
-        let mut made: BTreeSet<String> = BTreeSet::new();
+        let mut next: BTreeMap<&str, u32> = BTreeMap::new();
         for node in chosen {
             // The first ordinal that is free, counting those that are still going.
-            let ids = (0u32..).map(|ordinal| process_id(&self.key.namespace, name, node, ordinal));
-            let id = ids.into_iter().find(|id| !taken.contains(id.as_str()) && !made.contains(id));
-            if let Some(id) = id {
-                made.insert(id.clone());
-                self.create(id, node, placement);
-            }
+            let next = next.entry(node).or_default();
+            let id = loop {
+                let id = process_id(&self.key.namespace, &self.key.name, node, *next);
+                *next += 1;
+                if !taken.contains(id.as_str()) {
+                    break id;
+                }
+            };
+            self.create(id, node, placement);
         }
-        let staying = self.members.iter().filter(|member| !member.leaves && member.is_owned_by(name)).count();
+        let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
         if found < missing {
             placement.holds.insert(self.key.clone(), PlaceHold::NoNode { missing: missing - found });
         } else if let Some(waits) =
@@ -457,37 +439,37 @@ impl<'a> Case<'a, '_> {
     }
 
     fn all_ids(&self) -> BTreeSet<&'a str> {
-        let going = self.going.iter().map(|(process, _)| process.metadata.name.as_str());
+        let going = self.going.iter().map(|going| going.document.metadata.name.as_str());
         self.members.iter().map(|member| member.id).chain(going).collect()
     }
 
-    /// Takes away what is too much: first what has to move anyway, then what does not do its work, then from where there are the most.
+    /// Takes away what is too much: first what does not do its work, then what has to move anyway, then from where there are the most.
     fn shrink(&mut self, replicas: u32, placement: &mut Placement) {
-        let name = self.key.name.clone();
-        let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut count: BTreeMap<&'a str, usize> = BTreeMap::new();
+        // By how gladly they are given away, then by node; of a node the last first.
+        let mut classes: BTreeMap<(bool, bool), BTreeMap<&'a str, Vec<usize>>> = BTreeMap::new();
         let mut staying = 0usize;
-        for member in self.members.iter().filter(|member| !member.leaves && member.is_owned_by(&name)) {
+        for (at, member) in self.members.iter().enumerate() {
+            if member.leaves || !self.owns(member) {
+                continue;
+            }
             staying += 1;
             *count.entry(member.spec.node.as_str()).or_default() += 1;
+            let class = classes.entry((member.is_up(), self.fit(member).keeps())).or_default();
+            class.entry(member.spec.node.as_str()).or_default().push(at);
         }
-        while staying > replicas as usize {
-            let rank = |member: &Member<'a>| {
-                let on_node = count.get(member.spec.node.as_str()).copied().unwrap_or(0);
-                (!self.fit(member).keeps(), !member.works(), on_node, member.spec.node.as_str(), member.id)
-            };
-            let all = self.members.iter().enumerate();
-            let staying_now = all.filter(|(_, member)| !member.leaves && member.is_owned_by(&name));
-            let Some((at, node)) = staying_now
-                .max_by_key(|(_, member)| rank(member))
-                .map(|(at, member)| (at, member.spec.node.as_str()))
-            else {
-                break;
-            };
-            if let Some(count) = count.get_mut(node) {
-                *count -= 1;
+        let mut excess = staying.saturating_sub(replicas as usize);
+        for (_, mut class) in classes {
+            let mut fullest: BTreeSet<(usize, &str)> =
+                class.keys().map(|node| (count.get(node).copied().unwrap_or(0), *node)).collect();
+            while excess > 0 {
+                let Some((on_node, node)) = fullest.pop_last() else { break };
+                let Some(at) = class.get_mut(node).and_then(Vec::pop) else { continue };
+                count.insert(node, on_node - 1);
+                fullest.insert((on_node - 1, node));
+                excess -= 1;
+                self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
-            staying -= 1;
-            self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
         }
     }
 
@@ -497,36 +479,57 @@ impl<'a> Case<'a, '_> {
         if target == 0 {
             return;
         }
-        let stays = self.document.metadata.annotations.contains_key(PAUSED);
-        let mut outdated: Vec<&Member<'_>> = self
-            .members
-            .iter()
-            .filter(|member| !member.leaves && member.document.metadata.revision != target)
-            .collect();
+        let mut outdated: Vec<&Member<'_>> = Vec::new();
+        for member in self.members.iter().filter(|member| !member.leaves) {
+            if member.document.metadata.revision != target {
+                outdated.push(member);
+            } else if self.is_being_judged() && member.runs == (member.document.metadata.revised_ms == 0) {
+                // Its time to do its work begins when it is told to run.
+                self.assign(member, placement);
+            }
+        }
         outdated.sort_by_key(|member| (&member.spec.node, member.id));
         for member in outdated {
-            let (action, reason) =
-                (PlaceAction::Assign { process: member.key(), revision: target }, PlaceReason::RolledOut);
             // It runs from what is declared already, or it does not run: nothing is taken away.
             let changes_nothing = member.document.metadata.revision == 0 || !member.runs;
             if changes_nothing {
-                placement.step(action, reason);
-            } else if stays {
+                self.assign(member, placement);
+            } else if self.is_paused() {
                 placement.holds.insert(member.key(), PlaceHold::RolloutPaused { revision: target });
             } else if let Some(why) = self.target.failed() {
                 let why = why.to_owned();
                 placement.holds.insert(member.key(), PlaceHold::RolloutFailed { revision: target, why });
-            } else if !member.works() && !member.is_unknown() {
+            } else if !member.takes_new {
+                let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node).to_string();
+                placement
+                    .holds
+                    .entry(member.key())
+                    .or_insert(PlaceHold::RolloutCordoned { revision: target, node });
+            } else if member.is_down() {
                 // It is unavailable as it is.
-                placement.step(action, reason);
+                self.assign(member, placement);
             } else if budget > 0 && member.works() {
                 budget -= 1;
-                placement.step(action, reason);
+                self.assign(member, placement);
             } else {
-                placement.holds.insert(member.key(), PlaceHold::RolloutWaits { revision: target });
+                // What a move or failover says of it says more.
+                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
             }
         }
         self.wake_for_readiness(placement);
+    }
+
+    /// Has a process run from the target. One that should not run has no time within which it has to do its work.
+    fn assign(&self, member: &Member<'_>, placement: &mut Placement) {
+        let at_ms = if member.runs { self.world.now_ms } else { 0 };
+        let action = PlaceAction::Assign { process: member.key(), revision: self.target.number, at_ms };
+        placement.step(action, PlaceReason::RolledOut);
+    }
+
+    /// Whether the target is an update that has neither failed nor reached all.
+    fn is_being_judged(&self) -> bool {
+        let is_open = |(_, revision): (_, &RevisionSpec)| !revision.completed && revision.failed.is_none();
+        self.target.all.len() > 1 && self.target.revision.is_some_and(is_open)
     }
 
     /// A process that has to run for longer, or to do its work for longer, does so by time alone.
@@ -551,11 +554,12 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Records what becomes of the target: that all do their work with it, or that one does not.
-    fn judge(&self, placement: &mut Placement) {
+    fn judge(&self, pruned: &BTreeSet<u64>, placement: &mut Placement) {
         // Whoever declares again what failed before wants it to be tried again.
         for (document, revision) in &self.target.all {
             let is_marked = revision.failed.is_some() || revision.replaced_by.is_some();
-            if is_marked && revision.number != self.target.declared && self.target.declared != 0 {
+            let is_declared = revision.number == self.target.declared || self.target.declared == 0;
+            if is_marked && !is_declared && !pruned.contains(&revision.number) {
                 let cleared = RevisionSpec { failed: None, replaced_by: None, ..(*revision).clone() };
                 let mut document = Document::clone(document);
                 document.spec = Spec::Revision(cleared);
@@ -604,14 +608,15 @@ impl<'a> Case<'a, '_> {
     /// Why the rollout has failed, if it has: a process that was given the target does not do its work with it.
     fn failure(&self, placement: &mut Placement) -> Option<String> {
         // Something has to run from another one, or there has to be one to go back to; else there is nothing to be done.
-        let is_update = self.target.all.len() > 1;
-        if !is_update {
+        if !self.is_being_judged() {
             return None;
         }
+        let mut may_start = None;
         for member in &self.members {
             let is_new = member.document.metadata.revision == self.target.number;
-            // What is not seen has not failed.
-            if member.leaves || !member.runs || !is_new || member.is_unknown() || member.works() {
+            // What is not seen has not failed, nor has what is not started because its node is cordoned.
+            let is_judged = member.runs && is_new && !member.is_unknown() && member.takes_new;
+            if member.leaves || !is_judged || member.works() {
                 continue;
             }
             if let Some(seen) = member.seen.filter(|seen| member.is_settled && seen.restarts >= CRASHES) {
@@ -623,10 +628,15 @@ impl<'a> Case<'a, '_> {
                 ));
             }
             let deadline_ms = self.update.progress_deadline_ms();
-            let at_ms = member.document.metadata.revised_ms.saturating_add(deadline_ms);
-            if at_ms > self.world.now_ms {
+            // One that did its work and has just ended has its time anew.
+            let since_ms = member.seen.map_or(0, |seen| seen.since_ms);
+            let revised_ms = member.document.metadata.revised_ms;
+            let at_ms = revised_ms.max(since_ms).saturating_add(deadline_ms);
+            if revised_ms == 0 {
+                // It has just been told to run.
+            } else if at_ms > self.world.now_ms {
                 placement.wake_at(at_ms);
-            } else if self.has_what_it_is_after() {
+            } else if *may_start.get_or_insert_with(|| self.has_what_it_is_after()) {
                 return Some(format!(
                     "process {} on {} does not do its work {} s after its update",
                     member.id,
@@ -648,22 +658,26 @@ impl<'a> Case<'a, '_> {
         })
     }
 
-    /// Takes out old revisions that nothing runs from.
-    fn prune(&self, placement: &mut Placement) {
+    /// Takes out old revisions that nothing runs from, and answers their numbers.
+    fn prune(&self, placement: &mut Placement) -> BTreeSet<u64> {
+        let mut pruned = BTreeSet::new();
         let excess = self.target.all.len().saturating_sub(KEPT);
         if excess == 0 {
-            return;
+            return pruned;
         }
         let of_members = self.members.iter().map(|member| member.document.metadata.revision);
-        let of_going = self.going.iter().map(|(process, _)| process.metadata.revision);
+        let of_going = self.going.iter().map(|going| going.document.metadata.revision);
         let mut used: BTreeSet<u64> = of_members.chain(of_going).collect();
-        used.insert(self.target.number);
+        // Without the one that is declared it would not be known that it has failed.
+        used.extend([self.target.number, self.target.declared]);
         used.extend(self.target.all.iter().filter_map(|(_, revision)| revision.replaced_by));
         for (document, revision) in self.target.all.iter().take(excess) {
-            if !used.contains(&revision.number) {
+            if !used.contains(&revision.number) && !document.is_deleting() {
+                pruned.insert(revision.number);
                 placement.step(PlaceAction::MarkDeleting(document.key()), PlaceReason::Superseded);
             }
         }
+        pruned
     }
 
     fn status(&self) -> ServiceStatus {
@@ -690,9 +704,12 @@ impl<'a> Case<'a, '_> {
             },
             (false, false) => Condition::no("TooFew", of),
         };
-        let is_paused = self.document.metadata.annotations.contains_key(PAUSED);
-        let is_done = updated == desired && placed == desired;
-        let progressing = match (is_done, is_paused, self.target.failed()) {
+        let has_arrived = self.target.revision.is_some_and(|(_, revision)| revision.completed);
+        // Where it once was everywhere, nothing moves because a node is not seen.
+        let is_done = placed == desired
+            && (updated == desired
+                || has_arrived && count(&|member| member.document.metadata.revision == target) == desired);
+        let progressing = match (is_done, self.is_paused(), self.target.failed()) {
             (true, _, _) => Condition::no("Complete", format!("all run from revision {target}")),
             (false, true, _) => {
                 Condition::no("Paused", format!("{updated} of {desired} run from revision {target}"))

@@ -115,9 +115,10 @@ impl<'a> Ground<'a> {
         let world = self.world;
         let nodes = self.instances.entry(instance).or_insert_with(|| {
             let mut load: BTreeMap<&str, u32> = BTreeMap::new();
-            for (key, _) in world.documents.within(Kind::Node, instance) {
-                let count = world.documents.processes_on(instance, &key.name).count();
-                load.insert(&key.name, u32::try_from(count).unwrap_or(u32::MAX));
+            for (key, _) in world.documents.within(Kind::Process, instance) {
+                if let Some(process) = world.documents.process(key) {
+                    *load.entry(process.node.as_str()).or_default() += 1;
+                }
             }
             Nodes { load, open: BTreeMap::new() }
         });

@@ -364,7 +364,7 @@ async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> 
     for PlaceStep { action, reason } in steps {
         tracing::info!(%reason, "{} {}", action.word(), action.key());
         said.extend(done(&action, reason));
-        edits.extend(edits_of(world.documents, action, &now, world.now_ms));
+        edits.extend(edits_of(world.documents, action, &now));
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
@@ -398,7 +398,7 @@ fn node_of(edit: &Edit) -> Option<(&str, &str)> {
 /// What people should hear of a step, where it is more than what they asked for.
 fn done(action: &PlaceAction, reason: PlaceReason) -> Option<Said> {
     let (key, word, message) = match action {
-        PlaceAction::Assign { process, revision } => {
+        PlaceAction::Assign { process, revision, at_ms: _ } => {
             (process.clone(), "Update", format!("to revision {revision}"))
         }
         PlaceAction::GiveUp(key) => (key.clone(), "GiveUp", "another one takes its place".to_owned()),
@@ -440,6 +440,7 @@ fn told(placement: &Placement) -> impl Iterator<Item = Said> {
             | PlaceHold::NodeUnknown(_)
             | PlaceHold::MoveWaits { .. }
             | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
         };
@@ -453,7 +454,7 @@ fn deleted(document: &Document) -> Said {
 }
 
 /// What a step is in the store. An object that is not there any more needs none.
-fn edits_of(documents: &Documents, action: PlaceAction, now: &str, now_ms: u64) -> Vec<Edit> {
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
     let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
     let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
@@ -468,10 +469,10 @@ fn edits_of(documents: &Documents, action: PlaceAction, now: &str, now_ms: u64) 
             });
             given_up.map(|found| deletion(&found, now)).into_iter().collect()
         }
-        PlaceAction::Assign { process, revision } => {
+        PlaceAction::Assign { process, revision, at_ms } => {
             let assigned = found(&process).map(|mut found| {
                 found.metadata.revision = revision;
-                found.metadata.revised_ms = now_ms;
+                found.metadata.revised_ms = at_ms;
                 found
             });
             assigned.map(Edit::Replace).into_iter().collect()

@@ -55,6 +55,7 @@ fn waits(
             | PlaceHold::MoveWaits { .. }
             | PlaceHold::NowhereElse { .. }
             | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
             PlaceHold::GivesUp { .. } | PlaceHold::Frozen { .. } => return Some(format!("waits for {at}")),
