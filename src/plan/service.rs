@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::availability::Availability;
 use super::member::{Going, Member, is_owned};
+use super::orders::awaited;
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
 use super::render::desired_start_ms;
 use super::revision::{declared, is_declared};
@@ -44,6 +45,9 @@ pub(super) fn place_service<'a>(
         }
     }
     let target = Target::find(world, key, document, service, placement);
+    let mut others =
+        service.after.iter().map(|other| Key::within(Kind::Service, &*key.namespace, other.as_str()));
+    let may_start = others.all(|other| awaited(world, &other).is_none());
     let mut case = Case {
         world,
         key,
@@ -53,6 +57,7 @@ pub(super) fn place_service<'a>(
         members,
         going,
         update: service.update.clone().unwrap_or_default(),
+        may_start,
     };
     case.give_up(ground, placement);
     match (&service.nodes, service.replicas) {
@@ -146,6 +151,8 @@ struct Case<'a, 'w> {
     /// Its processes that are being deleted.
     going: Vec<Going<'a>>,
     update: UpdateSpec,
+    /// Whether the services that this one starts after do their work: else it is theirs that nothing starts.
+    may_start: bool,
 }
 
 impl<'a> Case<'a, '_> {
@@ -213,7 +220,11 @@ impl<'a> Case<'a, '_> {
             namespace: self.key.namespace.clone(),
             owner_references: vec![owner(self.key, self.document)],
             revision: self.revision_of_new(),
-            revised_ms: if self.service.running.unwrap_or(true) { self.world.now_ms } else { 0 },
+            revised_ms: if self.may_start && self.service.running.unwrap_or(true) {
+                self.world.now_ms
+            } else {
+                0
+            },
             ..Metadata::default()
         };
         let spec = ProcessSpec { service: self.key.name.clone(), node: node.to_owned(), running: None };
@@ -483,8 +494,10 @@ impl<'a> Case<'a, '_> {
         for member in self.members.iter().filter(|member| !member.leaves) {
             if member.document.metadata.revision != target {
                 outdated.push(member);
-            } else if self.is_being_judged() && member.runs == (member.document.metadata.revised_ms == 0) {
-                // Its time to do its work begins when it is told to run.
+            } else if self.is_being_judged()
+                && self.is_timed(member) == (member.document.metadata.revised_ms == 0)
+            {
+                // Its time to do its work begins when it is told to run, and others do not keep it from that.
                 self.assign(member, placement);
             }
         }
@@ -499,6 +512,9 @@ impl<'a> Case<'a, '_> {
             } else if let Some(why) = self.target.failed() {
                 let why = why.to_owned();
                 placement.holds.insert(member.key(), PlaceHold::RolloutFailed { revision: target, why });
+            } else if !self.may_start {
+                // Nothing is ended to be started anew before what it needs is there.
+                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
             } else if !member.takes_new {
                 let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node).to_string();
                 placement
@@ -521,9 +537,14 @@ impl<'a> Case<'a, '_> {
 
     /// Has a process run from the target. One that should not run has no time within which it has to do its work.
     fn assign(&self, member: &Member<'_>, placement: &mut Placement) {
-        let at_ms = if member.runs { self.world.now_ms } else { 0 };
+        let at_ms = if self.is_timed(member) { self.world.now_ms } else { 0 };
         let action = PlaceAction::Assign { process: member.key(), revision: self.target.number, at_ms };
         placement.step(action, PlaceReason::RolledOut);
+    }
+
+    /// Whether the time runs within which a process has to do its work.
+    const fn is_timed(&self, member: &Member<'_>) -> bool {
+        member.runs && self.may_start
     }
 
     /// Whether the target is an update that has neither failed nor reached all.
@@ -611,7 +632,6 @@ impl<'a> Case<'a, '_> {
         if !self.is_being_judged() {
             return None;
         }
-        let mut may_start = None;
         for member in &self.members {
             let is_new = member.document.metadata.revision == self.target.number;
             // What is not seen has not failed, nor has what is not started because its node is cordoned.
@@ -636,7 +656,7 @@ impl<'a> Case<'a, '_> {
                 // It has just been told to run.
             } else if at_ms > self.world.now_ms {
                 placement.wake_at(at_ms);
-            } else if *may_start.get_or_insert_with(|| self.has_what_it_is_after()) {
+            } else if self.may_start {
                 return Some(format!(
                     "process {} on {} does not do its work {} s after its update",
                     member.id,
@@ -646,16 +666,6 @@ impl<'a> Case<'a, '_> {
             }
         }
         None
-    }
-
-    /// Whether the services that this one starts after do their work: else it is theirs that nothing starts.
-    fn has_what_it_is_after(&self) -> bool {
-        self.service.after.iter().all(|other| {
-            let key = Key::within(Kind::Service, &*self.key.namespace, other.as_str());
-            self.world.documents.service(&key).is_some_and(|service| {
-                super::availability::of_service(self.world, &key, service).is_enough(service)
-            })
-        })
     }
 
     /// Takes out old revisions that nothing runs from, and answers their numbers.
