@@ -18,7 +18,7 @@
 //!                        `Service IN1/web restarted`, `Node IN1/ND1 draining`, `Node IN1/ND1 forgotten`
 //! === started            another controller begins to decide, and has tried no node yet
 //! === passed             minutes that have passed since, or seconds, such as `5 s`
-//! === done               the nodes have carried out the last plan, and what was to be sent has arrived
+//! === done               the nodes have carried out the last plan, and what was to be sent has arrived; five seconds have passed
 //! === plan               what is decided: first in the store until that rests, then on each node; and how each service stands, where that is
 //!                        not simply as it should
 //! ```
@@ -270,6 +270,28 @@ impl Fleet {
             self.stocks.entry(place.clone()).or_default().sending = None;
             machine.finish_stops();
         }
+        self.now_ms += 5_000;
+    }
+
+    /// Nodes that are seen plan on what is written as soon as it is.
+    fn look(&mut self) {
+        let seen = self.sightings();
+        for (place, seen) in seen.iter().filter(|(_, seen)| seen.complete) {
+            let key = Key::within(Kind::Node, place.0.as_str(), place.1.as_str());
+            let surroundings = Surroundings { mainstay: "/usr/bin/mainstay".into(), root: Some(ROOT.into()) };
+            let desired = desired(&self.documents, &key, &surroundings);
+            let (attempts, stock) = (BTreeMap::new(), Stock::default());
+            let world = NodeWorld {
+                now_ms: self.now_ms,
+                desired: &desired,
+                seen,
+                attempts: &attempts,
+                stock: &stock,
+            };
+            let behind = plan(&world).behind;
+            let machine = self.machines.entry(place.clone()).or_default();
+            (machine.truth.planned, machine.truth.behind) = (self.revision, behind);
+        }
     }
 
     fn sightings(&self) -> BTreeMap<Place, NodeSighting> {
@@ -284,6 +306,7 @@ impl Fleet {
     /// Decides in the store until that rests, then on each node; says all of it.
     fn decide(&mut self) -> String {
         let mut said = String::new();
+        self.look();
         let seen = self.sightings();
         let services = loop {
             let world = World { since_ms: self.since_ms, ..World::at(&self.documents, &seen, self.now_ms) };
