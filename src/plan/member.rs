@@ -84,12 +84,12 @@ impl<'a> Member<'a> {
     }
 
     /// Whether to start it anew, or elsewhere, takes nothing away: it does not do its work, or it is about to be started anew as it is. What
-    /// only was not planned on yet, or is being told something, is neither.
+    /// only was not planned on yet, or is being told something, is neither; nor is one that was not checked yet, for it may well
+    /// do its work, and that is known soon.
     pub(super) fn is_down(&self) -> bool {
         match self.availability {
             Availability::Unknown => false,
-            Availability::Since(_) => self.is_behind,
-            Availability::Starting { .. } => true,
+            Availability::Since(_) | Availability::Starting { .. } => self.is_behind,
             // It may well do its work; who looks again knows.
             Availability::No => {
                 !self.seen.is_some_and(|seen| matches!(seen.phase, Phase::Busy | Phase::Unsupervised))

@@ -265,7 +265,9 @@ proptest! {
         let status = &last.placement.services[key];
         let may_miss = service.update.clone().unwrap_or_default().max_unavailable(status.desired);
         // What can't be started for another reason, such as a cordoned node, counts against what may be taken.
-        let is_stuck = status.desired - status.available.min(status.desired) >= may_miss;
+        let is_closed = members(&sim.documents, key, service)
+            .any(|(_, process)| !node_takes_new(&sim.documents, &key.namespace, &process.node));
+        let is_stuck = is_closed || status.desired - status.available.min(status.desired) >= may_miss;
         for (document, process) in members(&sim.documents, key, service) {
             if node_takes_new(&sim.documents, &key.namespace, &process.node) {
                 let is_held = is_stuck && last.placement.holds.contains_key(&document.key());
@@ -328,7 +330,7 @@ proptest! {
                 prop_assert!(!is_open || document.metadata.revision == good, "{:?}", last.placement.holds);
             }
         }
-        prop_assert!(bad.failed.is_some() || replaced.is_empty(), "{:?}", bad.failed);
+        prop_assert!(bad.failed.is_some() || replaced.is_empty(), "{replaced:?} {status:?} {bad:?} {:?} {:?}", last.placement.holds, sim.seen());
         for _ in 0..3 {
             prop_assert!(sim.round(None).is_quiet());
         }

@@ -58,6 +58,8 @@ pub(crate) struct Sim {
     tries: BTreeMap<(Place, String), u32>,
     stocks: BTreeMap<Place, Stock>,
     pub(crate) now_ms: u64,
+    /// Rounds in which nothing was done, up to now.
+    idle: usize,
     /// Counts what is written to the documents.
     revision: u64,
 }
@@ -82,6 +84,7 @@ impl Sim {
             tries: BTreeMap::new(),
             stocks: BTreeMap::new(),
             now_ms: 1_000,
+            idle: 0,
             revision: 0,
         }
     }
@@ -203,7 +206,14 @@ impl Sim {
         }
         let wakes = round.plans.values().map(|plan| plan.wake_at_ms);
         let wake = wakes.chain([round.placement.wake_at_ms, round.wake_at_ms]).flatten().min();
-        self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
+        // What was begun takes a moment, and not until the next time that somebody waits for.
+        let does_nothing = round.placement.steps.is_empty()
+            && round.plans.values().all(|plan| plan.steps.is_empty() && plan.deliveries.is_empty());
+        self.idle = if does_nothing { self.idle + 1 } else { 0 };
+        self.now_ms = match wake {
+            Some(at_ms) if self.idle > 1 => at_ms.max(self.now_ms + 1),
+            Some(_) | None => self.now_ms + 1,
+        };
     }
 
     /// Goes on without faults until nothing is done any more; then answers the last round.
