@@ -46,7 +46,7 @@ use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
 use mainstay::plan::standing::{ServiceStatus, Truth};
 use mainstay::plan::step::{Action, Delivery, NodePlan};
-use mainstay::plan::world::{Health, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock, World};
+use mainstay::plan::world::{Health, NodeSighting, NodeWorld, Orders, Phase, ProcessSighting, Stock, World};
 use mainstay::source::catalogue;
 use mainstay::state::{CATALOGUE, Edit, apply_set};
 
@@ -288,6 +288,8 @@ impl Fleet {
                 seen,
                 attempts: &attempts,
                 stock: &stock,
+                place,
+                orders: &Orders::default(),
             };
             let behind = plan(&world).behind;
             let machine = self.machines.entry(place.clone()).or_default();
