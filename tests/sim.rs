@@ -30,6 +30,7 @@ mod words;
 #[path = "sim/world.rs"]
 mod world;
 
+use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -56,9 +57,10 @@ fn bounded(seed: u64, script: Script, is_loud: bool) -> Report {
     let (ended, end) = mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
         if end.recv_timeout(ENDLESS) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!(
-                "seed {seed}, {script:?} does not end: something is done over and over while no time passes"
-            );
+            let what = "something is done over and over while no time passes";
+            // Not by eprintln: what that says is kept back from who aborts.
+            let said = writeln!(std::io::stderr(), "seed {seed}, {script:?} does not end: {what}");
+            said.expect("there is a stderr");
             std::process::abort();
         }
     });
