@@ -304,6 +304,9 @@ fn placed(documents: &Documents) -> Result<(), String> {
                     return Err(format!("{key} has {count} processes and should have {replicas}"));
                 }
             }
+            ServiceSpec { .. } if !owned.is_empty() => {
+                return Err(format!("{key} is placed nowhere and has {} processes made for it", owned.len()));
+            }
             ServiceSpec { .. } => {}
         }
     }

@@ -8,8 +8,9 @@ cd "$(dirname "$0")/../.." || exit 2
 root=$PWD
 copy=$(mktemp -d) || exit 2
 trap 'rm -rf "$copy"' EXIT
-git archive HEAD | tar -x -C "$copy" || exit 2
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} RUST_BACKTRACE=0
+git archive HEAD | tar -x -m -C "$copy" || exit 2
+# Its own, for cargo takes the copy for the tree: what was built here would be taken for what is built there.
+CARGO_TARGET_DIR=$root/target/mutants RUST_BACKTRACE=0
 export CARGO_TARGET_DIR RUST_BACKTRACE
 [ $# -gt 0 ] || set -- tests/sim/mutants/*.patch
 missed=0

@@ -50,6 +50,9 @@ struct WishedService {
 pub(crate) struct Wish {
     nodes: BTreeMap<u8, WishedNode>,
     services: BTreeMap<u8, WishedService>,
+    /// The machine that each node was last. A node goes to another only when it was deleted in between: what runs on a machine that
+    /// an edit of its address leaves behind is nobody's.
+    machines: BTreeMap<u8, u8>,
     log_keep: u8,
     max_nodes: u8,
     max_services: u8,
@@ -67,6 +70,7 @@ impl Wish {
         let mut wish = Wish {
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
+            machines: BTreeMap::new(),
             log_keep: 1,
             max_nodes,
             max_services,
@@ -95,6 +99,7 @@ impl Wish {
         Wish {
             nodes: BTreeMap::from([(1, node()), (2, node())]),
             services: BTreeMap::from([(1, service(false)), (2, service(true))]),
+            machines: BTreeMap::new(),
             log_keep: 1,
             max_nodes: 2,
             max_services: 2,
@@ -141,8 +146,8 @@ impl Wish {
         }
     }
 
-    /// Changes something; what, for the trace.
-    pub(crate) fn change(&mut self, rng: &mut Rng) -> String {
+    /// Changes something; what, for the trace. Whether what was wished for before is applied, people see.
+    pub(crate) fn change(&mut self, rng: &mut Rng, is_applied: bool) -> String {
         self.version += 1;
         let names: Vec<u8> = self.services.keys().copied().collect();
         let Some(name) = rng.pick(&names) else {
@@ -193,7 +198,7 @@ impl Wish {
                 let node = rng.between(1, u64::from(self.max_nodes)) as u8;
                 match self.nodes.get_mut(&node) {
                     Some(wished) => wished.is_cordoned = !wished.is_cordoned,
-                    None => self.add_node(rng, node),
+                    None => self.add_node(rng, node, is_applied),
                 }
                 format!("ND{node} is (un)cordoned, or back")
             }
@@ -202,15 +207,20 @@ impl Wish {
                 if self.nodes.len() > 1 && self.nodes.remove(&node).is_some() {
                     return format!("ND{node} is deleted");
                 }
-                self.add_node(rng, node);
+                self.add_node(rng, node, is_applied);
                 format!("ND{node} is there")
             }
         }
     }
 
-    fn add_node(&mut self, rng: &mut Rng, node: u8) {
-        let machine = rng.between(1, 2) as u8;
-        self.nodes.entry(node).or_insert(WishedNode { machine, is_cordoned: false });
+    fn add_node(&mut self, rng: &mut Rng, node: u8, is_applied: bool) {
+        if self.nodes.contains_key(&node) {
+            return;
+        }
+        let other = rng.between(1, 2) as u8;
+        let machine = if is_applied { other } else { self.machines.get(&node).copied().unwrap_or(1) };
+        self.machines.insert(node, machine);
+        self.nodes.insert(node, WishedNode { machine, is_cordoned: false });
     }
 
     fn text(&self) -> String {

@@ -31,8 +31,8 @@ pub(crate) enum Script {
     Crash { servers: u8, at: Option<CrashAt> },
     /// The same course, with one fault in one of its steps.
     Fault { kind: Fault, step: u8 },
-    /// One machine is stuck like this, the server is another one, and something changes.
-    Stuck(Outage),
+    /// One machine is stuck like this, or none is, the server is another one, and something changes.
+    Stuck(Option<Outage>),
 }
 
 /// A run's end.
@@ -40,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) violation: Option<String>,
     pub(crate) trace: Vec<String>,
     pub(crate) effects: u64,
+    /// How long a change took to reach the node that is not stuck, in milliseconds.
+    pub(crate) took: u64,
 }
 
 /// Runs a seed's world to its end.
@@ -59,6 +61,7 @@ pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
             violation: inner.violation.take(),
             trace: std::mem::take(&mut inner.trace),
             effects: inner.effects,
+            took: inner.took,
         })
     })
 }
@@ -169,19 +172,16 @@ async fn live(world: &World, script: Script) {
             Script::Stuck(outage) => {
                 sleep(Duration::from_secs(12)).await;
                 let stick = move |inner: &mut Inner| {
-                    inner.unreachable.insert(host(1, 1), outage);
+                    if let Some(outage) = outage {
+                        inner.unreachable.insert(host(1, 1), outage);
+                    }
                     if let Some(server) = inner.some_server() {
                         inner.kill(server, "for another to begin");
                     }
                 };
                 world.act(FATE, "stick", stick).await;
                 desk.change(|papers| papers.wish.vary(0));
-                // The server is there again after 10 s, and leads after a lease.
-                sleep(Duration::from_secs(30)).await;
-                let host = host(2, 1);
-                if let Err(why) = world.with(|inner| checks::is_brought(inner, "ND2", &host)) {
-                    world.with(|inner| inner.violate("ISO", why));
-                }
+                reach_the_other(world).await;
             }
             Script::Fault { kind, step: at } => {
                 sleep(Duration::from_secs(12)).await;
@@ -207,6 +207,20 @@ async fn live(world: &World, script: Script) {
     }
 }
 
+/// ISO: waits until the node that is not stuck is as declared, and notes how long that took.
+async fn reach_the_other(world: &World) {
+    let (began, host) = (world.with(|inner| inner.now()), host(2, 1));
+    let mut why = String::new();
+    for _ in 0..600 {
+        sleep(Duration::from_millis(100)).await;
+        match world.with(|inner| checks::is_brought(inner, "ND2", &host)) {
+            Ok(()) => return world.with(|inner| inner.took = inner.now() - began),
+            Err(error) => why = error,
+        }
+    }
+    world.with(|inner| inner.violate("ISO", why));
+}
+
 /// What goes wrong by itself in this run: some of it, for where everything does nothing gets far.
 fn odds(inner: &mut Inner) -> Odds {
     let mut maybe = |often: u64, rare: u64| match inner.rng.between(0, 2) {
@@ -230,9 +244,9 @@ fn odds(inner: &mut Inner) -> Odds {
 async fn chance(world: &World, desk: &Desk) {
     let is_change = world.act(FATE, "chance", |inner| inner.rng.one_in(2)).await;
     if is_change {
-        let mut wish = desk.with(|papers| papers.wish.clone());
+        let (mut wish, is_applied) = desk.with(|papers| (papers.wish.clone(), papers.is_applied));
         let changed = world.act(FATE, "wish", move |inner| {
-            let what = wish.change(&mut inner.rng);
+            let what = wish.change(&mut inner.rng, is_applied);
             inner.say(format!("people: {what}"));
             let switch = inner.rng.one_in(4).then(|| (inner.rng.between(1, 3) as u8, inner.rng.one_in(2)));
             (wish, switch)

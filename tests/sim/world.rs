@@ -119,6 +119,8 @@ pub(crate) struct Inner {
     /// Servers that died and have to be started again, by name.
     to_start: BTreeSet<String>,
     pub(crate) writes: u64,
+    /// How long a change took, where a run measures that.
+    pub(crate) took: u64,
     died: Arc<Notify>,
 }
 
@@ -153,6 +155,7 @@ impl World {
             rendered: BTreeMap::new(),
             to_start: BTreeSet::new(),
             writes: 0,
+            took: 0,
             died: Arc::default(),
         };
         World(Arc::new(Shared { inner: Mutex::new(inner), bell: Notify::new() }))
