@@ -305,7 +305,7 @@ async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term, since_ms: u64) -
     let world = World { documents, seen: &seen, now_ms, since_ms, freeze: shared.freeze };
     let placement = place(&world);
     shared.metrics.place_passes.inc();
-    shared.placed.set(&placement);
+    shared.placed.set(&placement, now_ms);
     let mut standing = deleting::told(documents, &placement.holds, &views);
     standing.extend(told(&placement));
     shared.events.stand(standing, now_ms);
