@@ -90,7 +90,7 @@ enum Stage {
 fn stage(rollout: &Value) -> (Stage, String) {
     let condition = |kind: &str| {
         let all = rollout["conditions"].as_array().into_iter().flatten();
-        all.cloned().find(|condition| condition["type"] == kind).unwrap_or_default()
+        all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
     };
     let text = |value: &Value| value.as_str().map(printable).unwrap_or_default();
     let (progressing, degraded) = (condition("Progressing"), condition("Degraded"));
