@@ -9,7 +9,7 @@ use mainstay::model::admit::{Admitted, Origin, admit_text};
 use mainstay::model::kinds::{ServiceSpec, ServiceTypeSpec, Signal, Transport};
 use mainstay::model::lint::{Known, lint};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
-use mainstay::model::template::{Renderer, with_aliases};
+use mainstay::model::template::{Context, Renderer};
 use mainstay::model::{Document, Key, Kind, Spec};
 use serde_json::{Value, json};
 
@@ -339,13 +339,16 @@ fn place(folder: &str, shipped: &Shipped) -> Vec<Placed> {
         let Spec::Service(service) = &admitted.document.spec else { continue };
         let id = &admitted.document.metadata.name;
         for node in service.nodes.iter().flatten() {
-            let context = with_aliases(json!({
-                "instance": find(Kind::Instance, &admitted.document.metadata.namespace),
-                "service": object(id, json!(service)),
-                "node": find(Kind::Node, node),
-                "options": options(service, shipped),
-                "mainstay": "/usr/bin/mainstay",
-            }));
+            let context: Context = [
+                ("instance", find(Kind::Instance, &admitted.document.metadata.namespace)),
+                ("service", object(id, json!(service))),
+                ("node", find(Kind::Node, node)),
+                ("options", options(service, shipped)),
+                ("mainstay", json!("/usr/bin/mainstay")),
+            ]
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
             let command = service.command.as_ref().unwrap().iter();
             placed.push(Placed {
                 process: format!("{folder}: {id} on {node}"),

@@ -19,9 +19,11 @@ use mainstay::model::meta::OwnerReference;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::node::KEEP_UNUSED_MS;
 use mainstay::plan::node::plan;
+use mainstay::plan::orders::orders;
 use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::render::wanted;
 use mainstay::plan::step::{Action, Aim, Hold, NodePlan, Step};
-use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Phase, Stock, World};
+use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -44,7 +46,8 @@ fn plan_at(
     seen: &NodeSighting,
     attempts: &BTreeMap<String, Attempt>,
 ) -> NodePlan {
-    plan(&NodeWorld { now_ms, desired, seen, attempts, stock: &Stock::default() })
+    let (stock, place, orders) = (&Stock::default(), &Place::default(), &Orders::default());
+    plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders })
 }
 
 /// Long after everything that is seen began.
@@ -140,6 +143,49 @@ fn check_finalized(before: &Documents, sim: &Sim, round: &Round) -> Result<(), T
     Ok(())
 }
 
+/// Whether a service does its work, as far as is seen: it has processes that should run, and all of them do but for one.
+fn does_its_work(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>, service: &Key) -> bool {
+    let Some(spec) = documents.service(service).filter(|_| documents.live(service).is_some()) else {
+        return false;
+    };
+    let should_run: Vec<bool> = documents
+        .processes_of(&service.namespace, &service.name)
+        .filter(|(document, process)| !document.is_deleting() && wanted(process, Some(spec)))
+        .map(|(document, process)| {
+            let node = seen.get(&(service.namespace.clone(), process.node.clone()));
+            let process = node.filter(|node| node.complete)?.processes.get(&document.metadata.name);
+            process.map(|process| process.phase == Phase::Running)
+        })
+        .map(|runs| runs.unwrap_or(false))
+        .collect();
+    let running = should_run.iter().filter(|runs| **runs).count();
+    running > 0 && should_run.len() - running <= 1
+}
+
+/// The plans of all nodes on the orders that are given.
+fn ordered_plans(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>) -> BTreeMap<Place, NodePlan> {
+    let (orders, _) = orders(&World::at(documents, seen, NOW_MS), 0, false);
+    let plan = |(place, desired): (Place, NodeDesired)| {
+        let here = seen.get(&place).cloned().unwrap_or_default();
+        let (stock, attempts) = (&Stock::default(), &BTreeMap::new());
+        let (desired, orders) = (&desired, &orders);
+        let world =
+            NodeWorld { now_ms: NOW_MS, desired, seen: &here, attempts, stock, place: &place, orders };
+        let plan = plan(&world);
+        (place, plan)
+    };
+    all_desired(documents).into_iter().map(plan).collect()
+}
+
+/// The service of a process that is declared on a node.
+fn service_of<'a>(documents: &'a Documents, place: &Place, process: &str) -> Option<(Key, &'a ServiceSpec)> {
+    let process = documents.process(&Key::within(Kind::Process, place.0.as_str(), process))?;
+    let process = Some(process).filter(|process| process.node == place.1)?;
+    let key = Key::within(Kind::Service, place.0.as_str(), process.service.as_str());
+    let service = documents.service(&key)?;
+    Some((key, service))
+}
+
 /// Everything is as the documents say, but for what can't be: what was not seen, and what waits for people.
 fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
     for (place, desired) in all_desired(&sim.documents) {
@@ -158,6 +204,11 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
                 _ if !process.running => {
                     let phase = seen.map(|seen| seen.phase);
                     prop_assert!(matches!(phase, None | Some(Phase::Stopped | Phase::Lost)), "{phase:?}");
+                }
+                (_, Some(Hold::After { service, .. })) => {
+                    let other = Key::within(Kind::Service, place.0.as_str(), service.as_str());
+                    let works = does_its_work(&sim.documents, &sim.seen(), &other);
+                    prop_assert!(!works, "{id} waits for {service}, which does its work");
                 }
                 (_, Some(hold)) => prop_assert!(is_for_people(hold), "{id} is held: {hold:?}"),
                 (Err(why), None) => prop_assert!(false, "{id} can't be started and nobody is told: {why}"),
@@ -204,10 +255,9 @@ proptest! {
     ) {
         let (one, other) = (fleet.documents(), shuffled.into_iter().collect::<Documents>());
         let seen = &fleet.seen;
-        prop_assert_eq!(
-            place(&World::at(&one, seen, NOW_MS)),
-            place(&World::at(&other, seen, NOW_MS))
-        );
+        let (one_world, other_world) = (World::at(&one, seen, NOW_MS), World::at(&other, seen, NOW_MS));
+        prop_assert_eq!(place(&one_world), place(&other_world));
+        prop_assert_eq!(orders(&one_world, 0, false), orders(&other_world, 0, false));
         let (one, other) = (all_desired(&one), all_desired(&other));
         prop_assert_eq!(&one, &other);
         for (place, desired) in &one {
@@ -360,7 +410,9 @@ proptest! {
         for (_, desired, seen) in nodes(&fleet) {
             let unused_since_ms = seen.artifacts.iter().map(|address| (address.clone(), now_ms - unused)).collect();
             let stock = Stock { sending: None, unused_since_ms };
-            let plan = plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &BTreeMap::new(), stock: &stock });
+            let (desired, seen, attempts) = (&desired, &seen, &BTreeMap::new());
+            let (stock, place, orders) = (&stock, &Place::default(), &Orders::default());
+            let plan = plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders });
             for step in &plan.steps {
                 let Action::Discard { address } = &step.action else { continue };
                 prop_assert!(unused >= KEEP_UNUSED_MS && !desired.artifacts.contains_key(address));
@@ -412,6 +464,41 @@ proptest! {
             let plan = plan_first(&desired, &seen);
             if is_cordoned(&fleet.documents(), &place.0, &place.1) {
                 prop_assert!(!plan.steps.iter().any(|step| starts(&step.action)));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_before_what_it_is_after_does_its_work(fleet in fleet()) {
+        let documents = fleet.documents();
+        for (place, plan) in ordered_plans(&documents, &fleet.seen) {
+            for step in plan.steps.iter().filter(|step| starts(&step.action)) {
+                let Some((_, service)) = service_of(&documents, &place, step.action.about()) else { continue };
+                for other in &service.after {
+                    let other = Key::within(Kind::Service, place.0.as_str(), other.as_str());
+                    prop_assert!(does_its_work(&documents, &fleet.seen, &other), "{step:?} before {other}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_stopped_before_what_is_after_it_and_ends_too(fleet in fleet()) {
+        let documents = fleet.documents();
+        for (place, plan) in ordered_plans(&documents, &fleet.seen) {
+            for step in &plan.steps {
+                let (Action::Stop { id, .. } | Action::Remove { id, .. }) = &step.action else { continue };
+                let Some((key, _)) = service_of(&documents, &place, id) else { continue };
+                for (later, document) in documents.services_after(&key) {
+                    let is_going = document.is_deleting() || !lives(&documents, &place.0);
+                    for (process, spec) in documents.processes_of(&later.namespace, &later.name) {
+                        let node = fleet.seen.get(&(place.0.clone(), spec.node.clone()));
+                        let seen = node.filter(|node| node.complete).and_then(|node| node.processes.get(&process.metadata.name));
+                        let runs = seen.is_some_and(|seen| seen.phase.is_alive());
+                        let ends = is_going || process.is_deleting() || !wanted(spec, documents.service(later));
+                        prop_assert!(!(runs && ends), "{step:?} before {}", process.key());
+                    }
+                }
             }
         }
     }

@@ -33,6 +33,7 @@ use mainstay::model::lint::lint;
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Documents, Key, Kind, Problem, Spec};
 use mainstay::plan::node::plan;
+use mainstay::plan::orders::orders;
 use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
 use mainstay::plan::step::{Action, Delivery, NodePlan};
@@ -224,6 +225,7 @@ impl Fleet {
             }
             self.write(&placement, &mut said);
         }
+        let (orders, _) = orders(&World::at(&self.documents, &seen, self.now_ms), self.revision, false);
         self.plans.clear();
         let nodes: Vec<Key> = self.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
         for key in nodes {
@@ -234,8 +236,15 @@ impl Fleet {
             let attempts = BTreeMap::new();
             let stock = self.stocks.entry(place.clone()).or_default();
             let now_ms = self.now_ms;
-            let plan =
-                plan(&NodeWorld { now_ms, desired: &desired, seen: &seen, attempts: &attempts, stock });
+            let plan = plan(&NodeWorld {
+                now_ms,
+                desired: &desired,
+                seen: &seen,
+                attempts: &attempts,
+                stock,
+                place: &place,
+                orders: &orders,
+            });
             if let Some(machine) = self.machines.get_mut(&place) {
                 machine.truth.planned = self.revision;
                 machine.truth.behind.clone_from(&plan.behind);

@@ -266,7 +266,7 @@ fn nobody_keeps_access_to_a_tenant_that_is_deleted_while_access_is_given() {
         });
         // As it is stored, whatever is shown.
         for email in emails {
-            let names = api.document(&Key::cluster(Kind::User, email)).spec.names();
+            let names = api.document(&Key::cluster(Kind::User, email)).names();
             assert!(names.is_empty(), "round {round}: {email} names {names:?}");
         }
     }

@@ -1,6 +1,5 @@
 //! Many nodes, and a controller in this process that keeps them to their documents.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use mainstay::plan::world::{Phase, ProcessSighting};
 use mainstay::reconcile::controller::{Controller, Parts};
 use mainstay::reconcile::events::Events;
 use mainstay::reconcile::leadership::Leadership;
-use mainstay::reconcile::observed::{NodeView, Observed};
+use mainstay::reconcile::observed::{NodeView, Observed, Views};
 use mainstay::reconcile::placed::Placed;
 use mainstay::reconcile::target::Common;
 use mainstay::state::leader::Candidate;
@@ -165,7 +164,9 @@ impl World {
         let program = env!("CARGO_BIN_EXE_mainstay");
         let ssh = Ssh::new(program.into(), self.data.path()).unwrap();
         let candidate = Candidate { server: "bench".into(), address: None };
-        let leadership = Leadership::start(Arc::clone(&self.state), candidate, Duration::from_secs(3600));
+        let clock = Clock::default();
+        let lease = Duration::from_secs(3600);
+        let leadership = Leadership::start(Arc::clone(&self.state), candidate, lease, clock.clone());
         leadership.standing().settled().await;
         let controller = Controller::start(Parts {
             tenures: leadership.tenures(),
@@ -184,7 +185,7 @@ impl World {
             placed: Placed::default(),
             freeze: Freeze::default(),
             events: Events::default(),
-            clock: Clock::default(),
+            clock,
         });
         self.controller = Some((controller, leadership));
     }
@@ -214,11 +215,7 @@ impl World {
     }
 
     /// Waits until what is seen is like this.
-    pub(crate) async fn until(
-        &self,
-        what: &str,
-        is: impl FnMut(&BTreeMap<(String, String), NodeView>) -> bool,
-    ) -> Instant {
+    pub(crate) async fn until(&self, what: &str, is: impl FnMut(&Views) -> bool) -> Instant {
         let mut changes = self.observed.changes();
         let seen = tokio::time::timeout(PATIENCE, changes.wait_for(is)).await;
         let at = Instant::now();
@@ -228,7 +225,7 @@ impl World {
 
     /// Waits until so many processes run, and nothing is left to do.
     pub(crate) async fn until_running(&self, count: usize) -> Instant {
-        let running = |view: &NodeView| {
+        let running = |view: &Arc<NodeView>| {
             view.sighting.processes.values().filter(|process| process.phase == Phase::Running).count()
         };
         let at = self.until("all to run", |all| all.values().map(running).sum::<usize>() == count).await;

@@ -6,7 +6,6 @@
 //!
 //! **Absent here:** who of several people called the API. The audit log has that, by the revision of the store that is told here.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -19,7 +18,7 @@ use super::body::Place;
 use super::error::Error;
 use super::resource::natural;
 use super::route::{Content, Operation, Route};
-use super::running::{Views, WAITS, crash_loop};
+use super::running::{WAITS, crash_loop};
 use super::{Context, Shared};
 use crate::clock::{Clock, rfc3339};
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
@@ -29,9 +28,9 @@ use crate::plan::place::PlaceHold;
 use crate::plan::render::wanted;
 use crate::plan::spread::{Fit, fit};
 use crate::plan::step::Hold;
-use crate::plan::world::{Health, NodeSighting, Phase, ProcessSighting, World};
+use crate::plan::world::{Health, Phase, ProcessSighting, World};
 use crate::reconcile::logs::Start;
-use crate::reconcile::observed::LinkState;
+use crate::reconcile::observed::{LinkState, Views};
 use crate::reconcile::placed::Decided;
 use crate::state::CATALOGUE;
 
@@ -163,14 +162,8 @@ async fn explained(context: &Context, key: Key) -> Result<Explanation, Error> {
     let documents = context.state.snapshot().documents;
     let views = context.observed.all();
     let decided = context.placed.last();
-    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let case = Case {
-        documents: &documents,
-        views: &views,
-        decided: &decided,
-        seen: &seen,
-        now_ms: Clock::default().now_ms(),
-    };
+    let case =
+        Case { documents: &documents, views: &views, decided: &decided, now_ms: Clock::default().now_ms() };
     let mut chain = case.explain(&key).ok_or_else(|| Error::NotFound(format!("{key} does not exist")))?;
     if let Some((process, node)) = case.writer(&key) {
         let lines = tokio::time::timeout(LOG_WITHIN, last_words(context, process.clone(), node)).await;
@@ -204,7 +197,6 @@ struct Case<'a> {
     documents: &'a Documents,
     views: &'a Views,
     decided: &'a Decided,
-    seen: &'a BTreeMap<(String, String), NodeSighting>,
     now_ms: u64,
 }
 
@@ -384,7 +376,7 @@ impl Case<'_> {
 
     /// Of each node of the instance, why something of a service is there, or why not.
     fn nodes_of(&self, key: &Key, service: &ServiceSpec, chain: &mut Vec<Link>) {
-        let world = World::at(self.documents, self.seen, self.now_ms);
+        let world = World::at(self.documents, self.views, self.now_ms);
         let nodes = self.sorted(Kind::Node, &key.namespace);
         if nodes.is_empty() {
             chain.push(Link::new(Step::Dropped, "its instance has no nodes"));
@@ -515,6 +507,8 @@ fn sighting(seen: &ProcessSighting) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::Metadata;
     use crate::model::kinds::NodeSpec;
@@ -541,9 +535,8 @@ mod tests {
 
     /// The lines of an object.
     fn lines(documents: &Documents, views: &Views, key: &Key) -> Vec<String> {
-        let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
         let decided = Decided::default();
-        let case = Case { documents, views, decided: &decided, seen: &seen, now_ms: 0 };
+        let case = Case { documents, views, decided: &decided, now_ms: 0 };
         case.explain(key).unwrap().iter().map(Link::line).collect()
     }
 
@@ -605,11 +598,12 @@ mod tests {
             care: String::new(),
             live: String::new(),
             health: None,
+            lease: None,
             since_ms: 2_000,
         };
         view.sighting.processes.insert("p".into(), seen);
         view.holds.insert("p".into(), Hold::Restarting);
-        let views = Views::from([(("IN1".to_owned(), "ND1".to_owned()), view)]);
+        let views = [(("IN1".to_owned(), "ND1".to_owned()), Arc::new(view))].into_iter().collect::<Views>();
         let lines = lines(&documents, &views, &Key::within(Kind::Process, "IN1", "p"));
         assert_eq!(
             lines[1..],

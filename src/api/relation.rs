@@ -52,7 +52,7 @@ pub(super) fn routes(relation: &'static Relation) -> [Route; 2] {
         let other = Key::cluster(*to, place.other.as_str());
         let key = place.key(*from);
         let taken = change_one(&context, &key, &UNCONDITIONAL, |_, current| {
-            if !current.spec.names().contains(&other) {
+            if !current.names().contains(&other) {
                 let id = face(*to).id;
                 return Err(Error::NotFound(format!("{key} has no {} with the {id} {}", *to, other.name)));
             }

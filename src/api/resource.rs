@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::clock::timestamp;
 use crate::model::kinds::Object;
 use crate::model::meta::{FILE, SOURCE};
 use crate::model::{Document, Documents, Key, Kind, Spec};
+use crate::plan::orders::starts_after;
 use crate::state::{self, Edit};
 use crate::store::Revision;
 
@@ -254,7 +256,7 @@ pub(super) async fn change_one(
         let mut document = Document { spec, metadata: current.metadata.clone() };
         document.metadata.generation += 1;
         disown(&mut document);
-        let mut edits = guards(documents, &document.spec, &current.spec.names());
+        let mut edits = guards(documents, &document, &current.names());
         edits.push(Edit::Replace(document.clone()));
         Ok((edits, document))
     })
@@ -276,8 +278,11 @@ fn disown(document: &mut Document) {
 
 /// Has a spec written only while there is what it names and did not before. Of more than a transaction can watch, the first; the
 /// placement takes away what is missed.
-fn guards(documents: &Documents, spec: &Spec, known: &[Key]) -> Vec<Edit> {
-    let new: BTreeSet<Key> = spec.names().into_iter().filter(|key| !known.contains(key)).collect();
+fn guards(documents: &Documents, document: &Document, known: &[Key]) -> Vec<Edit> {
+    let new = document.names().into_iter().filter(|key| !known.contains(key));
+    // All that a service is to be started after indirectly: else two who change at once could close a circle.
+    let new: BTreeSet<Key> =
+        new.flat_map(|key| iter::once(key.clone()).chain(starts_after(documents, &key))).collect();
     let watched = new.iter().filter_map(|key| documents.live(key)).take(state::BATCH / 2);
     watched.map(|document| Edit::Expect(Document::clone(document))).collect()
 }
@@ -320,7 +325,9 @@ async fn create(
         // What is created here is started here.
         given.entry("running").or_insert(false.into());
     }
-    let id = chosen.clone().unwrap_or_else(|| format!("{}1", resource.prefix.unwrap_or_default()).into());
+    // Until it has its number, one that no other has: what it names is not itself.
+    let unnumbered = || format!("{}{}", resource.prefix.unwrap_or_default(), u64::MAX).into();
+    let id = chosen.clone().unwrap_or_else(unnumbered);
     if let Some(taken) = resource.reserved.iter().find(|name| id == **name) {
         return Err(Error::BadRequest(format!(
             "id: `{taken}` can't be an id: it stands for something else in paths; choose another"
@@ -375,7 +382,7 @@ pub(super) async fn create_chosen(context: &Context, document: Document) -> Resu
         // Who was given access to an older one of this name was not given access to this one.
         let mut edits = unlinked(documents, &key);
         edits.truncate(state::BATCH / 2 - 1);
-        edits.extend(guards(documents, &document.spec, &[]));
+        edits.extend(guards(documents, &document, &[]));
         let mut document = document.clone();
         document.metadata.waiting = awaited(documents, &document).is_some();
         edits.push(Edit::Create(document.clone()));

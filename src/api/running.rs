@@ -16,15 +16,12 @@ use crate::model::meta::RUNNING_DECLARED;
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::render::wanted;
 use crate::plan::world::{Health, Phase, ProcessSighting};
-use crate::reconcile::observed::{LinkState, NodeView};
+use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::store::Revision;
 
 /// Why nothing is seen of an object that waits for an older one to go.
 pub(super) const WAITS: &str =
     "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
-
-/// What was seen, by (instance, node).
-pub(super) type Views = BTreeMap<(String, String), NodeView>;
 
 /// How a process stands to what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -170,7 +167,7 @@ pub(super) fn process(
         asked.then(|| WAITS.into())
     } else if !is_seen {
         let seen = last.map_or("never seen".into(), |last| format!("last seen {}", last.phase.name()));
-        Some(format!("node {}: {}; {seen}", spec.node, link(view)))
+        Some(format!("node {}: {}; {seen}", spec.node, link(view.map(Arc::as_ref))))
     } else if is_as_asked(last, view.is_some_and(|view| view.is_up(id)), asked) {
         // As it should be, perhaps only still: what undoes it may be under way from an older wish.
         let is_heard = view.is_some_and(|view| view.sighting.planned >= written(documents, document, spec));
@@ -315,6 +312,14 @@ mod tests {
         ServiceSpec { running: Some(running), ..Default::default() }
     }
 
+    fn place() -> (String, String) {
+        ("IN1".into(), "ND1".into())
+    }
+
+    fn the_one(views: &mut Views) -> &mut NodeView {
+        Arc::make_mut(views.get_mut(&place()).unwrap())
+    }
+
     fn seen(phases: &[(&str, Phase)]) -> Views {
         let mut view = NodeView { link: LinkState::Connected { since_ms: 0 }, ..Default::default() };
         view.sighting.complete = true;
@@ -326,6 +331,7 @@ mod tests {
                 exit: Some(1),
                 hash: String::new(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: String::new(),
                 since_ms: 0,
@@ -335,7 +341,7 @@ mod tests {
                 view.up.insert((*id).into());
             }
         }
-        [(("IN1".into(), "ND1".into()), view)].into()
+        [(place(), Arc::new(view))].into_iter().collect()
     }
 
     fn one(documents: &Documents, views: &Views, asked: bool) -> ServiceStanding {
@@ -381,15 +387,14 @@ mod tests {
     fn what_is_not_seen_is_shown_as_last_seen_and_is_never_settled() {
         let world = documents(asked_to(false), &[("a", None)]);
         let mut views = seen(&[("a", Phase::Running)]);
-        for view in views.values_mut() {
-            view.sighting.complete = false;
-            view.link = LinkState::Down {
-                name: "unreachable",
-                message: "no route to host".into(),
-                since_ms: 1_000,
-                next_try_ms: 0,
-            };
-        }
+        let view = the_one(&mut views);
+        view.sighting.complete = false;
+        view.link = LinkState::Down {
+            name: "unreachable",
+            message: "no route to host".into(),
+            since_ms: 1_000,
+            next_try_ms: 0,
+        };
         let standing = one(&world, &views, false);
         assert!(standing.running && !standing.is_settled);
         let why = "node ND1: unreachable since 1970-01-01T00:00:01Z (no route to host); last seen running";
@@ -409,9 +414,7 @@ mod tests {
         world.insert(service);
         let mut views = seen(&[("a", Phase::Running)]);
         for (planned, settled) in [(6, false), (7, true), (8, true)] {
-            for view in views.values_mut() {
-                view.sighting.planned = planned;
-            }
+            the_one(&mut views).sighting.planned = planned;
             assert_eq!(one(&world, &views, true).is_settled, settled, "{planned}");
         }
     }
@@ -420,9 +423,7 @@ mod tests {
     fn a_hold_is_the_reason() {
         let world = documents(asked_to(true), &[("a", None)]);
         let mut views = seen(&[("a", Phase::Backoff)]);
-        for view in views.values_mut() {
-            view.holds.insert("a".into(), Hold::Restarting);
-        }
+        the_one(&mut views).holds.insert("a".into(), Hold::Restarting);
         let standing = one(&world, &views, true);
         assert_eq!(
             standing.processes[0].reason.as_deref(),
@@ -430,9 +431,7 @@ mod tests {
                 "CrashLoop: it ended 3 times (last exit status 1); it is started again by 1970-01-01T00:00:30Z"
             )
         );
-        for view in views.values_mut() {
-            view.sighting.processes.get_mut("a").unwrap().restarts = 2;
-        }
+        the_one(&mut views).sighting.processes.get_mut("a").unwrap().restarts = 2;
         assert_eq!(
             one(&world, &views, true).processes[0].reason.as_deref(),
             Some("it ended and is about to be started again (exit status 1, started again 2 times)")

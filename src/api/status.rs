@@ -16,10 +16,11 @@ use serde_json::Value;
 
 use super::forward::{SENT_ON, STALE};
 use super::route::{Content, Operation, Route};
-use super::running::{self, ServiceStanding, Views};
+use super::running::{self, ServiceStanding};
 use super::{Context, Shared};
 use crate::model::{Documents, Kind, Spec};
 use crate::reconcile::leadership::Role;
+use crate::reconcile::observed::Views;
 
 const PATH: &str = "/status";
 

@@ -7,9 +7,10 @@ use super::Context;
 use super::body::Patience;
 use super::error::Error;
 use super::resource::{change, visible};
-use super::running::{self, ProcessStanding, ServiceStanding, Views, contradiction, is_declared};
+use super::running::{self, ProcessStanding, ServiceStanding, contradiction, is_declared};
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::{Documents, Key, Kind, Spec};
+use crate::reconcile::observed::Views;
 use crate::state::{Edit, update};
 
 /// How start and stop answer, as it is described.
@@ -245,6 +246,7 @@ mod tests {
                 exit: None,
                 hash,
                 care: String::new(),
+                lease: None,
                 health: None,
                 live,
                 since_ms: 0,

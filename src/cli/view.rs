@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
@@ -9,7 +10,7 @@ use crate::plan::render::wanted;
 use crate::plan::standing::{ServiceStatus, Truth};
 use crate::plan::step::Hold;
 use crate::plan::world::{Health, Phase, ProcessSighting};
-use crate::reconcile::observed::{LinkState, NodeView};
+use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::source::folder::FolderStatus;
 use crate::store::Revision;
 
@@ -17,7 +18,7 @@ use crate::store::Revision;
 pub(super) struct Scene {
     pub(super) documents: Documents,
     pub(super) revision: Revision,
-    pub(super) nodes: BTreeMap<(String, String), NodeView>,
+    pub(super) nodes: Views,
     /// How each service stands, as was decided last.
     pub(super) services: BTreeMap<Key, ServiceStatus>,
     pub(super) folders: Vec<(PathBuf, FolderStatus)>,
@@ -66,7 +67,7 @@ impl Scene {
         static UNSEEN: std::sync::LazyLock<NodeView> = std::sync::LazyLock::new(NodeView::default);
         self.documents.of_kind(Kind::Node).map(|(key, _)| {
             let view = self.nodes.get(&(key.namespace.clone(), key.name.clone()));
-            (key, view.unwrap_or(&UNSEEN))
+            (key, view.map_or(&*UNSEEN, Arc::as_ref))
         })
     }
 }
@@ -301,7 +302,7 @@ mod tests {
         Scene {
             documents: documents.into_iter().collect(),
             revision: 0,
-            nodes: BTreeMap::from([(place, view)]),
+            nodes: [(place, Arc::new(view))].into_iter().collect(),
             services: BTreeMap::new(),
             folders: Vec::new(),
             now_ms: 100_000,
@@ -325,6 +326,7 @@ mod tests {
                 exit: Some(137),
                 hash: "h".into(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: "-".into(),
                 since_ms: 95_000,

@@ -157,7 +157,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let program = std::env::current_exe()?;
     // Last of what may fail, for who is elected and then gone keeps others from leading.
     let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
-    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease);
+    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease, clock.clone());
     let controller = Controller::start(Parts {
         tenures: leadership.tenures(),
         state: Arc::clone(&state),
@@ -170,7 +170,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         placed: placed.clone(),
         freeze: settings.freeze,
         events: events.clone(),
-        clock,
+        clock: clock.clone(),
     });
     let mut folders = Vec::new();
     let mut followers = Vec::new();

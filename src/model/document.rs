@@ -111,33 +111,12 @@ fn envelope<T: JsonSchema>(kind: Kind) -> Value {
 }
 
 impl Spec {
-    /// What it refers to and could be without: a tenant its instance and integrations, a user its tenants. Whether that exists is
-    /// another question.
-    pub fn names(&self) -> Vec<Key> {
-        fn all(kind: Kind, ids: &[String]) -> impl Iterator<Item = Key> {
-            ids.iter().map(move |id| Key::cluster(kind, id.as_str()))
-        }
-        match self {
-            Spec::Tenant(tenant) => all(Kind::Instance, tenant.instance.as_slice())
-                .chain(all(Kind::Integration, &tenant.integrations))
-                .collect(),
-            Spec::User(user) => all(Kind::Tenant, &user.tenants).collect(),
-            Spec::Instance(_)
-            | Spec::Integration(_)
-            | Spec::ServiceType(_)
-            | Spec::Node(_)
-            | Spec::Service(_)
-            | Spec::Process(_)
-            | Spec::Revision(_)
-            | Spec::Event(_) => Vec::new(),
-        }
-    }
-
     /// The ids of a kind that it names in a list, to be changed; none when it has no such list.
     pub fn list_mut(&mut self, of: Kind) -> Option<&mut Vec<String>> {
         match (self, of) {
             (Spec::Tenant(tenant), Kind::Integration) => Some(&mut tenant.integrations),
             (Spec::User(user), Kind::Tenant) => Some(&mut user.tenants),
+            (Spec::Service(service), Kind::Service) => Some(&mut service.after),
             _ => None,
         }
     }
@@ -156,6 +135,32 @@ impl Spec {
 }
 
 impl Document {
+    /// What it refers to and could be without: a tenant its instance and integrations, a user its tenants, a service those that it is
+    /// started after. Whether that exists is another question.
+    pub fn names(&self) -> Vec<Key> {
+        fn all(kind: Kind, ids: &[String]) -> impl Iterator<Item = Key> {
+            ids.iter().map(move |id| Key::cluster(kind, id.as_str()))
+        }
+        match &self.spec {
+            Spec::Tenant(tenant) => all(Kind::Instance, tenant.instance.as_slice())
+                .chain(all(Kind::Integration, &tenant.integrations))
+                .collect(),
+            Spec::User(user) => all(Kind::Tenant, &user.tenants).collect(),
+            Spec::Service(service) => service
+                .after
+                .iter()
+                .map(|id| Key::within(Kind::Service, self.metadata.namespace.as_str(), id.as_str()))
+                .collect(),
+            Spec::Instance(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Node(_)
+            | Spec::Process(_)
+            | Spec::Revision(_)
+            | Spec::Event(_) => Vec::new(),
+        }
+    }
+
     /// What it can't be without: its instance, of a process its service and its node, of a revision its service.
     pub fn needs(&self) -> Vec<Key> {
         let instance = self.metadata.namespace.as_str();
@@ -214,6 +219,11 @@ impl Document {
             namespace: self.metadata.namespace.clone(),
             name: self.metadata.name.clone(),
         }
+    }
+
+    /// The store's revision at which it was written last; 0 before it was.
+    pub fn revision(&self) -> u64 {
+        self.metadata.resource_version.parse().unwrap_or(0)
     }
 
     /// True once deletion is decided.

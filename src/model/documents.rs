@@ -1,11 +1,16 @@
 //! Every document at one revision, as a persistent map: taking it costs nothing, and it never changes under a reader.
+//!
+//! **Invariant:** a question costs what it answers, however many other documents there are, and a change costs the logarithm of
+//! how many there are.
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::document::{Document, Spec};
 use super::id::revision_prefix;
+use super::index::Index;
 use super::kinds::{
     InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec,
     TenantSpec, UserSpec,
@@ -18,8 +23,37 @@ pub struct Documents {
     map: OrdMap<Key, Arc<Document>>,
     /// Those that wait for an older one to go.
     waiting: OrdMap<Key, Arc<Document>>,
-    /// (what is named, who names it), as [`Spec::names`] says: the way back, without looking at everyone.
+    /// (what is named, who names it), as [`Document::names`] says: the way back, without looking at everyone.
     named_by: OrdSet<(Key, Key)>,
+    /// Processes by their service and by their node.
+    processes: Index<Key>,
+    /// Nodes by (instance, label, its value).
+    labelled: Index<(String, String, String)>,
+    /// Those that are being deleted.
+    deleting: OrdMap<Key, Arc<Document>>,
+}
+
+/// An object of which two maps do not say the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change<'a> {
+    /// Which one.
+    pub key: &'a Key,
+    /// How it was; none where it was not there.
+    pub before: Option<&'a Arc<Document>>,
+    /// How it is; none where it is not there any more.
+    pub now: Option<&'a Arc<Document>>,
+}
+
+impl<'a> From<DiffItem<'a, 'a, Key, Arc<Document>>> for Change<'a> {
+    fn from(item: DiffItem<'a, 'a, Key, Arc<Document>>) -> Change<'a> {
+        match item {
+            DiffItem::Add(key, now) => Change { key, before: None, now: Some(now) },
+            DiffItem::Update { old: (_, before), new: (key, now) } => {
+                Change { key, before: Some(before), now: Some(now) }
+            }
+            DiffItem::Remove(key, before) => Change { key, before: Some(before), now: None },
+        }
+    }
 }
 
 /// Declares the typed look-ups, one a kind that decisions read.
@@ -66,11 +100,40 @@ impl Documents {
 
     fn put(&mut self, document: Arc<Document>) {
         let key = document.key();
-        let named = document.spec.names();
-        if let Some(before) = self.map.insert(key.clone(), document) {
-            self.forget_names(&key, &before);
+        if let Some(before) = self.map.insert(key.clone(), Arc::clone(&document)) {
+            self.unlist(&key, &before);
         }
-        self.named_by.extend(named.into_iter().map(|named| (named, key.clone())));
+        self.list(key, &document);
+    }
+
+    /// Enters a document in the indices.
+    fn list(&mut self, key: Key, document: &Arc<Document>) {
+        for owner in owners(document).into_iter().flatten() {
+            self.processes.add(owner, document);
+        }
+        for label in labels(document) {
+            self.labelled.add(label, document);
+        }
+        self.named_by.extend(document.names().into_iter().map(|named| (named, key.clone())));
+        if document.is_deleting() {
+            self.deleting.insert(key, Arc::clone(document));
+        }
+    }
+
+    /// Takes a document out of the indices.
+    fn unlist(&mut self, key: &Key, document: &Document) {
+        for owner in owners(document).into_iter().flatten() {
+            self.processes.take(&owner, &key.name);
+        }
+        for label in labels(document) {
+            self.labelled.take(&label, &key.name);
+        }
+        for named in document.names() {
+            self.named_by.remove(&(named, key.clone()));
+        }
+        if document.is_deleting() {
+            self.deleting.remove(key);
+        }
     }
 
     /// Those that wait for an older object to go, by key. They are in no other answer of this map.
@@ -101,35 +164,44 @@ impl Documents {
         all
     }
 
-    /// What can't be without this ([`Document::needs`]), by key; with what is being deleted, without what waits.
+    /// What can't be without this ([`Document::needs`]), by key; with what is being deleted, without what waits. Costs what it
+    /// answers.
     pub fn needing<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = (&'a Key, &'a Arc<Document>)> {
-        let (kinds, instance): (&[Kind], &str) = match key.kind {
-            Kind::Instance => (&[Kind::Node, Kind::Service, Kind::Process, Kind::Revision], &key.name),
-            Kind::Node => (&[Kind::Process], &key.namespace),
-            Kind::Service => (&[Kind::Process, Kind::Revision], &key.namespace),
-            Kind::Integration
+        let kinds: &[Kind] = match key.kind {
+            Kind::Instance => &[Kind::Node, Kind::Service, Kind::Process, Kind::Revision, Kind::Event],
+            Kind::Node
+            | Kind::Service
+            | Kind::Integration
             | Kind::ServiceType
             | Kind::Tenant
             | Kind::User
             | Kind::Process
             | Kind::Revision
-            | Kind::Event => (&[], ""),
+            | Kind::Event => &[],
         };
-        let within = kinds.iter().flat_map(move |kind| self.within(*kind, instance));
-        within.filter(move |(_, document)| document.needs().contains(key))
+        let within = kinds.iter().flat_map(move |kind| self.within(*kind, &key.name));
+        let processes = self.processes.of(key);
+        let revisions = self.named_as_revisions_of(key).filter(|_| key.kind == Kind::Service);
+        within.chain(processes.filter_map(|process| self.map.get_key_value(&process.key()))).chain(revisions)
     }
 
     /// Takes a document out.
     pub fn remove(&mut self, key: &Key) {
         if let Some(before) = self.map.remove(key) {
-            self.forget_names(key, &before);
+            self.unlist(key, &before);
         }
     }
 
-    fn forget_names(&mut self, key: &Key, document: &Document) {
-        for named in document.spec.names() {
-            self.named_by.remove(&(named, key.clone()));
-        }
+    /// The objects of which this map does not say the same as an earlier one, by key, and then those that waited or wait, by key:
+    /// an object may be among both. Costs what has changed, where one map was made from the other by changing it; else it costs
+    /// what is in them.
+    pub fn changes_since<'a>(&'a self, before: &'a Documents) -> impl Iterator<Item = Change<'a>> {
+        before.map.diff(&self.map).chain(before.waiting.diff(&self.waiting)).map(Change::from)
+    }
+
+    /// What is being deleted, by key. Costs what it answers.
+    pub fn deleting(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.deleting.iter()
     }
 
     /// Every document, by key.
@@ -165,29 +237,43 @@ impl Documents {
         naming.filter_map(|(key, _)| Some((key, self.user(key)?)))
     }
 
-    /// Who names this ([`Spec::names`]) and is not being deleted. Costs what it answers.
+    /// Who names this ([`Document::names`]) and is not being deleted. Costs what it answers.
     pub fn naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.all_naming(named).filter(|(_, document)| !document.is_deleting())
+    }
+
+    /// The services that are started after this one, with those that are being deleted. Costs what it answers.
+    pub fn services_after(&self, service: &Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        self.all_naming(service.clone()).filter(|(by, _)| by.kind == Kind::Service)
+    }
+
+    fn all_naming(&self, named: Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let first = (named.clone(), Key::first(Kind::Instance, ""));
         self.named_by
             .range(first..)
             .take_while(move |(of, _)| *of == named)
-            .filter_map(|(_, by)| Some((by, self.live(by)?)))
+            .filter_map(|(_, by)| Some((by, self.get(by)?)))
     }
 
-    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted.
+    /// (what is named, who names it), where there is no such object any more and who names it is not being deleted, nor is its
+    /// instance: what goes altogether is ended in the order that it says.
     pub fn dangling(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         let is_gone = |named: &Key| self.live(named).is_none() && !self.waiting.contains_key(named);
-        let gone = self.named_by.iter().filter(move |(named, _)| is_gone(named));
+        let stays = |by: &Key| {
+            !by.kind.is_namespaced()
+                || self.live(&Key::cluster(Kind::Instance, by.namespace.as_str())).is_some()
+        };
+        let gone = self.named_by.iter().filter(move |(named, by)| is_gone(named) && stays(by));
         gone.filter_map(|(named, by)| Some((named, self.live(by)?)))
     }
 
-    /// The processes of a service, with their specs, by id.
+    /// The processes of a service, with their specs, by id. Costs what it answers.
     pub fn processes_of<'a>(
         &'a self,
         instance: &'a str,
         service: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<Document>, &'a ProcessSpec)> {
-        self.processes(instance).filter(move |(_, process)| process.service == service)
+        self.processes.of(&Key::within(Kind::Service, instance, service)).filter_map(with_spec)
     }
 
     /// The revisions of a service, by number.
@@ -195,36 +281,70 @@ impl Documents {
         &'a self,
         service: &Key,
     ) -> impl Iterator<Item = (&'a Arc<Document>, &'a RevisionSpec)> {
-        let first = Key::within(Kind::Revision, &*service.namespace, revision_prefix(&service.name));
-        self.map
-            .range(first.clone()..)
-            .take_while(move |(key, _)| {
-                key.kind == Kind::Revision
-                    && key.namespace == first.namespace
-                    && key.name.starts_with(&first.name)
-            })
-            .filter_map(|(_, document)| {
-                if let Spec::Revision(revision) = &document.spec { Some((document, revision)) } else { None }
-            })
+        self.named_as_revisions_of(service).filter_map(|(_, document)| {
+            if let Spec::Revision(revision) = &document.spec { Some((document, revision)) } else { None }
+        })
     }
 
-    /// The processes on a node, with their specs, by id.
+    fn named_as_revisions_of(&self, service: &Key) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        let first = Key::within(Kind::Revision, &*service.namespace, revision_prefix(&service.name));
+        self.map.range(first.clone()..).take_while(move |(key, _)| {
+            key.kind == Kind::Revision
+                && key.namespace == first.namespace
+                && key.name.starts_with(&first.name)
+        })
+    }
+
+    /// The processes on a node, with their specs, by id. Costs what it answers.
     pub fn processes_on<'a>(
         &'a self,
         instance: &'a str,
         node: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<Document>, &'a ProcessSpec)> {
-        self.processes(instance).filter(move |(_, process)| process.node == node)
+        self.processes.of(&Key::within(Kind::Node, instance, node)).filter_map(with_spec)
     }
 
-    fn processes<'a>(
-        &'a self,
-        instance: &'a str,
-    ) -> impl Iterator<Item = (&'a Arc<Document>, &'a ProcessSpec)> {
-        self.within(Kind::Process, instance).filter_map(|(_, document)| {
-            if let Spec::Process(process) = &document.spec { Some((document, process)) } else { None }
-        })
+    /// How many processes a service has, or a node. Costs nothing like counting them.
+    pub fn count_processes(&self, of: &Key) -> usize {
+        self.processes.count(of)
     }
+
+    /// Each service and node that processes name, by key, and how many do; whether it exists is another question.
+    pub fn with_processes(&self) -> impl Iterator<Item = (&Key, usize)> {
+        self.processes.counts()
+    }
+
+    /// The nodes of an instance with a label of this value, by id; with what is being deleted. Costs what it answers.
+    pub fn nodes_labelled<'a>(
+        &'a self,
+        instance: &str,
+        label: &str,
+        value: &str,
+    ) -> impl Iterator<Item = &'a Arc<Document>> + use<'a> {
+        self.labelled.of(&(instance.to_owned(), label.to_owned(), value.to_owned()))
+    }
+}
+
+/// The service and the node that a process is of.
+fn owners(document: &Document) -> Option<[Key; 2]> {
+    let Spec::Process(process) = &document.spec else { return None };
+    let instance = document.metadata.namespace.as_str();
+    Some([
+        Key::within(Kind::Service, instance, process.service.as_str()),
+        Key::within(Kind::Node, instance, process.node.as_str()),
+    ])
+}
+
+/// The labels by which a node is found.
+fn labels(document: &Document) -> impl Iterator<Item = (String, String, String)> {
+    let Document { metadata, spec } = document;
+    let is_node = spec.kind() == Kind::Node;
+    let labels = metadata.labels.iter().filter(move |_| is_node);
+    labels.map(|(label, value)| (metadata.namespace.clone(), label.clone(), value.clone()))
+}
+
+fn with_spec(document: &Arc<Document>) -> Option<(&Arc<Document>, &ProcessSpec)> {
+    if let Spec::Process(process) = &document.spec { Some((document, process)) } else { None }
 }
 
 impl FromIterator<Document> for Documents {
@@ -250,6 +370,11 @@ impl super::lint::Known for Documents {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::Metadata;
 
@@ -348,6 +473,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_service_is_started_after_is_missed_once_it_goes_but_not_when_all_goes() {
+        let service = |name: &str, after: &[&str]| {
+            let after = after.iter().map(|other| (*other).to_owned()).collect();
+            let spec = Spec::Service(ServiceSpec { after, ..ServiceSpec::default() });
+            let metadata = Metadata { name: name.into(), namespace: "IN1".into(), ..Metadata::default() };
+            Document { metadata, spec }
+        };
+        let going = |mut document: Document| {
+            document.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+            document
+        };
+        let instance = document("IN1", Spec::Instance(InstanceSpec::default()));
+        let mut documents: Documents =
+            [instance.clone(), going(service("db", &[])), service("web", &["db"])].into_iter().collect();
+        let db = Key::within(Kind::Service, "IN1", "db");
+        let missed = |documents: &Documents| {
+            documents.dangling().map(|(gone, by)| (gone.name.clone(), by.key().name)).collect::<Vec<_>>()
+        };
+        assert_eq!(missed(&documents), [("db".to_owned(), "web".to_owned())]);
+        let unlinked = service("web", &["db"]).spec.without(&db);
+        assert_eq!(unlinked, service("web", &[]).spec);
+
+        documents.insert(going(service("web", &["db"])));
+        assert_eq!(missed(&documents), []);
+        assert_eq!(documents.services_after(&db).count(), 1, "it is still stopped before");
+
+        documents.insert(service("web", &["db"]));
+        documents.insert(going(instance));
+        assert_eq!(missed(&documents), [], "its instance goes, and so will it");
+    }
+
+    #[test]
     fn who_is_being_deleted_is_not_told_of() {
         let mut going = tenant("a", Some("IN1"));
         going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
@@ -355,5 +512,126 @@ mod tests {
         user.metadata.deletion_timestamp.clone_from(&going.metadata.deletion_timestamp);
         let documents: Documents = [going, user].into_iter().collect();
         assert_eq!((tenants(&documents, "IN1").len(), users(&documents, "a").len()), (0, 0));
+    }
+
+    /// Something done to documents, few enough that things meet.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Insert(Box<Document>),
+        Remove(Key),
+        RemoveWaiting(Key),
+    }
+
+    fn few() -> impl Strategy<Value = String> {
+        prop_oneof![Just("a"), Just("b"), Just("c")].prop_map(str::to_owned)
+    }
+
+    fn any_document() -> impl Strategy<Value = Document> {
+        let names = (few(), few(), few(), few());
+        (names, btree_map(few(), few(), 0..3), any::<[bool; 2]>(), 0..4_u8).prop_map(
+            |((name, instance, one, other), labels, [is_deleting, waiting], kind)| {
+                let spec = match kind {
+                    0 => Spec::Instance(InstanceSpec::default()),
+                    1 => Spec::Node(NodeSpec::default()),
+                    2 => Spec::Service(ServiceSpec::default()),
+                    _ => Spec::Process(ProcessSpec { service: one, node: other, running: None }),
+                };
+                let namespace = if spec.kind().is_namespaced() { instance } else { String::new() };
+                let deletion_timestamp = is_deleting.then(|| "2026-01-01T00:00:00Z".to_owned());
+                let metadata =
+                    Metadata { name, namespace, labels, deletion_timestamp, waiting, ..Metadata::default() };
+                Document { metadata, spec }
+            },
+        )
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let deed = prop_oneof![
+            3 => any_document().prop_map(|document| Deed::Insert(Box::new(document))),
+            1 => any_document().prop_map(|document| Deed::Remove(document.key())),
+            1 => any_document().prop_map(|document| Deed::RemoveWaiting(document.key())),
+        ];
+        vec(deed, 0..80)
+    }
+
+    fn carry_out(documents: &mut Documents, deeds: Vec<Deed>) {
+        for deed in deeds {
+            match deed {
+                Deed::Insert(document) => documents.insert(*document),
+                Deed::Remove(key) => documents.remove(&key),
+                Deed::RemoveWaiting(key) => documents.remove_waiting(&key),
+            }
+        }
+    }
+
+    /// What changed between two maps, found by looking at everything.
+    fn changed<'a>(
+        before: &'a OrdMap<Key, Arc<Document>>,
+        now: &'a OrdMap<Key, Arc<Document>>,
+    ) -> Vec<Change<'a>> {
+        let keys: BTreeSet<&Key> = before.keys().chain(now.keys()).collect();
+        let changes = keys.into_iter().map(|key| Change { key, before: before.get(key), now: now.get(key) });
+        changes.filter(|change| change.before != change.now).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_index_answers_what_looking_at_everything_does(deeds in deeds()) {
+            let mut documents = Documents::default();
+            carry_out(&mut documents, deeds);
+            let all = || documents.iter().map(|(key, document)| (key, document, documents.process(key)));
+            for (instance, name) in "abc".chars().flat_map(|a| "abc".chars().map(move |b| (a.to_string(), b.to_string()))) {
+                for kind in [Kind::Service, Kind::Node] {
+                    let named = |process: &ProcessSpec| {
+                        if kind == Kind::Service { process.service == name } else { process.node == name }
+                    };
+                    let naive: Vec<_> = all()
+                        .filter(|(key, _, _)| key.namespace == instance)
+                        .filter_map(|(_, document, process)| Some((document, process?)))
+                        .filter(|(_, process)| named(process))
+                        .collect();
+                    let found: Vec<_> = if kind == Kind::Service {
+                        documents.processes_of(&instance, &name).collect()
+                    } else {
+                        documents.processes_on(&instance, &name).collect()
+                    };
+                    prop_assert_eq!(&found, &naive);
+                    let key = Key::within(kind, &*instance, &*name);
+                    prop_assert_eq!(documents.count_processes(&key), naive.len());
+                    let counted = documents.with_processes().find(|(of, _)| **of == key).map(|(_, count)| count);
+                    prop_assert_eq!(counted, (!naive.is_empty()).then_some(naive.len()));
+                }
+                for key in [
+                    Key::cluster(Kind::Instance, &*name),
+                    Key::within(Kind::Node, &*instance, &*name),
+                    Key::within(Kind::Service, &*instance, &*name),
+                    Key::within(Kind::Process, &*instance, &*name),
+                ] {
+                    let naive = documents.iter().filter(|(_, document)| document.needs().contains(&key));
+                    prop_assert!(documents.needing(&key).eq(naive));
+                }
+                for value in ["a", "b", "c"] {
+                    let naive = documents.of_kind(Kind::Node).filter(|(key, document)| {
+                        key.namespace == instance && document.metadata.labels.get(&name).is_some_and(|is| is == value)
+                    });
+                    prop_assert!(documents.nodes_labelled(&instance, &name, value).eq(naive.map(|(_, node)| node)));
+                }
+            }
+            prop_assert!(documents.deleting().eq(documents.iter().filter(|(_, document)| document.is_deleting())));
+        }
+
+        #[test]
+        fn what_changed_is_what_comparing_everything_finds(earlier in deeds(), later in deeds()) {
+            let mut documents = Documents::default();
+            carry_out(&mut documents, earlier);
+            let before = documents.clone();
+            carry_out(&mut documents, later);
+            let mut naive = changed(&before.map, &documents.map);
+            naive.extend(changed(&before.waiting, &documents.waiting));
+            prop_assert_eq!(documents.changes_since(&before).collect::<Vec<_>>(), naive);
+            prop_assert_eq!(documents.changes_since(&documents).count(), 0);
+        }
     }
 }

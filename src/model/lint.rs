@@ -1,6 +1,7 @@
-//! The rules between documents: what one refers to has to exist, and a service's options have to fit its type.
+//! The rules between documents: what one refers to has to exist, services are not started after each other in a circle, and a
+//! service's options have to fit its type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jsonschema::error::ValidationErrorKind;
@@ -109,6 +110,7 @@ impl<K: Known> World<'_, K> {
                     let key = Key::within(Kind::Node, instance.as_str(), node.as_str());
                     self.require(admitted, &format!("/spec/nodes/{at}"), &key, problems);
                 }
+                self.check_after(admitted, service, problems);
                 self.check_options(admitted, service, problems);
             }
             Spec::Process(process) => {
@@ -140,6 +142,65 @@ impl<K: Known> World<'_, K> {
             | Spec::Revision(_)
             | Spec::Event(_) => {}
         }
+    }
+
+    /// What a service is started after has to exist, and must not wait for the service itself.
+    fn check_after(&self, admitted: &Admitted, service: &ServiceSpec, problems: &mut Vec<Problem>) {
+        let key = admitted.document.key();
+        for (at, other) in service.after.iter().enumerate() {
+            let pointer = format!("/spec/after/{at}");
+            if *other == key.name {
+                problems.push(
+                    admitted.problem(&pointer, format!("{key} can't be started after itself; remove this")),
+                );
+                continue;
+            }
+            let other = Key::within(Kind::Service, key.namespace.as_str(), other.as_str());
+            self.require(admitted, &pointer, &other, problems);
+            let Some(cycle) = self.way_back(&key, other) else { continue };
+            // Each circle is told once: where its first service stands that can be changed here.
+            if cycle.iter().all(|member| *member >= key || !self.set.contains_key(member)) {
+                let names: Vec<&str> =
+                    cycle.iter().chain([&key]).map(|member| member.name.as_str()).collect();
+                problems.push(admitted.problem(
+                    &pointer,
+                    format!("each would wait for the next for ever: {}; remove one", names.join(" → ")),
+                ));
+            }
+        }
+    }
+
+    /// The shortest way from a service over one that it is started after back to itself: all services on it, beginning with
+    /// itself; none when there is no such way.
+    fn way_back(&self, service: &Key, over: Key) -> Option<Vec<Key>> {
+        let mut came_from: BTreeMap<Key, Key> = BTreeMap::from([(over.clone(), service.clone())]);
+        let mut next = VecDeque::from([over]);
+        while let Some(at) = next.pop_front() {
+            for other in self.after(&at) {
+                if other == *service {
+                    let mut way = vec![at];
+                    while let Some(before) = way.last().and_then(|key| came_from.get(key)) {
+                        way.push(before.clone());
+                    }
+                    way.reverse();
+                    return Some(way);
+                }
+                if !came_from.contains_key(&other) {
+                    came_from.insert(other.clone(), at.clone());
+                    next.push_back(other);
+                }
+            }
+        }
+        None
+    }
+
+    /// What a service is started after.
+    fn after(&self, key: &Key) -> Vec<Key> {
+        let names = match self.set.get(key) {
+            Some(admitted) => admitted.document.names(),
+            None => self.known.find(key).map(|found| found.names()).unwrap_or_default(),
+        };
+        names.into_iter().filter(|named| named.kind == Kind::Service).collect()
     }
 
     #[expect(
@@ -182,6 +243,7 @@ impl<K: Known> World<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Documents;
     use crate::model::admit::{Origin, admit_text};
     use crate::model::secret::{KEY_BYTES, Sealer};
 
@@ -243,6 +305,53 @@ spec:
             found,
             ["x.yaml:20:18: metadata.name: Instance IN1 stands already at x.yaml:1; rename or remove one"]
         );
+    }
+
+    /// Services of IN1, each with what it is started after: the first in line 18, each of the others two lines below.
+    fn services(after: &[(&str, &str)]) -> String {
+        let service = |(name, after): &(&str, &str)| {
+            format!(
+                "{{apiVersion: mainstay.dev/v1, kind: Service, metadata: {{name: {name}, namespace: IN1}}, \
+                 spec: {{name: a, type: web, after: [{after}]}}}}\n"
+            )
+        };
+        after.iter().map(service).collect::<Vec<_>>().join("---\n")
+    }
+
+    #[test]
+    fn a_service_is_started_after_others_that_exist() {
+        assert_eq!(check(&services(&[("SV1", ""), ("SV2", "SV1"), ("SV3", "SV1, SV2")])), [""; 0]);
+        assert_eq!(
+            check(&services(&[("SV1", "SV9")])),
+            ["x.yaml:18:120: spec.after[0]: Service IN1/SV9 does not exist; did you mean SV1?"]
+        );
+        assert_eq!(
+            check(&services(&[("SV1", ""), ("SV2", "SV1, SV2")])),
+            ["x.yaml:20:125: spec.after[1]: Service IN1/SV2 can't be started after itself; remove this"]
+        );
+    }
+
+    #[test]
+    fn services_that_wait_for_each_other_are_refused_with_the_whole_way() {
+        let set = [("SV3", "SV1"), ("SV0", ""), ("SV1", "SV0, SV2"), ("SV2", "SV3"), ("SV4", "SV1")];
+        assert_eq!(
+            check(&services(&set)),
+            [
+                "x.yaml:22:125: spec.after[1]: each would wait for the next for ever: SV1 → SV2 → SV3 → SV1; remove one"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_circle_over_what_is_stored_is_told_where_it_is_closed() {
+        let sealer = Sealer::new([1; KEY_BYTES]);
+        let read = |text: &str| admit_text(text, &Origin::default(), &sealer).unwrap();
+        let text = format!("{BASE}{}", services(&[("SV1", ""), ("SV2", "SV1"), ("SV3", "SV2")]));
+        let stored: Documents = read(&text).into_iter().map(|admitted| admitted.document).collect();
+        let found = lint(&read(&services(&[("SV1", "SV3")])), &stored);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(found.len() == 1 && found[0].contains("SV1 → SV3 → SV2 → SV1"), "{found:?}");
+        assert_eq!(lint(&read(&services(&[("SV1", "")])), &stored).len(), 0);
     }
 
     #[test]

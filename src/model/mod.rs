@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod document;
 pub mod documents;
 pub mod id;
+mod index;
 pub mod kinds;
 pub mod lint;
 pub mod locate;
@@ -18,6 +19,6 @@ pub mod secret;
 pub mod template;
 
 pub use document::{Document, Spec};
-pub use documents::Documents;
+pub use documents::{Change, Documents};
 pub use meta::{Key, Kind, Metadata};
 pub use problem::Problem;

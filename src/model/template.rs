@@ -1,6 +1,6 @@
 //! Templates in `command` and `env`: one string in, one string out. What comes out is one argument, whatever it holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
@@ -45,19 +45,17 @@ impl Renderer {
         template.map(|template| template.undeclared_variables(true).into_iter().collect()).unwrap_or_default()
     }
 
-    /// Renders a template over a context; see [`with_aliases`] for field names that hold a dash.
+    /// Renders a template over a context.
     ///
     /// # Errors
     /// What is wrong, in one line: syntax, something undefined, too long, too costly.
-    pub fn render(&self, template: &str, context: &Value) -> Result<String, String> {
+    pub fn render(&self, template: &str, context: &Context) -> Result<String, String> {
         if !template.contains('{') {
             refuse_nul(template)?;
             return Ok(template.to_owned());
         }
-        let rendered = self
-            .environment
-            .render_str(template, minijinja::Value::from(minijinja::value::Serde(context)))
-            .map_err(|error| one_line(&error))?;
+        let rendered =
+            self.environment.render_str(template, context.0.clone()).map_err(|error| one_line(&error))?;
         refuse_nul(&rendered)?;
         if rendered.len() > MAX_RENDERED_BYTES {
             return Err(format!("the result is over {MAX_RENDERED_BYTES} bytes"));
@@ -76,7 +74,29 @@ fn one_line(error: &minijinja::Error) -> String {
     first.split(" (in <string>").next().unwrap_or(first).to_owned()
 }
 
-/// Adds `token_ttl` beside each `token-ttl`, at every depth: in a template a dash is a minus.
+/// One of the things that templates may use. It is read once, and copies of it cost nothing. A field `token-ttl` of it, at whatever
+/// depth, is there as `token_ttl` too: in a template a dash is a minus.
+#[derive(Debug, Clone)]
+pub struct Part(minijinja::Value);
+
+impl From<Value> for Part {
+    fn from(value: Value) -> Part {
+        Part(minijinja::Value::from(minijinja::value::Serde(with_aliases(value))))
+    }
+}
+
+/// Everything that templates may use, by name.
+#[derive(Debug, Clone)]
+pub struct Context(minijinja::Value);
+
+impl FromIterator<(&'static str, Part)> for Context {
+    fn from_iter<T: IntoIterator<Item = (&'static str, Part)>>(parts: T) -> Context {
+        let parts: BTreeMap<_, _> = parts.into_iter().map(|(name, Part(value))| (name, value)).collect();
+        Context(minijinja::Value::from_object(parts))
+    }
+}
+
+/// Adds `token_ttl` beside each `token-ttl`, at every depth.
 pub fn with_aliases(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -100,10 +120,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn options(options: Value) -> Context {
+        [("options", Part::from(options))].into_iter().collect()
+    }
+
     #[test]
     fn what_is_undefined_is_an_error() {
         let renderer = Renderer::default();
-        let context = with_aliases(json!({"options": {"port": 8082, "token-ttl": 5}}));
+        let context = options(json!({"port": 8082, "token-ttl": 5}));
         assert_eq!(renderer.render("--port={{ options.port }}", &context).as_deref(), Ok("--port=8082"));
         assert_eq!(renderer.render("{{ options.token_ttl }}", &context).as_deref(), Ok("5"));
         assert_eq!(renderer.render("{{ options['token-ttl'] }}", &context).as_deref(), Ok("5"));
@@ -121,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_comes_out_is_never_read_again() {
-        let context = json!({"options": {"name": "$(reboot) {{ x }} ' \" ; \n"}});
+        let context = options(json!({"name": "$(reboot) {{ x }} ' \" ; \n"}));
         let rendered = Renderer::default().render("{{ options.name }}", &context);
         assert_eq!(rendered.as_deref(), Ok("$(reboot) {{ x }} ' \" ; \n"));
     }
@@ -129,6 +153,6 @@ mod tests {
     #[test]
     fn a_template_can_not_run_for_ever() {
         let endless = "{% for i in range(90000) %}{% for j in range(90000) %}x{% endfor %}{% endfor %}";
-        assert!(Renderer::default().render(endless, &json!({})).is_err());
+        assert!(Renderer::default().render(endless, &options(json!({}))).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The decision: what should be, what was seen → steps, and holds that say why nothing is done.
 //!
-//! [`place::place`] decides for all nodes together which Process objects should exist; [`node::plan`] decides for one node what to
-//! do there now. Both are pure, synchronous and total: no I/O, no clock, no randomness, no logging. Time and attempts are
+//! [`place::place`] decides for all nodes together which Process objects should exist, [`orders::orders`] what has to wait for what on
+//! other nodes; [`node::plan`] decides for one node what to do there now. All are pure, synchronous and total: no I/O, no clock, no randomness, no logging. Time and attempts are
 //! inputs. The same world gives the same plan, whatever the order of its documents.
 //!
 //! **Invariant:** unknown is not absent. What was not seen is neither stopped, started nor deleted.
@@ -10,6 +10,7 @@
 pub mod availability;
 mod ending;
 pub mod node;
+pub mod orders;
 pub mod place;
 pub mod render;
 pub mod revision;
@@ -17,4 +18,5 @@ mod service;
 pub mod spread;
 pub mod standing;
 pub mod step;
+pub mod touched;
 pub mod world;

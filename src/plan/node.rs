@@ -1,10 +1,11 @@
 //! One node: desired against seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Action, Aim, Delivery, Hold, NodePlan, Reason, Start, Step};
-use super::world::{Attempt, DesiredProcess, NodeWorld, Phase, ProcessSighting};
+use super::world::{Attempt, DesiredProcess, Gate, NodeWorld, Phase, ProcessSighting};
 use crate::model::kinds::StopSpec;
+use crate::model::meta::{Key, Kind};
 
 /// How long an artifact is kept though nothing uses it: going back to what ran before costs no transfer for as long.
 pub const KEEP_UNUSED_MS: u64 = 10 * 60 * 1000;
@@ -39,7 +40,7 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
             Some(hold) => before_bundle(verdict, hold),
             None => verdict,
         };
-        let verdict = before_artifact(verdict, process, world);
+        let verdict = before_artifact(in_order(verdict, process, world), process, world);
         settle(&mut plan, world, id, verdict);
     }
     for (id, seen) in &world.seen.processes {
@@ -95,6 +96,45 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
 fn too_early<'a>(world: &NodeWorld<'a>, about: &str, aim: &Aim) -> Option<&'a Attempt> {
     let attempt = world.attempts.get(about)?;
     (attempt.not_before_ms > world.now_ms && attempt.aim == *aim).then_some(attempt)
+}
+
+/// Nothing is started, nor ended to be started anew or for good, before it is its turn among other services and places. Orders that are
+/// older than what is declared say nothing.
+fn in_order(verdict: Verdict, process: &DesiredProcess, world: &NodeWorld<'_>) -> Verdict {
+    let Verdict::Do(Step { action, .. }) = &verdict else { return verdict };
+    let orders = world.orders;
+    let is_older = |tie: Option<u64>| tie.is_some_and(|needed| orders.revision < needed);
+    let gate = |gates: &BTreeMap<Key, Gate>, hold: fn(String, String) -> Hold| {
+        let service = Key::within(Kind::Service, world.place.0.as_str(), process.service.as_str());
+        gates.get(&service).map(|gate| hold(gate.other.clone(), gate.why.clone()))
+    };
+    let ties = process.ties;
+    let hold = match action {
+        Action::Start { .. } | Action::Restart { .. } => {
+            let is_in_sight = orders.seen.get(world.place) == Some(&world.seen.conversation);
+            if ties.place.is_some() && (is_older(ties.place) || !is_in_sight) {
+                Some(Hold::Unplaced)
+            } else if is_older(ties.start) {
+                Some(Hold::Unordered)
+            } else if ties.start.is_some() {
+                gate(&orders.starts, |service, why| Hold::After { service, why })
+            } else {
+                None
+            }
+        }
+        Action::Stop { .. } | Action::Remove { .. } if is_older(ties.stop) => Some(Hold::Unordered),
+        Action::Stop { .. } | Action::Remove { .. } if ties.stop.is_some() => {
+            gate(&orders.stops, |service, why| Hold::Before { service, why })
+        }
+        Action::Stop { .. }
+        | Action::Remove { .. }
+        | Action::Bundle { .. }
+        | Action::Unbundle
+        | Action::Reload { .. }
+        | Action::Adopt { .. }
+        | Action::Discard { .. } => None,
+    };
+    hold.map_or(verdict, Verdict::Hold)
 }
 
 /// Nothing is started, nor ended to be started anew, before what it is to run from is there.

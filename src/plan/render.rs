@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::orders::ties;
 use super::revision::is_declared;
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
+use crate::model::Documents;
 use crate::model::artifact::name_of;
 use crate::model::id::revision_name;
 use crate::model::kinds::{
-    ArtifactSpec, HealthSpec, NodeSpec, Object, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec,
+    ArtifactSpec, FailoverSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
 };
 use crate::model::meta::{DRAINING, Key, Kind, RESTARTED};
 use crate::model::secret::hex;
-use crate::model::template::{Renderer, with_aliases};
-use crate::model::{Document, Documents};
+use crate::model::template::{Context, Part, Renderer};
 
 /// The type of service that authenticates users by their passwords.
 const AUTH: &str = "auth";
@@ -35,37 +37,55 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
     let mut desired = NodeDesired::default();
     let Some(node) = documents.node(node_key) else { return desired };
     desired.schedulable = takes_new(documents, node_key, node);
-    let renderer = Renderer::default();
+    let instance = node_key.namespace.as_str();
+    let processes: Vec<_> = documents.processes_on(instance, &node_key.name).collect();
+    // What the processes of a service that run from one revision have in common is found once for all of them.
+    let mut found: BTreeMap<(&str, u64), Result<Resolved<'_>, String>> = BTreeMap::new();
+    for (document, process) in &processes {
+        let number = document.metadata.revision;
+        found
+            .entry((&process.service, number))
+            .or_insert_with(|| Resolved::find(documents, instance, &process.service, number));
+    }
     let mut services = Map::new();
     let mut has_auth = false;
-    let mut earlier = Earlier::default();
-    let processes: Vec<_> = documents
-        .processes_on(&node_key.namespace, &node_key.name)
-        .map(|(document, process)| {
-            let earlier = earlier.of(documents, document, process);
-            (document, process, Resolved::find(documents, node_key, document, process, earlier))
-        })
-        .collect();
-    for (_, process, found) in &processes {
-        if let Ok(resolved) = found {
+    for ((id, _), resolved) in &found {
+        if let Ok(resolved) = resolved {
             has_auth |= resolved.declared.0.kind == AUTH;
-            services.entry(process.service.clone()).or_insert_with(|| resolved.bundled());
+            services.entry((*id).to_owned()).or_insert_with(|| resolved.bundled());
         }
     }
     // Once for the node, not for each of its processes: there may be many tenants and users.
-    let tenancy =
-        if services.is_empty() { json!({}) } else { tenancy(documents, &node_key.namespace, has_auth) };
-    let seen_by_all = hash(&[&tenancy.to_string()]);
-    for (document, process, found) in processes {
+    let tenancy = if services.is_empty() { json!({}) } else { tenancy(documents, instance, has_auth) };
+    let of_node = OfNode {
+        key: node_key,
+        instance: instance_value(documents, instance),
+        parts: node_parts(documents, node_key, surroundings),
+        root: surroundings.root.as_deref(),
+        tenancy: hash(&[&tenancy.to_string()]),
+    };
+    let mut starts = BTreeMap::new();
+    for (of, resolved) in &found {
+        let starter = resolved.as_ref().map_err(Clone::clone);
+        starts.insert(*of, starter.and_then(|resolved| Starter::new(&of_node, of.0, resolved)));
+    }
+    let renderer = Renderer::default();
+    for (document, process) in processes {
         let id = document.metadata.name.clone();
-        let artifact = found.as_ref().ok().and_then(|found| found.service_type.artifact.as_ref());
+        let of = (process.service.as_str(), document.metadata.revision);
+        let resolved = found.get(&of).and_then(|found| found.as_ref().ok());
+        let service_type = resolved.map(|resolved| resolved.service_type);
+        let artifact = service_type.and_then(|service_type| service_type.artifact.as_ref());
         if let Some(ArtifactSpec { path, address: Some(address), size: Some(size), .. }) = artifact {
             let source = ArtifactSource { path: path.clone(), size: *size };
             desired.artifacts.insert(address.clone(), source);
         }
-        let artifact = artifact.and_then(|artifact| artifact.address.clone());
-        let service_type = found.as_ref().map(|found| found.service_type).ok();
-        let service = documents.service(&Key::within(Kind::Service, &*node_key.namespace, &*process.service));
+        let service = documents.service(&Key::within(Kind::Service, instance, &*process.service));
+        let start = match starts.get(&of) {
+            Some(Ok(starter)) => starter.start(&renderer, &id),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("it was not found".into()),
+        };
         desired.processes.insert(
             id.clone(),
             DesiredProcess {
@@ -76,14 +96,15 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 stop: service_type.map(|found| found.stop.clone()).unwrap_or_default(),
                 reload: service_type.and_then(|found| found.reload.as_ref()).map(|reload| reload.signal),
                 start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
-                start: found.and_then(|found| found.start(&renderer, surroundings, &seen_by_all)),
-                artifact,
+                start,
+                artifact: artifact.and_then(|artifact| artifact.address.clone()),
+                ties: ties(documents, document, process),
             },
         );
     }
     if !services.is_empty() {
         let mut bundle = tenancy;
-        bundle["instance"] = instance_value(documents, &node_key.namespace);
+        bundle["instance"] = of_node.instance;
         bundle["node"] = json!({ "id": node_key.name });
         bundle["services"] = services.into();
         let text = bundle.to_string();
@@ -96,35 +117,6 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
 pub fn takes_new(documents: &Documents, key: &Key, node: &NodeSpec) -> bool {
     let is_draining = documents.get(key).is_some_and(|node| node.metadata.annotations.contains_key(DRAINING));
     node.status != Some(false) && !is_draining
-}
-
-/// Which processes are to run from an earlier revision of their service than what is declared now; told once a service and revision.
-#[derive(Default)]
-struct Earlier<'a> {
-    known: BTreeMap<(&'a str, u64), Option<&'a RevisionSpec>>,
-}
-
-impl<'a> Earlier<'a> {
-    fn of(
-        &mut self,
-        documents: &'a Documents,
-        document: &Document,
-        process: &'a ProcessSpec,
-    ) -> Option<&'a RevisionSpec> {
-        let number = document.metadata.revision;
-        if number == 0 {
-            return None;
-        }
-        let find = || {
-            let instance = document.metadata.namespace.as_str();
-            let name = revision_name(&process.service, number);
-            let revision = documents.revision(&Key::within(Kind::Revision, instance, name))?;
-            let key = Key::within(Kind::Service, instance, process.service.as_str());
-            let (found, service) = (documents.get(&key)?, documents.service(&key)?);
-            (!is_declared(documents, found, service, revision)).then_some(revision)
-        };
-        *self.known.entry((process.service.as_str(), number)).or_insert_with(find)
-    }
 }
 
 /// Whether a process should run: as itself says, or else its service, or else yes.
@@ -152,154 +144,197 @@ pub fn effective_options(service: &ServiceSpec, service_type: &ServiceTypeSpec) 
     options
 }
 
-/// A process with everything it refers to.
+/// A service with everything it refers to, as processes of one revision see it.
 struct Resolved<'a> {
-    process_id: &'a str,
-    node_key: &'a Key,
-    node: Value,
-    instance: Value,
-    process: &'a ProcessSpec,
     /// The service as it is declared now, and its type.
     declared: (&'a ServiceSpec, &'a ServiceTypeSpec),
-    /// What the templates may use of the instance.
-    instance_then: Value,
-    /// What the process is started with: of what is declared now, or of an earlier revision.
+    /// What the processes are started with: of what is declared now, or of an earlier revision.
     service: &'a ServiceSpec,
     service_type: &'a ServiceTypeSpec,
+    /// What an earlier revision says of the instance.
+    instance: Option<&'a Object>,
     /// With the live ones as they are declared now.
     options: Object,
     restarted: Option<&'a str>,
 }
 
 impl<'a> Resolved<'a> {
-    fn find(
-        documents: &'a Documents,
-        node_key: &'a Key,
-        document: &'a Document,
-        process: &'a ProcessSpec,
-        earlier: Option<&'a RevisionSpec>,
-    ) -> Result<Resolved<'a>, String> {
-        let service_key = Key::within(Kind::Service, &*node_key.namespace, &*process.service);
-        let declared =
-            documents.service(&service_key).ok_or_else(|| format!("{service_key} does not exist"))?;
-        let type_key = Key::cluster(Kind::ServiceType, &*declared.kind);
-        let declared_type =
+    /// `number` is that of the revision that they are to run from; 0 for what is declared now.
+    fn find(documents: &'a Documents, instance: &str, id: &str, number: u64) -> Result<Resolved<'a>, String> {
+        let key = Key::within(Kind::Service, instance, id);
+        let missing = || format!("{key} does not exist");
+        let (document, service) = documents.get(&key).zip(documents.service(&key)).ok_or_else(missing)?;
+        let type_key = Key::cluster(Kind::ServiceType, &*service.kind);
+        let service_type =
             documents.service_type(&type_key).ok_or_else(|| format!("{type_key} does not exist"))?;
-        let mut node = documents.get(node_key).map_or(Value::Null, |node| node.spec.to_value());
-        if let Some(fields) = node.as_object_mut() {
-            fields.remove("password");
-            fields.insert("id".into(), node_key.name.clone().into());
-        }
-        let now = effective_options(declared, declared_type);
-        let instance = instance_value(documents, &node_key.namespace);
-        let mut instance_then = instance.clone();
-        let annotation = || documents.get(&service_key)?.metadata.annotations.get(RESTARTED);
-        let (service, service_type, options, restarted) = match earlier {
-            None => (declared, declared_type, now, annotation().map(String::as_str)),
-            Some(earlier) => {
-                if let Some(instance) = instance_then.as_object_mut() {
-                    instance.extend(earlier.instance.clone());
-                }
-                let mut options = effective_options(&earlier.template, &earlier.service_type);
-                for name in &earlier.service_type.live_options {
-                    options.extend(now.get(name).map(|value| (name.clone(), value.clone())));
-                }
-                (&earlier.template, &earlier.service_type, options, earlier.restarted.as_deref())
-            }
+        let declared = (service, service_type);
+        let options = effective_options(service, service_type);
+        let revision = documents.revision(&Key::within(Kind::Revision, instance, revision_name(id, number)));
+        let earlier = revision.filter(|revision| !is_declared(documents, document, service, revision));
+        let Some(earlier) = earlier else {
+            let restarted = document.metadata.annotations.get(RESTARTED).map(String::as_str);
+            return Ok(Resolved { declared, service, service_type, instance: None, options, restarted });
         };
+        let mut then = effective_options(&earlier.template, &earlier.service_type);
+        for name in &earlier.service_type.live_options {
+            then.extend(options.get(name).map(|value| (name.clone(), value.clone())));
+        }
         Ok(Resolved {
-            process_id: &document.metadata.name,
-            node_key,
-            node,
-            instance,
-            process,
-            declared: (declared, declared_type),
-            instance_then,
-            service,
-            service_type,
-            options,
-            restarted,
+            declared,
+            service: &earlier.template,
+            service_type: &earlier.service_type,
+            instance: Some(&earlier.instance),
+            options: then,
+            restarted: earlier.restarted.as_deref(),
         })
     }
 
     fn bundled(&self) -> Value {
-        let (declared, declared_type) = self.declared;
+        let (service, service_type) = self.declared;
         let mut bundled = json!({
-            "type": declared.kind,
-            "name": declared.name,
-            "options": effective_options(declared, declared_type),
+            "type": service.kind,
+            "name": service.name,
+            "options": effective_options(service, service_type),
         });
-        if let Some(level) = declared.log_level {
+        if let Some(level) = service.log_level {
             bundled["log-level"] = json!(level);
         }
         bundled
     }
+}
 
-    /// `tenancy` is the hash of what the bundle says of tenants, integrations and users.
-    fn start(
-        &self,
-        renderer: &Renderer,
-        surroundings: &Surroundings,
-        tenancy: &str,
-    ) -> Result<Start, String> {
-        let template = self.service.command.as_ref().unwrap_or(&self.service_type.command);
-        if template.is_empty() {
-            return Err(format!("neither the service nor its type {} has a command", self.service.kind));
+/// What all processes on a node have in common.
+struct OfNode<'a> {
+    key: &'a Key,
+    instance: Value,
+    /// What templates may use, whatever the service.
+    parts: Vec<(&'static str, Part)>,
+    root: Option<&'a str>,
+    /// Hash of what the bundle says of tenants, integrations and users.
+    tenancy: String,
+}
+
+fn node_parts(documents: &Documents, key: &Key, surroundings: &Surroundings) -> Vec<(&'static str, Part)> {
+    let mut node = documents.get(key).map_or(Value::Null, |node| node.spec.to_value());
+    if let Some(fields) = node.as_object_mut() {
+        fields.remove("password");
+        fields.insert("id".into(), key.name.clone().into());
+    }
+    vec![
+        ("instance", instance_value(documents, &key.namespace).into()),
+        ("node", node.into()),
+        ("mainstay", Value::from(surroundings.mainstay.as_str()).into()),
+    ]
+}
+
+/// Starts the processes of one service on a node.
+struct Starter<'a> {
+    service_type: &'a ServiceTypeSpec,
+    command: &'a [String],
+    /// The type's, and then the service's own.
+    templates: Vec<(&'a String, &'a String)>,
+    /// What templates may use, but for the process.
+    parts: Vec<(&'static str, Part)>,
+    /// Variables that are the same for all of them.
+    env: BTreeMap<String, String>,
+    /// Options that need a restart when they change.
+    fixed: Object,
+    live: String,
+    /// Told by a restart that people asked for.
+    restarted: Option<&'a str>,
+    /// Seconds of the lease that they run under, if they run under one.
+    lease: Option<u32>,
+}
+
+impl<'a> Starter<'a> {
+    fn new(node: &OfNode<'_>, id: &str, resolved: &'a Resolved<'a>) -> Result<Starter<'a>, String> {
+        let Resolved { declared, service, service_type, instance, options, restarted } = resolved;
+        let command = service.command.as_ref().unwrap_or(&service_type.command);
+        if command.is_empty() {
+            return Err(format!("neither the service nor its type {} has a command", service.kind));
         }
-        let mut service = json!(self.service);
-        service["id"] = self.process.service.clone().into();
-        let artifact = match &self.service_type.artifact {
-            Some(artifact) => Some(place_of(artifact, surroundings.root.as_deref())?),
+        let artifact = match &service_type.artifact {
+            Some(artifact) => Some(place_of(artifact, node.root)?),
             None => None,
         };
-        let mut context = with_aliases(json!({
-            "instance": self.instance_then,
-            "node": self.node,
-            "service": service,
-            "process": { "id": self.process_id },
-            "options": self.options,
-            "mainstay": surroundings.mainstay,
-        }));
-        if let Some(artifact) = &artifact {
-            context["artifact"] = artifact.as_str().into();
+        let mut parts = node.parts.clone();
+        let mut told = json!(service);
+        told["id"] = id.into();
+        parts.push(("service", told.into()));
+        if let Some(then) = instance {
+            let mut instance = node.instance.clone();
+            if let Some(fields) = instance.as_object_mut() {
+                fields.extend((*then).clone());
+            }
+            // The later one of a name is the one that is there.
+            parts.push(("instance", instance.into()));
         }
+        parts.push(("options", Value::from(options.clone()).into()));
+        parts.extend(artifact.iter().map(|artifact| ("artifact", Value::from(artifact.as_str()).into())));
+        let mut env: BTreeMap<String, String> = [
+            ("MAINSTAY_INSTANCE", node.key.namespace.as_str()),
+            ("MAINSTAY_SERVICE", id),
+            ("MAINSTAY_NODE", node.key.name.as_str()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        // In the environment always, so that another content is another start whatever the command says.
+        env.extend(artifact.map(|artifact| ("MAINSTAY_ARTIFACT".to_owned(), artifact)));
+        let is_live = |name: &String| service_type.live_options.contains(name);
+        let (live, fixed): (Object, Object) =
+            options.clone().into_iter().partition(|(name, _)| is_live(name));
+        let live = match &service_type.reload {
+            Some(_) => hash(&[&json!([live, declared.0.log_level, node.instance, node.tenancy]).to_string()]),
+            None => "-".into(),
+        };
+        let templates = service_type.env.iter().chain(&service.env).collect();
+        let lease = match declared.0.failover {
+            Some(FailoverSpec::Fenced { lease }) => Some(lease.0),
+            Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => None,
+        };
+        Ok(Starter {
+            service_type,
+            command,
+            templates,
+            parts,
+            env,
+            fixed,
+            live,
+            restarted: *restarted,
+            lease,
+        })
+    }
+
+    fn start(&self, renderer: &Renderer, process: &str) -> Result<Start, String> {
+        let of_process = ("process", json!({ "id": process }).into());
+        let context: Context = self.parts.iter().cloned().chain([of_process]).collect();
         let render = |what: &str, template: &str| {
             renderer.render(template, &context).map_err(|error| format!("{what}: {error}"))
         };
-        let command = template
+        let command = self
+            .command
             .iter()
             .enumerate()
             .map(|(at, template)| render(&format!("command[{at}]"), template))
             .collect::<Result<Vec<_>, _>>()?;
         let mut env = BTreeMap::new();
-        for (name, template) in self.service_type.env.iter().chain(&self.service.env) {
-            env.insert(name.clone(), render(&format!("env.{name}"), template)?);
+        for (name, template) in &self.templates {
+            env.insert((*name).clone(), render(&format!("env.{name}"), template)?);
         }
-        for (name, value) in [
-            ("MAINSTAY_INSTANCE", &self.node_key.namespace),
-            ("MAINSTAY_SERVICE", &self.process.service),
-            ("MAINSTAY_NODE", &self.node_key.name),
-        ] {
-            env.insert(name.into(), value.clone());
-        }
-        env.insert("MAINSTAY_PROCESS".into(), self.process_id.into());
-        // In the environment always, so that another content is another start whatever the command says.
-        env.extend(artifact.map(|artifact| ("MAINSTAY_ARTIFACT".to_owned(), artifact)));
-        let is_live = |name: &String| self.service_type.live_options.contains(name);
-        let (live, fixed): (Object, Object) =
-            self.options.clone().into_iter().partition(|(name, _)| is_live(name));
-        let live = match &self.service_type.reload {
-            Some(_) => hash(&[&json!([live, self.declared.0.log_level, self.instance, tenancy]).to_string()]),
-            None => "-".into(),
-        };
+        env.extend(self.env.clone());
+        env.insert("MAINSTAY_PROCESS".into(), process.into());
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
-        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
+        // The node stops it itself when its lease is over, so it has to know how.
+        let lease = self.lease;
+        let guard = lease.map(|lease| format!(" {lease} {:?}", self.service_type.stop)).unwrap_or_default();
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}{guard}")]), log, health, lease };
         let hash = match self.restarted {
-            None => hash(&[&json!([command, env, fixed]).to_string()]),
-            Some(restarted) => hash(&[&json!([command, env, fixed, restarted]).to_string()]),
+            None => hash(&[&text(&(&command, &env, &self.fixed))]),
+            Some(restarted) => hash(&[&text(&(&command, &env, &self.fixed, restarted))]),
         };
-        Ok(Start { command, env, hash, live, stop: self.service_type.stop.clone(), care })
+        let (live, stop) = (self.live.clone(), self.service_type.stop.clone());
+        Ok(Start { command, env, hash, live, stop, care })
     }
 }
 
@@ -414,6 +449,10 @@ pub(super) fn instance_value(documents: &Documents, id: &str) -> Value {
     instance
 }
 
+fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("what is hashed has string keys and no failing parts")
+}
+
 /// The first 16 hexadecimal digits of a SHA-256 over parts: short enough for a line, long enough never to meet by chance.
 pub(super) fn hash(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
@@ -426,11 +465,14 @@ pub(super) fn hash(parts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::model::amount::Seconds;
     use crate::model::kinds::{
         InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
     };
-    use crate::model::{Metadata, Spec};
+    use crate::model::{Document, Metadata, Spec};
 
     fn document(namespace: &str, name: &str, spec: Spec) -> Document {
         let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
@@ -573,6 +615,32 @@ mod tests {
             assert_ne!(live_then, live, "{what}");
             assert_eq!(fixed_then, fixed, "{what}");
         }
+    }
+
+    #[test]
+    fn a_lease_changes_how_a_process_is_looked_after_and_not_what_it_is() {
+        let start = |failover: Option<FailoverSpec>, grace_seconds: u32| {
+            let mut documents = world();
+            let service =
+                ServiceSpec { name: "web".into(), kind: "rest".into(), failover, ..ServiceSpec::default() };
+            documents.insert(document("IN1", "web", Spec::Service(service)));
+            let kind = Key::cluster(Kind::ServiceType, "rest");
+            let mut kind = documents.get(&kind).map(|found| Document::clone(found)).expect("it is there");
+            if let Spec::ServiceType(spec) = &mut kind.spec {
+                spec.stop.grace_seconds = grace_seconds;
+            }
+            documents.insert(kind);
+            rendered(&documents, "ND1").processes["web"].start.clone().expect("it can be started")
+        };
+        let fenced = |seconds| Some(FailoverSpec::Fenced { lease: Seconds(seconds) });
+        let (free, short, long) = (start(None, 10), start(fenced(5), 10), start(fenced(30), 10));
+        assert_eq!([&free, &short, &long].map(|it| it.care.lease), [None, Some(5), Some(30)]);
+        assert_eq!((&free.hash, &short.hash), (&short.hash, &long.hash));
+        // The node stops it itself, so how it does is told anew too.
+        let patient = start(fenced(30), 20);
+        let cares: BTreeSet<String> = [&free, &short, &long, &patient].map(|it| it.care.hash.clone()).into();
+        assert_eq!(cares.len(), 4);
+        assert_eq!(start(Some(FailoverSpec::Hold), 20).care, free.care);
     }
 
     #[test]

@@ -30,7 +30,10 @@ pub struct Care {
     pub log: LogSpec,
     /// How it is checked.
     pub health: Option<Check>,
-    /// Hash of all of this.
+    /// Seconds after which its node stops it when the controller has not renewed its lease; none when it runs whether the controller is
+    /// there or not.
+    pub lease: Option<u32>,
+    /// Hash of all of this, and of how it is stopped where it has a lease.
     pub hash: String,
 }
 
@@ -163,6 +166,21 @@ impl Action {
         }
     }
 
+    /// Seconds that the lease lasts of what it may start, or gives a supervisor.
+    pub fn lease(&self) -> Option<u32> {
+        match self {
+            Action::Adopt { start, .. } | Action::Restart { start, .. } | Action::Start { start, .. } => {
+                start.care.lease
+            }
+            Action::Bundle { .. }
+            | Action::Unbundle
+            | Action::Remove { .. }
+            | Action::Stop { .. }
+            | Action::Reload { .. }
+            | Action::Discard { .. } => None,
+        }
+    }
+
     /// What it is to reach.
     pub fn aim(&self) -> Aim {
         match self {
@@ -242,7 +260,7 @@ pub enum Reason {
     Lost,
     /// It runs without a supervisor.
     Unsupervised,
-    /// How its supervisor looks after it changed: health check or log.
+    /// How its supervisor looks after it changed: health check, log or lease.
     CareChanged,
     /// Its command, environment or options changed.
     Changed,
@@ -291,7 +309,7 @@ impl fmt::Display for Reason {
             Reason::Stopped => "should run and was stopped",
             Reason::Lost => "should run and is gone with its supervisor",
             Reason::Unsupervised => "runs without a supervisor",
-            Reason::CareChanged => "health check or log changed",
+            Reason::CareChanged => "health check, log or lease changed",
             Reason::Changed => "command, environment or options changed",
             Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",
@@ -345,6 +363,24 @@ pub enum Hold {
         /// What went wrong.
         why: Option<String>,
     },
+    /// It is started after another service, which does not do its work yet.
+    After {
+        /// The service that is waited for.
+        service: String,
+        /// How that one is.
+        why: String,
+    },
+    /// It is stopped after another service, which has not ended yet.
+    Before {
+        /// The service that is waited for.
+        service: String,
+        /// How that one is.
+        why: String,
+    },
+    /// It has an order with other services, and what was last decided of that is older than what is declared.
+    Unordered,
+    /// It may run in one place only, and nobody has decided yet that it is this one, with its node in sight.
+    Unplaced,
     /// It can't be started as declared.
     Invalid(String),
     /// A step was tried and did not help; the next try is at this time.
@@ -378,6 +414,12 @@ impl fmt::Display for Hold {
             }
             Hold::ArtifactFailed { why: None, .. } => {
                 f.write_str("its artifact was sent, and its node has not said yet that it is there")
+            }
+            Hold::After { service, why } => write!(f, "it is started after {service}: {why}"),
+            Hold::Before { service, why } => write!(f, "it is stopped after {service}: {why}"),
+            Hold::Unordered => f.write_str("it waits for its turn among other services to be decided"),
+            Hold::Unplaced => {
+                f.write_str("it may run in one place only, and waits for the placement to see its node")
             }
             Hold::Invalid(why) => write!(f, "it can't be started as declared: {why}"),
             Hold::BackingOff { why: Some(why), .. } => write!(f, "the last try failed: {why}"),

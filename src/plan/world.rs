@@ -1,6 +1,7 @@
 //! What a decision may know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::model::kinds::{Signal, StopSpec};
 use crate::model::{Documents, Key};
@@ -78,6 +79,8 @@ pub struct ProcessSighting {
     pub hash: String,
     /// Hash of how its supervisor looks after it.
     pub care: String,
+    /// Seconds that its lease lasts: for how long it may run without the controller. None when it runs under none.
+    pub lease: Option<u32>,
     /// Hash of what it was last told.
     pub live: String,
     /// What its health check found; none where there is none, or not yet an answer.
@@ -108,7 +111,8 @@ pub struct NodeSighting {
     pub pending: BTreeSet<String>,
     /// Which conversation with the node this is; each has another number. 0 before the first.
     pub conversation: u64,
-    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try.
+    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try. Leases
+    /// there were renewed by words of it that came before this.
     pub unseen_since_ms: Option<u64>,
 }
 
@@ -144,6 +148,20 @@ pub struct DesiredProcess {
     pub start: Result<Start, String>,
     /// Address of the artifact that it runs from.
     pub artifact: Option<String>,
+    /// For what of it orders are waited for.
+    pub ties: Ties,
+}
+
+/// For what of a process there have to be [`Orders`], and the documents' revision that these have to know: that at which the documents
+/// that say so changed last. None where nobody has to be asked; most processes have no ties, and wait for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// For its start: its service is started after others.
+    pub start: Option<u64>,
+    /// For its stop: others are started after its service, and so stopped before.
+    pub stop: Option<u64>,
+    /// For its start: it may run in one place only.
+    pub place: Option<u64>,
 }
 
 /// Where an artifact is had, on the controller's machine.
@@ -180,8 +198,10 @@ pub struct Gate {
 /// What is decided over all nodes and told to each node's task beside the documents: it follows from what is seen, so it is not stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
-    /// The documents' revision that it was decided on.
+    /// The documents' revision that it was decided on; 0 when no orders are needed, or none were given yet.
     pub revision: u64,
+    /// Whether everything is to stop, whatever the documents say.
+    pub halt: bool,
     /// Services, by key, of which nothing may be started yet.
     pub starts: BTreeMap<Key, Gate>,
     /// Services, by key, of which nothing may be stopped yet.
@@ -224,6 +244,10 @@ pub struct NodeWorld<'a> {
     pub attempts: &'a BTreeMap<String, Attempt>,
     /// What is remembered of its artifacts.
     pub stock: &'a Stock,
+    /// Which node it is, as (instance, node).
+    pub place: &'a (String, String),
+    /// What was decided over all nodes.
+    pub orders: &'a Orders,
 }
 
 /// All that the decision over all nodes may know.
@@ -231,8 +255,8 @@ pub struct NodeWorld<'a> {
 pub struct World<'a> {
     /// Every document.
     pub documents: &'a Documents,
-    /// What was seen, by (instance, node). A node that is missing was not seen.
-    pub seen: &'a BTreeMap<(String, String), NodeSighting>,
+    /// What was seen.
+    pub seen: &'a dyn Sightings,
     /// Now, in milliseconds of the clock that sightings are told by.
     pub now_ms: u64,
     /// Since when this controller decides: what was before, it did not see.
@@ -259,11 +283,19 @@ impl Default for Freeze {
 
 impl<'a> World<'a> {
     /// What is seen at a time by who has decided all along.
-    pub fn at(
-        documents: &'a Documents,
-        seen: &'a BTreeMap<(String, String), NodeSighting>,
-        now_ms: u64,
-    ) -> World<'a> {
+    pub fn at(documents: &'a Documents, seen: &'a dyn Sightings, now_ms: u64) -> World<'a> {
         World { documents, seen, now_ms, since_ms: 0, freeze: Freeze::default() }
+    }
+}
+
+/// What was seen of nodes, in whatever it is kept: what is decided over all nodes need not be copied together first.
+pub trait Sightings: fmt::Debug + Sync {
+    /// What was seen of a node, by (instance, node). One that is missing was not seen.
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting>;
+}
+
+impl Sightings for BTreeMap<(String, String), NodeSighting> {
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting> {
+        BTreeMap::get(self, node)
     }
 }

@@ -16,19 +16,20 @@ use super::gate::Gate;
 use super::leadership::Tenure;
 use super::logs::Logs;
 use super::node_task::{self, Assignment, Mode, Reign, Revisions, Shared, node_key};
-use super::observed::{LinkState, NodeView, Observed};
+use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::placed::Placed;
 use super::target::Common;
-use crate::clock::{Clock, timestamp};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
 use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
+use crate::plan::orders::orders;
 use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, place};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{Freeze, Phase, World};
+use crate::plan::world::{Freeze, Orders, Phase, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -108,6 +109,7 @@ impl Controller {
             revisions: Revisions::default(),
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
+            orders: watch::Sender::default(),
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
         let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
@@ -127,7 +129,7 @@ impl Controller {
 
     /// Stops everything on all nodes, for as long as it takes up to a limit. A node that is not reached is not waited for. Answers
     /// the nodes that were not seen clean.
-    pub async fn halt(&self, limit: Duration) -> BTreeMap<(String, String), NodeView> {
+    pub async fn halt(&self, limit: Duration) -> Views {
         self.mode.send_replace(Mode::Halt);
         let mut changes = self.shared.observed.changes();
         let is_clean = |view: &NodeView| {
@@ -136,9 +138,7 @@ impl Controller {
         let is_down = |view: &NodeView| matches!(view.link, LinkState::Down { .. });
         let nothing_moves = changes.wait_for(|all| all.values().all(|view| is_clean(view) || is_down(view)));
         let _ = tokio::time::timeout(limit, nothing_moves).await;
-        let mut left = self.shared.observed.all();
-        left.retain(|_, view| !is_clean(view));
-        left
+        self.shared.observed.all().into_iter().filter(|(_, view)| !is_clean(view)).collect()
     }
 
     /// Ends, leaving everything on the nodes as it is.
@@ -166,13 +166,16 @@ async fn run(
             let mut tasks = Tasks::new();
             let reign = Reign { tenure, mode: mode.clone() };
             tokio::select! {
-                () = reconcile(&shared, &reign, &mut tasks) => {}
+                biased;
                 () = over(reign.tenure.clone()) => {}
+                () = reconcile(&shared, &reign, &mut tasks) => {}
             }
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
             shared.observed.clear();
             shared.placed.clear();
+            // Of who does not lead nobody takes orders, and a later time begins without any.
+            shared.orders.send_replace(Orders::default());
             // What deletions wait for is for the next leader to say.
             shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
         }
@@ -180,6 +183,7 @@ async fn run(
             return;
         }
         tokio::select! {
+            biased;
             changed = tenures.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
         }
@@ -209,15 +213,32 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
+    // What an earlier leader did, it did by documents that our watch may not have told of yet: by older ones we would undo it.
+    tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+        () = catch_up(&shared.state) => {}
+    }
     let since_ms = shared.clock.now_ms();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
         keep_tasks(shared, &snapshot, reign, tasks);
-        let mut wake_at_ms = None;
-        if *mode.borrow() == Mode::Reconcile {
-            match pass(shared, &snapshot, reign.tenure.term, since_ms).await {
-                Ok(Pass::Going { wake_at_ms: at_ms }) => wake_at_ms = at_ms,
+        let now = *mode.borrow();
+        let views = shared.observed.all();
+        let world = World {
+            documents: &snapshot.documents,
+            seen: &views,
+            now_ms: shared.clock.now_ms(),
+            since_ms,
+            freeze: shared.freeze,
+        };
+        let mut wake_at_ms = order(shared, &snapshot, &world, now);
+        if now == Mode::Reconcile {
+            match pass(shared, &world, &views, reign.tenure.term).await {
+                Ok(Pass::Going { wake_at_ms: at_ms }) => {
+                    wake_at_ms = [wake_at_ms, at_ms].into_iter().flatten().min();
+                }
                 Ok(Pass::Deposed) => {
                     tracing::error!(
                         epoch = reign.tenure.term.epoch.0,
@@ -226,27 +247,55 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     return;
                 }
                 Err(error) => {
-                    // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
+                    // Nothing is lost: the next pass decides anew, though nothing may ring for it. Not at once, for the store may
+                    // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
             }
         }
         tokio::select! {
+            biased;
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
-            () = wake(&shared.clock, wake_at_ms) => {}
+            () = time_comes(&shared.clock, wake_at_ms) => {}
         }
+        // The nodes' tasks are rung by the same bells. What they say of it at once is taken together with it, for less writes.
+        tokio::task::yield_now().await;
     }
 }
 
-/// Waits until a time; for ever when there is none.
-async fn wake(clock: &Clock, at_ms: Option<u64>) {
+/// Waits until the documents are known as they are now.
+async fn catch_up(state: &State) {
+    while let Err(error) = state.catch_up().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "this server leads and can't read the documents"
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Waits for a time; for ever when there is none.
+async fn time_comes(clock: &Clock, at_ms: Option<u64>) {
     match at_ms {
         Some(at_ms) => sleep(Duration::from_millis(at_ms.saturating_sub(clock.now_ms()))).await,
         None => std::future::pending().await,
     }
+}
+
+/// Decides what has to wait for what on other nodes, and tells the nodes' tasks when that is news. Answers when it has to be decided
+/// again though nothing changes.
+fn order(shared: &Shared, snapshot: &Snapshot, world: &World<'_>, mode: Mode) -> Option<u64> {
+    let (orders, wake_at_ms) = orders(world, snapshot.revision, mode == Mode::Halt);
+    shared.orders.send_if_modified(|before| {
+        let is_news = *before != orders;
+        *before = orders;
+        is_news
+    });
+    wake_at_ms
 }
 
 /// A node's task, for one document of the node.
@@ -297,30 +346,25 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, snapshot: &Snapshot, term: Term, since_ms: u64) -> Result<Pass, StateError> {
-    let views = shared.observed.all();
-    let seen = views.iter().map(|(place, view)| (place.clone(), view.sighting.clone())).collect();
-    let now_ms = shared.clock.now_ms();
-    let documents = &snapshot.documents;
-    let world = World { documents, seen: &seen, now_ms, since_ms, freeze: shared.freeze };
-    let placement = place(&world);
+async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> Result<Pass, StateError> {
+    let placement = place(world);
     shared.metrics.place_passes.inc();
-    shared.placed.set(&placement, now_ms);
-    let mut standing = deleting::told(documents, &placement.holds, &views);
+    shared.placed.set(&placement, world.now_ms);
+    let mut standing = deleting::told(world.documents, &placement.holds, views);
     standing.extend(told(&placement));
-    shared.events.stand(standing, now_ms);
+    shared.events.stand(standing, world.now_ms);
     let Placement { steps, wake_at_ms, .. } = placement;
     let going = Pass::Going { wake_at_ms };
     if steps.is_empty() {
         return Ok(going);
     }
-    let now = timestamp();
+    let now = shared.clock.timestamp();
     let mut edits = Vec::new();
     let mut said = Vec::new();
     for PlaceStep { action, reason } in steps {
         tracing::info!(%reason, "{} {}", action.word(), action.key());
         said.extend(done(&action, reason));
-        edits.extend(edits_of(&snapshot.documents, action, &now, now_ms));
+        edits.extend(edits_of(world.documents, action, &now, world.now_ms));
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));

@@ -3,9 +3,10 @@
 //! A message names the node that is waited for and how that is, and nothing that changes from one look to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::events::Said;
-use super::observed::{LinkState, NodeView};
+use super::observed::{LinkState, NodeView, Views};
 use crate::clock::rfc3339;
 use crate::model::{Document, Documents, Key, Kind};
 use crate::plan::place::PlaceHold;
@@ -14,11 +15,7 @@ use crate::plan::place::PlaceHold;
 const MAX_CHAIN: usize = 4;
 
 /// What is so at present.
-pub(super) fn told(
-    documents: &Documents,
-    holds: &BTreeMap<Key, PlaceHold>,
-    views: &BTreeMap<(String, String), NodeView>,
-) -> BTreeSet<Said> {
+pub(super) fn told(documents: &Documents, holds: &BTreeMap<Key, PlaceHold>, views: &Views) -> BTreeSet<Said> {
     let deleting = holds.keys().filter_map(|key| documents.get(key)).filter(|held| held.is_deleting());
     let deleting = deleting.filter_map(|document| {
         let message = waits(documents, holds, views, &document.key())?;
@@ -47,7 +44,7 @@ fn said(document: &Document, action: &'static str, reason: &'static str, message
 fn waits(
     documents: &Documents,
     holds: &BTreeMap<Key, PlaceHold>,
-    views: &BTreeMap<(String, String), NodeView>,
+    views: &Views,
     key: &Key,
 ) -> Option<String> {
     let mut at = key.clone();
@@ -64,7 +61,10 @@ fn waits(
             PlaceHold::WaitsFor(node) | PlaceHold::NodeUnknown(node) if at.kind == Kind::Process => {
                 let what = if at == *key { "it is gone" } else { "the processes there are gone" };
                 let view = views.get(&(node.namespace.clone(), node.name.clone()));
-                return Some(format!("waits for {node}{}, to confirm that {what}", how(view)));
+                return Some(format!(
+                    "waits for {node}{}, to confirm that {what}",
+                    how(view.map(Arc::as_ref))
+                ));
             }
             PlaceHold::WaitsFor(other) if documents.live(other).is_some() => {
                 // About to be marked.

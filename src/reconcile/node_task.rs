@@ -13,26 +13,29 @@ use super::connected::{Connected, Reach};
 use super::events::{Events, Said};
 use super::gate::Gate;
 use super::leadership::Tenure;
-use super::observed::{LinkState, NodeView, Observed, Warning};
+use super::observed::{LinkState, NodeView, Observed};
 use super::placed::Placed;
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
-use crate::clock::{Clock, time_of_day_s};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::Spec;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
+use crate::model::{Documents, Spec};
 use crate::node::link::{Connector, Link, LinkError};
-use crate::node::protocol::{self, Line, ProcessLine, Verdict};
+use crate::node::protocol;
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
-use crate::plan::world::{
-    Attempt, Freeze, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock,
-};
+use crate::plan::touched::touched;
+use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessSighting};
 use crate::state::{Snapshot, State};
-use crate::store::Revision;
+
+mod mind;
+mod renewals;
+
+use mind::{BUNDLE, Mind, Moment, Told};
 
 /// How often a quiet node is asked for everything. Changes are told unasked; this finds what nobody could tell, such as a
 /// killed supervisor, and a link that is dead without saying so.
@@ -40,9 +43,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// How long a node may take to answer. A batch may wait 10 s for the node's lock and 5 s for its supervisors.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-
-/// Most processes that are taken from one node's word; far more than one runs.
-const MAX_PROCESSES: usize = 10_000;
 
 /// How long a node is still heard of what was sent to it, when another server is about to lead. Nothing more is sent.
 const HEARD_OUT_WITHIN: Duration = Duration::from_millis(200);
@@ -53,20 +53,8 @@ const RECONNECT: (u64, u64) = (250, 30_000);
 /// The same where trying again won't help by itself and may lock an account.
 const RECONNECT_REFUSED: (u64, u64) = (5_000, 300_000);
 
-/// Most artifacts that are taken from one node's word.
-const MAX_ARTIFACTS: usize = 10_000;
-
 /// How often people are told how far a transfer is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-
-/// First and longest wait before a step that did not help is tried again.
-const RETRY: (u64, u64) = (1_000, 60_000);
-
-/// How far a node's clock may be from ours, in seconds.
-const MAX_SKEW_S: u64 = 60;
-
-/// A change of the skew that is no news: what it takes to say the time, and clocks that drift apart.
-const SAME_SKEW_S: u64 = 5;
 
 /// What all nodes' tasks share.
 pub(super) struct Shared {
@@ -89,6 +77,8 @@ pub(super) struct Shared {
     pub(super) surroundings: Surroundings,
     pub(super) common: Common,
     pub(super) revisions: Revisions,
+    /// What was decided over all nodes.
+    pub(super) orders: watch::Sender<Orders>,
 }
 
 impl Shared {
@@ -151,6 +141,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
     let mut task = NodeTask {
         snapshot: shared.state.changes(),
         asked: shared.asked.subscribe(),
+        orders: shared.orders.subscribe(),
         mind: Mind::default(),
         down_since_ms: None,
         times_asked: None,
@@ -181,16 +172,41 @@ struct NodeTask {
     place: (String, String),
     snapshot: watch::Receiver<Snapshot>,
     asked: watch::Receiver<BTreeMap<Key, u64>>,
+    orders: watch::Receiver<Orders>,
     tenure: Tenure,
     mode: watch::Receiver<Mode>,
     mind: Mind,
     view: NodeView,
     down_since_ms: Option<u64>,
     times_asked: Option<u64>,
-    /// What should be, of which snapshot and in which mode, in which directory there.
-    rendered: Option<(Revision, Mode, Option<String>, NodeDesired)>,
+    rendered: Option<Rendered>,
     /// The artifact that is being sent.
     transfer: Option<Transfer>,
+}
+
+/// What should be on a node, and what that was made from.
+struct Rendered {
+    documents: Documents,
+    mode: Mode,
+    /// The node's directory.
+    root: Option<String>,
+    desired: NodeDesired,
+}
+
+impl Rendered {
+    /// Makes the same of later documents, when it would be the same.
+    fn carry_over(
+        self,
+        node: &Key,
+        documents: &Documents,
+        mode: Mode,
+        root: Option<&str>,
+    ) -> Option<Rendered> {
+        let is_same = self.mode == mode
+            && self.root.as_deref() == root
+            && !touched(&self.documents, documents).contains(node);
+        is_same.then(|| Rendered { documents: documents.clone(), ..self })
+    }
 }
 
 /// A connection that is counted for as long as it is there, however it ends.
@@ -253,7 +269,8 @@ impl NodeTask {
     }
 
     fn moment(&self) -> Moment {
-        Moment { at: Instant::now(), ms: self.shared.clock.now_ms(), time_of_day_s: time_of_day_s() }
+        let clock = &self.shared.clock;
+        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_s: clock.time_of_day_s() }
     }
 
     fn spec(&self) -> Option<NodeSpec> {
@@ -303,8 +320,9 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
         let revision = self.shared.revisions.next();
-        self.mind.begin(revision, Instant::now());
-        send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
+        let epoch = self.tenure.term.epoch.0;
+        self.mind.begin(epoch, revision, Instant::now());
+        send(link, &protocol::open(root, epoch, revision)).await?;
         loop {
             if !self.tenure.holds() {
                 return self.hear_out(link).await;
@@ -334,7 +352,24 @@ impl NodeTask {
                 None => now + LOOK_EVERY,
             });
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
+            // What is rare comes first, then what the node says, of which there may be much at any time. Last the bell of the
+            // documents: those are read in every round, whoever rang.
             tokio::select! {
+                biased;
+                () = self.tenure.over() => {}
+                changed = self.mode.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
+                }
+                () = sleep_until(timer) => {
+                    // A lease is renewed only by who leads, and that is asked as late as can be.
+                    if let Some(text) = self.mind.tick(Instant::now())? && self.tenure.holds() {
+                        send(link, &text).await?;
+                    }
+                }
                 line = link.next() => {
                     let now = self.moment();
                     self.mind.hear(line?, now)?;
@@ -344,21 +379,11 @@ impl NodeTask {
                     }
                     self.tell();
                 }
-                (address, result) = ended(&mut self.transfer) => {
-                    self.transfer = None;
-                    self.delivered(address, result);
+                changed = self.orders.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
                 }
                 changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                changed = self.mode.changed() => {
-                    if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                () = self.tenure.over() => {}
-                () = sleep_until(timer) => {
-                    if let Some(text) = self.mind.tick(Instant::now())? {
-                        send(link, &text).await?;
-                    }
                 }
             }
         }
@@ -367,33 +392,27 @@ impl NodeTask {
     fn plan(&mut self) -> NodePlan {
         let mode = *self.mode.borrow();
         let snapshot = self.snapshot.borrow_and_update().clone();
-        let root = &self.mind.sighting.root;
-        let is_current = matches!(
-            &self.rendered,
-            Some((revision, then, there, _)) if *revision == snapshot.revision && *then == mode && there == root
-        );
-        if !is_current {
-            let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
-            let mut desired = desired(&snapshot.documents, &self.key, &surroundings);
-            if mode == Mode::Halt {
-                desired.bundle = None;
-                for process in desired.processes.values_mut() {
-                    process.running = false;
-                }
-            }
-            self.rendered = Some((snapshot.revision, mode, root.clone(), desired));
-        }
-        let empty = NodeDesired::default();
-        let desired = self.rendered.as_ref().map_or(&empty, |(_, _, _, desired)| desired);
+        let root = self.mind.sighting.root.as_deref();
+        let carried = self
+            .rendered
+            .take()
+            .and_then(|rendered| rendered.carry_over(&self.key, &snapshot.documents, mode, root));
+        let rendered = carried.unwrap_or_else(|| self.render(snapshot.documents, mode));
+        let desired = &self.rendered.insert(rendered).desired;
         self.mind.stock.sending =
             self.transfer.as_ref().map(|transfer| (transfer.address().to_owned(), transfer.sent()));
         let now_ms = self.shared.clock.now_ms();
+        let (given, none) = (self.orders.borrow_and_update(), Orders::default());
+        // Orders for another mode are none.
+        let orders = if given.halt == (mode == Mode::Halt) { &*given } else { &none };
         let world = NodeWorld {
             now_ms,
             desired,
             seen: &self.mind.sighting,
             attempts: &self.mind.attempts,
             stock: &self.mind.stock,
+            place: &self.place,
+            orders,
         };
         let plan = plan(&world);
         self.shared.metrics.node_passes.inc();
@@ -403,6 +422,19 @@ impl NodeTask {
         self.mind.sighting.behind.clone_from(&plan.behind);
         self.view.settled = plan.steps.is_empty() && plan.holds.is_empty();
         plan
+    }
+
+    fn render(&self, documents: Documents, mode: Mode) -> Rendered {
+        let root = self.mind.sighting.root.clone();
+        let surroundings = Surroundings { root: root.clone(), ..self.shared.surroundings.clone() };
+        let mut desired = desired(&documents, &self.key, &surroundings);
+        if mode == Mode::Halt {
+            desired.bundle = None;
+            for process in desired.processes.values_mut() {
+                process.running = false;
+            }
+        }
+        Rendered { documents, mode, root, desired }
     }
 
     /// Sends what is to be sent, one after the other, and breaks off what no longer is.
@@ -451,6 +483,14 @@ impl NodeTask {
         if !self.tenure.holds() {
             return Ok(());
         }
+        let (renewal, is_ready) = self.mind.ready(&steps, Instant::now());
+        if let Some(text) = renewal {
+            send(link, &text).await?;
+        }
+        if !is_ready {
+            // The node answers that, and then all is planned again.
+            return Ok(());
+        }
         let revision = self.shared.revisions.next();
         for step in &steps {
             tracing::info!(
@@ -483,7 +523,7 @@ impl NodeTask {
 
     /// Processes that count as running. What is not declared counts at once.
     fn up(&self, now_ms: u64) -> BTreeSet<String> {
-        let declared = self.rendered.as_ref().map(|(_, _, _, desired)| &desired.processes);
+        let declared = self.rendered.as_ref().map(|rendered| &rendered.desired.processes);
         let start_ms =
             |id: &String| declared.and_then(|all| all.get(id)).map_or(0, |process| process.start_ms);
         let seen = self.mind.sighting.processes.iter().filter(|(_, seen)| seen.phase == Phase::Running);
@@ -536,6 +576,7 @@ impl NodeTask {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },
@@ -596,334 +637,6 @@ fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
 
 fn backoff((first, longest): (u64, u64), failures: u32) -> u64 {
     first.saturating_mul(1 << failures.min(20)).min(longest)
-}
-
-/// One moment, by all the clocks that there are.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    at: Instant,
-    /// On the clock of what is seen.
-    ms: u64,
-    /// The controller's own time of day.
-    time_of_day_s: u64,
-}
-
-/// How a step ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Told {
-    /// The process, or [`BUNDLE`].
-    id: String,
-    action: &'static str,
-    reason: &'static str,
-    outcome: String,
-}
-
-/// What a task knows of its node. No I/O: lines and times go in, texts and plans come out.
-#[derive(Default)]
-struct Mind {
-    sighting: NodeSighting,
-    attempts: BTreeMap<String, Attempt>,
-    counts: BTreeMap<String, u32>,
-    in_flight: Option<InFlight>,
-    stock: Stock,
-    /// Processes, and artifacts by their addresses, heard of since everything was asked for.
-    listing: Option<BTreeSet<String>>,
-    looks: u64,
-    look_at: Option<Instant>,
-    answer_by: Option<Instant>,
-    /// How far the node's clock is ahead of ours.
-    ahead_s: Option<i64>,
-    /// How steps ended that nobody was told of yet.
-    told: Vec<Told>,
-}
-
-struct InFlight {
-    revision: u64,
-    aims: BTreeMap<String, Aim>,
-    /// Action and reason of each step, for people.
-    words: BTreeMap<String, (&'static str, &'static str)>,
-    failed: BTreeMap<String, String>,
-}
-
-/// The bundle's place among the attempts; no process has an empty id.
-const BUNDLE: &str = "";
-
-impl Mind {
-    /// A new conversation starts: what was seen is kept for people, and counts for nothing until all is told again.
-    fn begin(&mut self, conversation: u64, now: Instant) {
-        self.sighting.complete = false;
-        self.sighting.conversation = conversation;
-        self.in_flight = None;
-        self.listing = Some(BTreeSet::new());
-        self.look_at = None;
-        self.answer_by = Some(now + ANSWER_WITHIN);
-        self.ahead_s = None;
-    }
-
-    /// The node is not seen.
-    fn unseen(&mut self, now_ms: u64) {
-        self.sighting.complete = false;
-        self.sighting.unseen_since_ms.get_or_insert(now_ms);
-    }
-
-    /// The conversation ended: how the steps on their way end, nobody will say.
-    fn lost(&mut self) {
-        if let Some(batch) = &mut self.in_flight {
-            let words = std::mem::take(&mut batch.words);
-            self.told_all(words, |_| "not known: the link ended before the node answered".into());
-        }
-    }
-
-    fn told_all(
-        &mut self,
-        words: BTreeMap<String, (&'static str, &'static str)>,
-        outcome: impl Fn(&str) -> String,
-    ) {
-        self.told.extend(words.into_iter().map(|(id, (action, reason))| {
-            let outcome = outcome(&id);
-            Told { id, action, reason, outcome }
-        }));
-    }
-
-    /// What people should know of the node besides.
-    fn warnings(&self) -> Vec<Warning> {
-        let off = self.ahead_s.filter(|ahead_s| ahead_s.unsigned_abs() > MAX_SKEW_S);
-        off.map(|ahead_s| Warning::ClockOff { ahead_s }).into_iter().collect()
-    }
-
-    /// The node has said what time it is there.
-    fn compare_clocks(&mut self, theirs_s: Option<u64>, ours_s: u64) {
-        let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
-        let ahead_s = theirs_s.map(|theirs_s| signed(theirs_s).saturating_sub(signed(ours_s)));
-        let is_news = match (self.ahead_s, ahead_s) {
-            (Some(before), Some(now)) => before.abs_diff(now) > SAME_SKEW_S,
-            (before, now) => before != now,
-        };
-        if is_news {
-            self.ahead_s = ahead_s;
-        }
-    }
-
-    fn can_plan(&self) -> bool {
-        self.sighting.complete && self.in_flight.is_none()
-    }
-
-    /// What was seen, for others: with what is on its way.
-    fn shown(&self) -> NodeSighting {
-        let pending = self.in_flight.iter().flat_map(|batch| batch.aims.keys().cloned()).collect();
-        NodeSighting { pending, ..self.sighting.clone() }
-    }
-
-    fn next_deadline(&self, now: Instant) -> Instant {
-        let far = now + LOOK_EVERY;
-        [self.answer_by, self.look_at].into_iter().flatten().fold(far, Instant::min)
-    }
-
-    fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
-        let aim = |step: &Step| (step.action.about().to_owned(), step.action.aim());
-        let aims = steps.iter().map(aim).collect();
-        let words = |step: &Step| {
-            let id = step.action.about().to_owned();
-            (id, (step.action.word(), step.reason.word()))
-        };
-        let words = steps.iter().map(words).collect();
-        self.in_flight = Some(InFlight { revision, aims, words, failed: BTreeMap::new() });
-        self.answer_by = Some(now + ANSWER_WITHIN);
-    }
-
-    /// What time asks for: a look at the node, or the end of a link that does not answer.
-    fn tick(&mut self, now: Instant) -> Result<Option<String>, LinkError> {
-        if self.answer_by.is_some_and(|by| by <= now) {
-            return Err(LinkError::TimedOut(format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
-        }
-        if self.answer_by.is_none() && self.look_at.is_some_and(|at| at <= now) {
-            self.looks += 1;
-            self.listing = Some(BTreeSet::new());
-            self.look_at = None;
-            self.answer_by = Some(now + ANSWER_WITHIN);
-            return Ok(Some(protocol::look(self.looks)));
-        }
-        Ok(None)
-    }
-
-    /// The node was heard out: nothing is awaited, and it is asked again after a while.
-    fn answered(&mut self, now: Instant) {
-        self.answer_by = None;
-        self.look_at = Some(now + LOOK_EVERY);
-    }
-
-    fn hear(&mut self, line: Line, moment: Moment) -> Result<(), LinkError> {
-        let Moment { at: now, ms: now_ms, time_of_day_s } = moment;
-        match line {
-            Line::Process(process) => {
-                self.see(process, now_ms);
-                if self.sighting.processes.len() > MAX_PROCESSES {
-                    return Err(LinkError::ShellUnusable(format!(
-                        "it tells of more than {MAX_PROCESSES} processes"
-                    )));
-                }
-            }
-            Line::Gone(id) => {
-                self.sighting.processes.remove(&id);
-            }
-            Line::Bundle(hash) => self.sighting.bundle = hash,
-            Line::Root(root) => self.sighting.root = Some(root),
-            Line::Artifact { address, is_there: false } => {
-                self.sighting.artifacts.remove(&address);
-            }
-            Line::Artifact { address, is_there: true } => {
-                if let Some(heard) = &mut self.listing {
-                    heard.insert(address.clone());
-                }
-                self.sighting.artifacts.insert(address);
-                if self.sighting.artifacts.len() > MAX_ARTIFACTS {
-                    return Err(LinkError::ShellUnusable(format!(
-                        "it tells of more than {MAX_ARTIFACTS} artifacts"
-                    )));
-                }
-            }
-            Line::Opened { clock_s } => {
-                self.compare_clocks(clock_s, time_of_day_s);
-                self.heard_all();
-                self.sighting.complete = true;
-                self.sighting.unseen_since_ms = None;
-                self.answered(now);
-            }
-            Line::Looked { token, clock_s } if token == self.looks => {
-                self.compare_clocks(clock_s, time_of_day_s);
-                self.heard_all();
-                if self.in_flight.is_none() {
-                    self.answered(now);
-                }
-            }
-            Line::Looked { .. } => {}
-            Line::StepFailed { id, message } => {
-                if let Some(batch) = &mut self.in_flight {
-                    // The node calls the bundle by its hash, and one that is to go by none.
-                    let is_bundle = match batch.aims.get(BUNDLE) {
-                        Some(Aim::Bundle(hash)) => *hash == id,
-                        Some(Aim::Unbundled) => id == "-",
-                        Some(
-                            Aim::Gone
-                            | Aim::Stopped
-                            | Aim::Told(_)
-                            | Aim::Supervised(_)
-                            | Aim::Running(_)
-                            | Aim::Delivered
-                            | Aim::Discarded,
-                        )
-                        | None => false,
-                    };
-                    batch.failed.insert(if is_bundle { BUNDLE.into() } else { id }, message);
-                }
-            }
-            Line::Done { revision, verdict } => self.done(revision, verdict, now, now_ms)?,
-            Line::Fenced(epoch) => return Err(LinkError::Fenced(epoch)),
-            Line::Full(why) => return Err(LinkError::DiskFull(why)),
-            Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
-            Line::Greeting { .. } | Line::Rubbish => {}
-        }
-        Ok(())
-    }
-
-    /// Everything that is there was told: what was not is gone.
-    fn heard_all(&mut self) {
-        if let Some(heard) = self.listing.take() {
-            self.sighting.processes.retain(|id, _| heard.contains(id));
-            self.sighting.artifacts.retain(|address| heard.contains(address));
-        }
-    }
-
-    fn see(&mut self, process: ProcessLine, now_ms: u64) {
-        if let Some(heard) = &mut self.listing {
-            heard.insert(process.id.clone());
-        }
-        let mut seen = ProcessSighting {
-            phase: process.phase,
-            pid: process.pid,
-            restarts: process.restarts,
-            exit: process.exit,
-            hash: process.hash,
-            care: process.care,
-            health: process.health,
-            live: process.live,
-            since_ms: now_ms.saturating_sub(process.age_ms),
-        };
-        if let Some(before) = self.sighting.processes.get(&process.id) {
-            // The age is rounded and takes its time to come: the same state told twice is no news.
-            let same = ProcessSighting { since_ms: before.since_ms, ..seen.clone() };
-            if same == *before && before.since_ms.abs_diff(seen.since_ms) < 500 {
-                seen = same;
-            }
-        }
-        self.sighting.processes.insert(process.id, seen);
-    }
-
-    fn done(&mut self, revision: u64, verdict: Verdict, now: Instant, now_ms: u64) -> Result<(), LinkError> {
-        let Some(batch) = self.in_flight.take_if(|batch| batch.revision == revision) else { return Ok(()) };
-        self.answered(now);
-        let (why, fenced) = match verdict {
-            Verdict::Done => (None, None),
-            Verdict::Locked => (Some("another batch holds the node's lock".to_owned()), None),
-            Verdict::Fenced { epoch, .. } => {
-                let error = LinkError::Fenced(epoch);
-                (Some(error.to_string()), Some(error))
-            }
-        };
-        self.told_all(batch.words, |id| match batch.failed.get(id).or(why.as_ref()) {
-            Some(why) => format!("failed: {why}"),
-            None => "done".into(),
-        });
-        if let Some(error) = fenced {
-            return Err(error);
-        }
-        for (id, aim) in batch.aims {
-            let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
-            self.tried(id, aim, why, now_ms);
-        }
-        Ok(())
-    }
-
-    /// Something was tried; whether it has helped is for the node to say.
-    fn tried(&mut self, about: String, aim: Aim, why: Option<String>, now_ms: u64) {
-        let is_repeated = self.attempts.get(&about).is_some_and(|before| before.aim == aim);
-        let count = self.counts.entry(about.clone()).or_default();
-        if !is_repeated {
-            *count = 0;
-        }
-        let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
-        *count += 1;
-        self.attempts.insert(about, Attempt { aim, not_before_ms, why });
-    }
-
-    /// Forgets the attempts that have worked, and those for what nobody wants or sees any more; remembers since when artifacts
-    /// are unused.
-    fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired, now_ms: u64) {
-        self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
-        for address in &plan.unused {
-            self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
-        }
-        for id in &plan.converged {
-            self.attempts.remove(id);
-            self.counts.remove(id);
-        }
-        let bundle_is_there = match &desired.bundle {
-            Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
-            None => self.sighting.bundle.is_none(),
-        };
-        let seen = &self.sighting;
-        let matters = |id: &String| match id.as_str() {
-            BUNDLE => !bundle_is_there,
-            id => {
-                desired.processes.contains_key(id)
-                    || seen.processes.contains_key(id)
-                    // One that is to come, or one that is to go.
-                    || desired.artifacts.contains_key(id) != seen.artifacts.contains(id)
-            }
-        };
-        self.attempts.retain(|id, _| matters(id));
-        self.counts.retain(|id, _| matters(id));
-    }
 }
 
 /// The key of a node.

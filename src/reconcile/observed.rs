@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tokio::sync::watch;
 
 use crate::plan::step::Hold;
-use crate::plan::world::{NodeSighting, Phase, ProcessSighting};
+use crate::plan::world::{NodeSighting, Phase, ProcessSighting, Sightings};
 
 /// How the link to a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,10 +97,19 @@ impl NodeView {
     }
 }
 
-/// All nodes, by (instance, node). Written by the nodes' tasks, one each; read by all.
+/// What is known of nodes, by (instance, node). A copy costs nothing, and it never changes under a reader.
+pub type Views = OrdMap<(String, String), Arc<NodeView>>;
+
+impl Sightings for Views {
+    fn get(&self, node: &(String, String)) -> Option<&NodeSighting> {
+        OrdMap::get(self, node).map(|view| &view.sighting)
+    }
+}
+
+/// All nodes. Written by the nodes' tasks, one each; read by all.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    sender: Arc<watch::Sender<BTreeMap<(String, String), NodeView>>>,
+    sender: Arc<watch::Sender<Views>>,
 }
 
 impl Default for Observed {
@@ -111,7 +121,8 @@ impl Default for Observed {
 impl Observed {
     /// What is known of one node.
     pub fn node(&self, instance: &str, node: &str) -> Option<NodeView> {
-        self.sender.borrow().get(&(instance.to_owned(), node.to_owned())).cloned()
+        let nodes = self.sender.borrow();
+        nodes.get(&(instance.to_owned(), node.to_owned())).map(|view| NodeView::clone(view))
     }
 
     /// What was seen of one process, and whether its node is being seen now.
@@ -124,22 +135,22 @@ impl Observed {
     }
 
     /// Everything.
-    pub fn all(&self) -> BTreeMap<(String, String), NodeView> {
+    pub fn all(&self) -> Views {
         self.sender.borrow().clone()
     }
 
     /// A bell that rings when something was seen.
-    pub fn changes(&self) -> watch::Receiver<BTreeMap<(String, String), NodeView>> {
+    pub fn changes(&self) -> watch::Receiver<Views> {
         self.sender.subscribe()
     }
 
     /// Sets what is known of a node; rings only when that is news.
     pub(crate) fn set(&self, node: &(String, String), view: NodeView) {
         self.sender.send_if_modified(|all| {
-            if all.get(node) == Some(&view) {
+            if all.get(node).is_some_and(|known| **known == view) {
                 return false;
             }
-            all.insert(node.clone(), view);
+            all.insert(node.clone(), Arc::new(view));
             true
         });
     }

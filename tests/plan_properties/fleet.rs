@@ -200,8 +200,13 @@ fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document
         }),
     ];
     let running = proptest::option::weighted(0.5, proptest::bool::weighted(0.7));
-    (kind, placement, running, deleting())
-        .prop_map(move |(kind, placement, running, deleting)| {
+    // After some of those before it, so that there is no circle; they may not be there.
+    let before: Vec<String> =
+        SERVICES.iter().take_while(|other| **other != name).map(|other| (*other).to_owned()).collect();
+    let after =
+        proptest::option::weighted(0.4, proptest::sample::subsequence(before.clone(), 0..=before.len()));
+    (kind, placement, running, deleting(), after)
+        .prop_map(move |(kind, placement, running, deleting, after)| {
             let options: Object =
                 [("port".to_owned(), json!(8080)), ("level".to_owned(), json!(1))].into_iter().collect();
             let spec = ServiceSpec {
@@ -209,6 +214,7 @@ fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document
                 name: name.into(),
                 options: Some(options),
                 running,
+                after: after.unwrap_or_default(),
                 ..placement
             };
             document(instance, name, deleting, Spec::Service(spec))

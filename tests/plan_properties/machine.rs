@@ -90,7 +90,7 @@ impl Machine {
 
 fn running(start: &Start) -> ProcessSighting {
     let seen = sighting(Phase::Running, &start.hash, &start.live);
-    ProcessSighting { care: start.care.hash.clone(), ..seen }
+    ProcessSighting { care: start.care.hash.clone(), lease: start.care.lease, ..seen }
 }
 
 /// A process in a phase, with the hashes of what it was started with and told.
@@ -102,6 +102,7 @@ pub(crate) fn sighting(phase: Phase, hash: &str, live: &str) -> ProcessSighting 
         exit: None,
         hash: hash.to_owned(),
         care: String::new(),
+        lease: None,
         health: None,
         live: live.to_owned(),
         since_ms: 0,

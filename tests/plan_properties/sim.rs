@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay::model::{Documents, Key};
 use mainstay::plan::node::plan;
+use mainstay::plan::orders::orders;
 use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
-use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Phase, Stock, World};
+use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 
 use crate::desk;
 use crate::fleet::{Fleet, Place, node_key, surroundings};
@@ -28,7 +29,10 @@ pub(crate) enum Fault {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) placement: Placement,
+    pub(crate) orders: Orders,
     pub(crate) plans: BTreeMap<Place, NodePlan>,
+    /// When the orders change by time alone.
+    wake_at_ms: Option<u64>,
 }
 
 impl Round {
@@ -37,9 +41,10 @@ impl Round {
         let idle = |plan: &NodePlan| {
             plan.steps.is_empty() && plan.deliveries.is_empty() && plan.wake_at_ms.is_none()
         };
-        self.placement.steps.is_empty()
+        let is_at_rest = self.placement.steps.is_empty()
             && self.placement.wake_at_ms.is_none()
-            && self.plans.values().all(idle)
+            && self.wake_at_ms.is_none();
+        is_at_rest && self.plans.values().all(idle)
     }
 }
 
@@ -100,11 +105,13 @@ impl Sim {
         }
         let mut round = Round::default();
         let seen = self.seen();
-        round.placement = place(&World::at(&self.documents, &seen, self.now_ms));
+        let world = World::at(&self.documents, &seen, self.now_ms);
+        round.placement = place(&world);
+        (round.orders, round.wake_at_ms) = orders(&world, self.revision, false);
         for (place, seen) in &seen {
             let key = node_key(place);
             if self.documents.get(&key).is_some() {
-                round.plans.insert(place.clone(), self.plan(place, &key, seen));
+                round.plans.insert(place.clone(), self.plan(place, &key, seen, &round.orders));
             }
         }
         self.write(&round.placement);
@@ -113,11 +120,12 @@ impl Sim {
         round
     }
 
-    fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting) -> NodePlan {
+    fn plan(&mut self, place: &Place, key: &Key, seen: &NodeSighting, orders: &Orders) -> NodePlan {
         let desired = desired(&self.documents, key, &surroundings());
         let attempts = self.attempts.entry(place.clone()).or_default();
         let stock = self.stocks.entry(place.clone()).or_default();
-        let plan = plan(&NodeWorld { now_ms: self.now_ms, desired: &desired, seen, attempts, stock });
+        let (now_ms, desired) = (self.now_ms, &desired);
+        let plan = plan(&NodeWorld { now_ms, desired, seen, attempts, stock, place, orders });
         if seen.complete
             && let Some(machine) = self.machines.get_mut(place)
         {
@@ -186,8 +194,8 @@ impl Sim {
                 }
             }
         }
-        let wakes = round.plans.values().filter_map(|plan| plan.wake_at_ms);
-        let wake = wakes.chain(round.placement.wake_at_ms).min();
+        let wakes = round.plans.values().map(|plan| plan.wake_at_ms);
+        let wake = wakes.chain([round.placement.wake_at_ms, round.wake_at_ms]).flatten().min();
         self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
     }
 

@@ -27,9 +27,6 @@ const ACCOUNT: &str = concat!(
 const HOST_KEY: &str = r"^[^ \u0000-\u001f\u007f-\u009f]+ [^ \u0000-\u001f\u007f-\u009f]{17,}( [^\u0000-\u001f\u007f-\u009f]*)?$";
 const VARIABLE: &str = "^(?!MAINSTAY_)[A-Za-z_][A-Za-z0-9_]*$";
 
-/// Parameters of a service that the door refuses, for they are not built yet.
-const NOT_BUILT: [&str; 3] = ["update", "after", "failover"];
-
 /// By its name.
 pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
@@ -178,9 +175,6 @@ fn parameters(kind: Kind, generator: &mut SchemaGenerator) -> Parameters {
     for (hidden, _) in face(kind).hidden {
         properties.remove(*hidden);
     }
-    if kind == Kind::Service {
-        properties.retain(|name, _| !NOT_BUILT.contains(&name.as_str()));
-    }
     if kind == Kind::Process {
         properties
             .insert("instance".into(), json!({ "type": "string", "description": "The instance, by id." }));
@@ -221,7 +215,7 @@ fn refine(kind: Kind, name: &str, schema: &mut Value) {
             schema["prefixItems"] = json!([{ "type": "string", "minLength": 1 }]);
         }
         (Kind::Service, "env") => schema["propertyNames"] = json!({ "pattern": VARIABLE }),
-        (Kind::Service, "nodes") => {
+        (Kind::Service, "nodes" | "after") => {
             schema["uniqueItems"] = true.into();
             schema["items"]["pattern"] = ID.into();
         }
