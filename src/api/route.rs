@@ -230,3 +230,23 @@ impl Need {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_operates_starts_moves_and_takes_back_and_deletes_nothing() {
+        let need = |path: &str| Need::of(&Method::POST, path);
+        for verb in ["start", "restart", "pause", "resume", "rollback"] {
+            assert_eq!(need(&format!("/1.0/instances/IN1/services/SV1/{verb}")), Need::Operate, "{verb}");
+        }
+        for verb in ["ping", "trust", "cordon", "drain", "uncordon"] {
+            assert_eq!(need(&format!("/1.0/instances/IN1/nodes/ND1/{verb}")), Need::Operate, "{verb}");
+        }
+        assert_eq!(need("/1.0/instances/IN1/nodes/ND1/forget"), Need::Change);
+        // Here it is what somebody called an integration.
+        assert_eq!(need("/1.0/tenants/tenant1/integrations/drain"), Need::Change);
+        assert_eq!(Need::of(&Method::GET, "/1.0/explain/processes/x"), Need::Read);
+    }
+}
