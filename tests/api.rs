@@ -13,6 +13,8 @@ use self::server::{Api, auth, dev_node, local_box, read, root_instance, webapp, 
 
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/verbs.rs"]
+mod verbs;
 
 #[test]
 fn the_seeds_instances() {

@@ -66,6 +66,7 @@ pub(super) struct Running {
     pub(super) state: Arc<State>,
     pub(super) controller: Controller,
     pub(super) observed: Observed,
+    pub(super) placed: Placed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
     leadership: Leadership,
@@ -188,7 +189,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
-        placed,
+        placed: placed.clone(),
         events,
         sealer,
         secrets: Secrets::Shown,
@@ -199,7 +200,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
-    Ok(Running { state, controller, observed, clock, folders, leadership, parts, audit, followers })
+    Ok(Running { state, controller, observed, placed, clock, folders, leadership, parts, audit, followers })
 }
 
 impl Running {

@@ -748,7 +748,12 @@ impl<'a> Case<'a, '_> {
                 let back = failed
                     .replaced_by
                     .map_or_else(String::new, |number| format!("; back to revision {number}"));
-                Condition::yes("RolloutFailed", format!("revision {}: {why}{back}", failed.number))
+                let message = format!("revision {}: {why}{back}", failed.number);
+                if why == RevisionSpec::ROLLED_BACK {
+                    Condition::no("RolledBack", message)
+                } else {
+                    Condition::yes("RolloutFailed", message)
+                }
             }
             (None, Some(member)) => {
                 let restarts = member.seen.map_or(0, |seen| seen.restarts);

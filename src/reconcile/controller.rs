@@ -349,7 +349,7 @@ enum Pass {
 async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> Result<Pass, StateError> {
     let placement = place(world);
     shared.metrics.place_passes.inc();
-    shared.placed.set(&placement);
+    shared.placed.set(&placement, world.now_ms);
     let mut standing = deleting::told(world.documents, &placement.holds, views);
     standing.extend(told(&placement));
     shared.events.stand(standing, world.now_ms);
