@@ -255,13 +255,16 @@ fn rolled_out(documents: &Documents) -> Result<(), String> {
         let found = found.filter(|revision| revision.hash == declared.hash).last();
         let Some(revision) = found else { return Err(format!("{key} has no revision of what is declared")) };
         let mut runs = false;
-        for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
-            let node = documents.node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
-            // There nothing is started anew.
-            if node.is_none_or(|node| node.status == Some(false)) {
-                runs = false;
-                break;
-            }
+        let processes = || documents.processes_of(INSTANCE, &key.name);
+        let is_cordoned = |node: &str| {
+            let node = documents.node(&Key::within(Kind::Node, INSTANCE, node));
+            node.is_none_or(|node| node.status == Some(false))
+        };
+        // There nothing is started anew, and what is down there counts against what may be taken elsewhere.
+        if processes().any(|(_, spec)| is_cordoned(&spec.node)) {
+            continue;
+        }
+        for (process, spec) in processes() {
             runs |= wanted(spec, Some(service));
             if process.metadata.revision != revision.number && revision.failed.is_none() {
                 return Err(format!("{} is to run from another revision of {key}", process.key()));
