@@ -27,10 +27,10 @@ pub(super) struct Member<'a> {
     /// Whether it should run.
     pub(super) runs: bool,
     pub(super) availability: Availability,
-    /// Whether its node has taken up all that was decided on it.
+    /// Whether its node has taken up all that was decided on it, or will not: where nothing is started, it goes on as it is.
     pub(super) is_settled: bool,
     /// Its node was planned on since, and it is not (yet) what it is to be: it is about to be started anew, or can't be.
-    is_behind: bool,
+    pub(super) is_behind: bool,
     pub(super) seen: Option<&'a ProcessSighting>,
     /// Something may be started on its node.
     pub(super) takes_new: bool,
@@ -52,6 +52,8 @@ impl<'a> Member<'a> {
         let node = world.seen.get(&(instance.to_owned(), spec.node.clone()));
         let is_planned = |node: &NodeSighting| node.complete && node.planned >= revision(document);
         let node_key = Key::within(Kind::Node, instance, &*spec.node);
+        let node_spec = world.documents.node(&node_key);
+        let takes_new = node_spec.is_some_and(|node| takes_new(world.documents, &node_key, node));
         Member {
             id,
             document,
@@ -59,14 +61,12 @@ impl<'a> Member<'a> {
             runs: wanted(spec, Some(service)),
             availability: of_process(world, document, spec),
             is_settled: node.is_some_and(|node| {
-                is_planned(node) && !node.behind.contains(id) && !node.pending.contains(id)
+                let is_behind = node.behind.contains(id) && takes_new;
+                is_planned(node) && !is_behind && !node.pending.contains(id)
             }),
             is_behind: node.is_some_and(|node| is_planned(node) && node.behind.contains(id)),
             seen: node.and_then(|node| node.processes.get(id)),
-            takes_new: world
-                .documents
-                .node(&node_key)
-                .is_some_and(|node| takes_new(world.documents, &node_key, node)),
+            takes_new,
             // With its node it goes by itself.
             leaves: world.documents.live(&node_key).is_none(),
             gives_up: false,
@@ -89,7 +89,7 @@ impl<'a> Member<'a> {
     pub(super) fn is_down(&self) -> bool {
         match self.availability {
             Availability::Unknown => false,
-            Availability::Since(_) | Availability::Starting { .. } => self.is_behind,
+            Availability::Since(_) | Availability::Starting { .. } => self.is_behind && self.takes_new,
             // It may well do its work; who looks again knows.
             Availability::No => {
                 !self.seen.is_some_and(|seen| matches!(seen.phase, Phase::Busy | Phase::Unsupervised))

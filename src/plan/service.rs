@@ -614,7 +614,7 @@ impl<'a> Case<'a, '_> {
         let mut all = all.peekable();
         all.peek().is_some()
             && self.total() == self.working()
-            && all.all(|member| member.document.metadata.revision == self.target.number)
+            && all.all(|member| member.document.metadata.revision == self.target.number && !member.is_behind)
     }
 
     /// The last revision before this one that once did its work everywhere.
@@ -698,7 +698,9 @@ impl<'a> Case<'a, '_> {
         };
         let target = self.target.number;
         let (desired, placed) = (self.total(), count(&|_| true));
-        let updated = count(&|member| member.document.metadata.revision == target && member.is_settled);
+        let updated = count(&|member| {
+            member.document.metadata.revision == target && member.is_settled && !member.is_behind
+        });
         let available = count(&|member| matches!(member.availability, Availability::Since(_)));
         let unknown = count(&|member| member.is_unknown());
         let (wants, may_miss) = (desired, self.update.max_unavailable(desired));

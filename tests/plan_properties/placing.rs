@@ -51,6 +51,14 @@ fn is_answered(placement: &Placement, key: &Key) -> bool {
     placement.holds.contains_key(key) || placement.steps.iter().any(|step| step.action.key() == *key)
 }
 
+/// Whether a process is about to be started anew anyhow, by what was decided before: then no decision takes it away.
+fn is_about_to_start(world: &World<'_>, process: &Key) -> bool {
+    let node = &world.documents.process(process).expect("it is there").node;
+    let seen = world.seen.get(&(process.namespace.clone(), node.clone()));
+    seen.is_some_and(|seen| seen.behind.contains(&process.name))
+        && node_takes_new(world.documents, &process.namespace, node)
+}
+
 /// What a decision takes away of what does its work leaves enough of it.
 fn check_floor(world: &World<'_>, placement: &Placement) -> Result<(), TestCaseError> {
     for (key, service) in placed_services(world.documents) {
@@ -64,17 +72,13 @@ fn check_floor(world: &World<'_>, placement: &Placement) -> Result<(), TestCaseE
         for step in &placement.steps {
             let about = step.action.key();
             let is_taken = match (&step.action, step.reason) {
-                // What is about to be started anew anyhow, by what was decided before, is not taken by this decision.
                 (PlaceAction::Assign { process, revision, .. }, _) => {
-                    let document = world.documents.get(process).expect("it is there");
-                    let node = &world.documents.process(process).expect("it is one").node;
-                    let seen = world.seen.get(&(process.namespace.clone(), node.clone()));
-                    let was = document.metadata.revision;
-                    was != 0
-                        && was != *revision
-                        && !seen.is_some_and(|seen| seen.behind.contains(&process.name))
+                    let was = world.documents.get(process).expect("it is there").metadata.revision;
+                    was != 0 && was != *revision && !is_about_to_start(world, process)
                 }
-                (PlaceAction::MarkDeleting(_), PlaceReason::Moved) => true,
+                (PlaceAction::MarkDeleting(process), PlaceReason::Moved) => {
+                    !is_about_to_start(world, process)
+                }
                 // That is what people declared.
                 (PlaceAction::MarkDeleting(_), PlaceReason::NotPlaced) => {
                     up.remove(&about);
