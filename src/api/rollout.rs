@@ -519,7 +519,7 @@ mod tests {
             let spec = RevisionSpec {
                 service: "SV1".into(),
                 number,
-                template: service(at + 1),
+                template: Box::new(service(at + 1)),
                 completed: *completed,
                 replaced_by: replaced_by.filter(|_| at + 1 == last),
                 ..RevisionSpec::default()
@@ -580,7 +580,7 @@ mod tests {
     #[test]
     fn what_differs_is_told_by_its_path_and_never_by_its_value() {
         let service_type = ServiceTypeSpec { command: vec!["a".into()], ..ServiceTypeSpec::default() };
-        let mut before = RevisionSpec { service_type, ..RevisionSpec::default() };
+        let mut before = RevisionSpec { service_type: Box::new(service_type), ..RevisionSpec::default() };
         before.template.env.insert("TOKEN".into(), "butter".into());
         let mut after = before.clone();
         after.template.env.insert("TOKEN".into(), "jam".into());

@@ -25,8 +25,8 @@ pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpe
     Some(RevisionSpec {
         service: document.metadata.name.clone(),
         hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
-        template: service.clone(),
-        service_type: service_type.clone(),
+        template: Box::new(service.clone()),
+        service_type: Box::new(service_type.clone()),
         instance,
         restarted,
         ..RevisionSpec::default()
@@ -41,8 +41,8 @@ pub fn is_declared(
     revision: &RevisionSpec,
 ) -> bool {
     let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let unchanged = revision.template == *service
-        && documents.service_type(&key) == Some(&revision.service_type)
+    let unchanged = *revision.template == *service
+        && documents.service_type(&key) == Some(&*revision.service_type)
         && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref()
         && revision.instance.is_empty();
     // Mostly nothing has changed, and that is sooner seen than a hash is made.
