@@ -119,6 +119,7 @@ fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
         PlaceAction::Create(document) if document.spec.kind() == Kind::Process => Some(&**document),
         PlaceAction::Create(_)
         | PlaceAction::Assign { .. }
+        | PlaceAction::Lease { .. }
         | PlaceAction::Judge(_)
         | PlaceAction::GiveUp(_)
         | PlaceAction::MarkDeleting(_)

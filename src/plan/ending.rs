@@ -28,6 +28,7 @@ fn cascade(world: &World<'_>, placement: &mut Placement) {
             PlaceAction::MarkDeleting(key) | PlaceAction::GiveUp(key) => Some(key.clone()),
             PlaceAction::Create(_)
             | PlaceAction::Assign { .. }
+            | PlaceAction::Lease { .. }
             | PlaceAction::Judge(_)
             | PlaceAction::Finalize(_)
             | PlaceAction::Unlink(_)

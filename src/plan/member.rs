@@ -27,6 +27,8 @@ pub(super) struct Member<'a> {
     /// Whether it should run.
     pub(super) runs: bool,
     pub(super) availability: Availability,
+    /// Whether its node is seen and knows of all that was decided on it.
+    pub(super) is_heard: bool,
     /// Whether its node has taken up all that was decided on it, or will not: where nothing is started, it goes on as it is.
     pub(super) is_settled: bool,
     /// Its node was planned on since, and it is not (yet) what it is to be: it is about to be started anew, or can't be.
@@ -60,6 +62,7 @@ impl<'a> Member<'a> {
             spec,
             runs: wanted(spec, Some(service)),
             availability: of_process(world, document, spec),
+            is_heard: node.is_some_and(|node| is_planned(node) && !node.pending.contains(id)),
             is_settled: node.is_some_and(|node| {
                 let is_behind = node.behind.contains(id) && takes_new;
                 is_planned(node) && !is_behind && !node.pending.contains(id)

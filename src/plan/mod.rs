@@ -9,6 +9,7 @@
 
 pub mod availability;
 mod ending;
+mod lease;
 mod member;
 pub mod node;
 pub mod orders;

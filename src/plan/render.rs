@@ -14,7 +14,7 @@ use crate::model::Documents;
 use crate::model::artifact::name_of;
 use crate::model::id::revision_name;
 use crate::model::kinds::{
-    ArtifactSpec, FailoverSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
+    ArtifactSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
 };
 use crate::model::meta::{DRAINING, Key, Kind, RESTARTED};
 use crate::model::secret::hex;
@@ -82,7 +82,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
         }
         let service = documents.service(&Key::within(Kind::Service, instance, &*process.service));
         let start = match starts.get(&of) {
-            Some(Ok(starter)) => starter.start(&renderer, &id),
+            Some(Ok(starter)) => starter.start(&renderer, &id, document.metadata.lease),
             Some(Err(why)) => Err(why.clone()),
             None => Err("it was not found".into()),
         };
@@ -242,8 +242,6 @@ struct Starter<'a> {
     live: String,
     /// Told by a restart that people asked for.
     restarted: Option<&'a str>,
-    /// Seconds of the lease that they run under, if they run under one.
-    lease: Option<u32>,
 }
 
 impl<'a> Starter<'a> {
@@ -288,24 +286,10 @@ impl<'a> Starter<'a> {
             None => "-".into(),
         };
         let templates = service_type.env.iter().chain(&service.env).collect();
-        let lease = match declared.0.failover {
-            Some(FailoverSpec::Fenced { lease }) => Some(lease.0),
-            Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => None,
-        };
-        Ok(Starter {
-            service_type,
-            command,
-            templates,
-            parts,
-            env,
-            fixed,
-            live,
-            restarted: *restarted,
-            lease,
-        })
+        Ok(Starter { service_type, command, templates, parts, env, fixed, live, restarted: *restarted })
     }
 
-    fn start(&self, renderer: &Renderer, process: &str) -> Result<Start, String> {
+    fn start(&self, renderer: &Renderer, process: &str, lease: u32) -> Result<Start, String> {
         let of_process = ("process", json!({ "id": process }).into());
         let context: Context = self.parts.iter().cloned().chain([of_process]).collect();
         let render = |what: &str, template: &str| {
@@ -326,7 +310,7 @@ impl<'a> Starter<'a> {
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
         // The node stops it itself when its lease is over, so it has to know how.
-        let lease = self.lease;
+        let lease = (lease != 0).then_some(lease);
         let guard = lease.map(|lease| format!(" {lease} {:?}", self.service_type.stop)).unwrap_or_default();
         let care = Care { hash: hash(&[&format!("{log:?} {health:?}{guard}")]), log, health, lease };
         let hash = match self.restarted {
@@ -468,7 +452,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::amount::Seconds;
     use crate::model::kinds::{
         InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
     };
@@ -619,28 +602,29 @@ mod tests {
 
     #[test]
     fn a_lease_changes_how_a_process_is_looked_after_and_not_what_it_is() {
-        let start = |failover: Option<FailoverSpec>, grace_seconds: u32| {
+        let start = |lease: u32, grace_seconds: u32| {
             let mut documents = world();
-            let service =
-                ServiceSpec { name: "web".into(), kind: "rest".into(), failover, ..ServiceSpec::default() };
-            documents.insert(document("IN1", "web", Spec::Service(service)));
-            let kind = Key::cluster(Kind::ServiceType, "rest");
-            let mut kind = documents.get(&kind).map(|found| Document::clone(found)).expect("it is there");
-            if let Spec::ServiceType(spec) = &mut kind.spec {
-                spec.stop.grace_seconds = grace_seconds;
-            }
-            documents.insert(kind);
+            let mut change = |key: Key, change: &dyn Fn(&mut Document)| {
+                let mut found = documents.get(&key).map(|found| Document::clone(found)).expect("it is there");
+                change(&mut found);
+                documents.insert(found);
+            };
+            change(Key::within(Kind::Process, "IN1", "web"), &|process| process.metadata.lease = lease);
+            change(Key::cluster(Kind::ServiceType, "rest"), &|kind| {
+                if let Spec::ServiceType(spec) = &mut kind.spec {
+                    spec.stop.grace_seconds = grace_seconds;
+                }
+            });
             rendered(&documents, "ND1").processes["web"].start.clone().expect("it can be started")
         };
-        let fenced = |seconds| Some(FailoverSpec::Fenced { lease: Seconds(seconds) });
-        let (free, short, long) = (start(None, 10), start(fenced(5), 10), start(fenced(30), 10));
+        let (free, short, long) = (start(0, 10), start(5, 10), start(30, 10));
         assert_eq!([&free, &short, &long].map(|it| it.care.lease), [None, Some(5), Some(30)]);
         assert_eq!((&free.hash, &short.hash), (&short.hash, &long.hash));
         // The node stops it itself, so how it does is told anew too.
-        let patient = start(fenced(30), 20);
+        let patient = start(30, 20);
         let cares: BTreeSet<String> = [&free, &short, &long, &patient].map(|it| it.care.hash.clone()).into();
         assert_eq!(cares.len(), 4);
-        assert_eq!(start(Some(FailoverSpec::Hold), 20).care, free.care);
+        assert_eq!(start(0, 20).care, free.care);
     }
 
     #[test]

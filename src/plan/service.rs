@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::availability::Availability;
+use super::lease;
 use super::member::{Going, Member, is_owned};
 use super::orders::awaited;
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
@@ -23,7 +24,7 @@ const KEPT: usize = 10;
 /// How often a process has to be started again after an update, before that counts as failed.
 const CRASHES: u64 = 3;
 
-/// Milliseconds that a node may take to notice that a lease is over, and that two clocks may differ besides a tenth of the lease.
+/// Milliseconds that a node may take to notice that a lease is over.
 const MARGIN_MS: u64 = 5_000;
 
 /// Decides for one service that is not being deleted.
@@ -73,6 +74,7 @@ pub(super) fn place_service<'a>(
         case.spread(ground, replicas, placement);
     }
     case.roll_out(budget, placement);
+    case.fence(placement);
     let pruned = case.prune(placement);
     case.judge(&pruned, placement);
     let status = case.status();
@@ -139,6 +141,15 @@ impl<'a> Target<'a> {
 
 fn owner(key: &Key, document: &Document) -> OwnerReference {
     OwnerReference { kind: Kind::Service, name: key.name.clone(), uid: document.metadata.uid.clone() }
+}
+
+/// How long a node has to be silent before what is there is given up; none when that is never.
+fn wait_ms(failover: FailoverSpec, process: &Document) -> Option<u64> {
+    match (failover, process.metadata.lease_bound_ms) {
+        (FailoverSpec::Hold, _) | (FailoverSpec::Fenced { .. }, 0) => None,
+        (FailoverSpec::Replace { after }, _) => Some(after.ms()),
+        (FailoverSpec::Fenced { .. }, bound_ms) => Some(bound_ms.saturating_add(MARGIN_MS)),
+    }
 }
 
 struct Case<'a, 'w> {
@@ -215,7 +226,10 @@ impl<'a> Case<'a, '_> {
     }
 
     fn create(&self, id: String, node: &str, placement: &mut Placement) {
+        let (lease, lease_bound_ms) = lease::wanted(self.world.documents, self.service);
         let metadata = Metadata {
+            lease,
+            lease_bound_ms,
             name: id,
             namespace: self.key.namespace.clone(),
             owner_references: vec![owner(self.key, self.document)],
@@ -230,6 +244,18 @@ impl<'a> Case<'a, '_> {
         let spec = ProcessSpec { service: self.key.name.clone(), node: node.to_owned(), running: None };
         let document = Document { metadata, spec: Spec::Process(spec) };
         placement.step(PlaceAction::Create(Box::new(document)), PlaceReason::Placed);
+    }
+
+    /// Has its processes run under the lease that the service says. What has another step waits for the next pass.
+    fn fence(&self, placement: &mut Placement) {
+        let wanted = lease::wanted(self.world.documents, self.service);
+        for member in self.members.iter().filter(|member| !member.leaves) {
+            let Some((lease, bound_ms)) = lease::next(wanted, member) else { continue };
+            let process = member.key();
+            if !placement.steps.iter().any(|step| step.action.key() == process) {
+                placement.step(PlaceAction::Lease { process, lease, bound_ms }, PlaceReason::Fenced);
+            }
+        }
     }
 
     /// What a new process is to run from: the target, unless that goes no further; then what is known to work.
@@ -255,22 +281,16 @@ impl<'a> Case<'a, '_> {
         else {
             return;
         };
-        let wait_ms = match failover {
-            FailoverSpec::Hold => return,
-            FailoverSpec::Replace { after } => after.ms(),
-            FailoverSpec::Fenced { lease } => {
-                let kind = Key::cluster(Kind::ServiceType, self.service.kind.as_str());
-                let stop = self.world.documents.service_type(&kind).map(|kind| kind.stop.grace_seconds);
-                lease.ms() + lease.ms() / 10 + u64::from(stop.unwrap_or_default()) * 1000 + MARGIN_MS
-            }
-        };
+        if failover == FailoverSpec::Hold {
+            return;
+        }
         for at in 0..self.members.len() {
             let is_lost = |member: &&Member<'_>| {
                 member.runs && member.is_unknown() && !member.leaves && self.owns(member)
             };
             let Some(member) = self.members.get(at).filter(is_lost) else { continue };
             let (key, node) = (member.key(), member.spec.node.as_str());
-            match self.verdict(ground, node, wait_ms) {
+            match self.verdict(ground, node, wait_ms(failover, member.document)) {
                 Ok(()) => {
                     if let Some(member) = self.members.get_mut(at) {
                         member.gives_up = true;
@@ -288,7 +308,7 @@ impl<'a> Case<'a, '_> {
             };
             let Some(going) = self.going.get(at).filter(is_lost) else { continue };
             let key = going.document.key();
-            match self.verdict(ground, &going.spec.node, wait_ms) {
+            match self.verdict(ground, &going.spec.node, wait_ms(failover, going.document)) {
                 Ok(()) => {
                     if let Some(going) = self.going.get_mut(at) {
                         going.gives_up = true;
@@ -315,8 +335,9 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Whether what is on a node that does not answer is given up now.
-    fn verdict(&self, ground: &mut Ground<'a>, node: &str, wait_ms: u64) -> Result<(), PlaceHold> {
+    fn verdict(&self, ground: &mut Ground<'a>, node: &str, wait_ms: Option<u64>) -> Result<(), PlaceHold> {
         let named = || Key::within(Kind::Node, &*self.key.namespace, node).to_string();
+        let Some(wait_ms) = wait_ms else { return Err(PlaceHold::Unfenced { node: named() }) };
         if let Some(why) = ground.frozen() {
             return Err(PlaceHold::Frozen { node: named(), why });
         }

@@ -418,6 +418,7 @@ fn done(action: &PlaceAction, reason: PlaceReason) -> Option<Said> {
             (key, "Rollout", message)
         }
         PlaceAction::Create(_)
+        | PlaceAction::Lease { .. }
         | PlaceAction::MarkDeleting(_)
         | PlaceAction::Finalize(_)
         | PlaceAction::Unlink(_)
@@ -432,6 +433,7 @@ fn told(placement: &Placement) -> impl Iterator<Item = Said> {
     placement.holds.iter().filter_map(|(key, hold)| {
         let (action, reason) = match hold {
             PlaceHold::GivesUp { .. } => ("Failover", "NodeSilent"),
+            PlaceHold::Unfenced { .. } => ("Failover", "Unfenced"),
             PlaceHold::Frozen { .. } => ("Failover", "Frozen"),
             PlaceHold::NowhereElse { .. } => ("Move", "NowhereElse"),
             PlaceHold::NoNode { .. } => ("Place", "NoNode"),
@@ -476,6 +478,13 @@ fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> 
                 found
             });
             assigned.map(Edit::Replace).into_iter().collect()
+        }
+        PlaceAction::Lease { process, lease, bound_ms } => {
+            let leased = found(&process).map(|mut found| {
+                (found.metadata.lease, found.metadata.lease_bound_ms) = (lease, bound_ms);
+                found
+            });
+            leased.map(Edit::Replace).into_iter().collect()
         }
         PlaceAction::Judge(document) => vec![Edit::Replace(*document)],
         PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),

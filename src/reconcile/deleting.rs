@@ -58,7 +58,9 @@ fn waits(
             | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
-            PlaceHold::GivesUp { .. } | PlaceHold::Frozen { .. } => return Some(format!("waits for {at}")),
+            PlaceHold::GivesUp { .. } | PlaceHold::Unfenced { .. } | PlaceHold::Frozen { .. } => {
+                return Some(format!("waits for {at}"));
+            }
             PlaceHold::WaitsFor(node) | PlaceHold::NodeUnknown(node) if at.kind == Kind::Process => {
                 let what = if at == *key { "it is gone" } else { "the processes there are gone" };
                 let view = views.get(&(node.namespace.clone(), node.name.clone()));

@@ -26,6 +26,9 @@ pub(crate) fn write(documents: &mut Documents, action: &PlaceAction, revision: u
             found.metadata.revision = *number;
             found.metadata.revised_ms = *at_ms;
         }),
+        PlaceAction::Lease { process, lease, bound_ms } => change(documents, process, &|found| {
+            (found.metadata.lease, found.metadata.lease_bound_ms) = (*lease, *bound_ms);
+        }),
         // Nothing on a node stands for a revision, so it goes at once.
         PlaceAction::MarkDeleting(key) if documents.revision(key).is_some() => documents.remove(key),
         PlaceAction::MarkDeleting(key) => delete(documents, key, revision),
