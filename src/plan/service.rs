@@ -63,7 +63,11 @@ pub(super) fn place_service<'a>(
     case.give_up(ground, placement);
     match (&service.nodes, service.replicas) {
         (Some(nodes), _) => case.on_each(nodes, placement),
-        (None, Some(replicas)) => case.shrink(replicas, placement),
+        (None, Some(replicas)) => {
+            case.shrink(replicas, placement);
+            // One that people stopped is wanted to run where it moves to, so it counts from then on.
+            case.move_away(ground, &mut 0, placement);
+        }
         (None, None) => case.unplace(placement),
     }
     // What is unavailable without our doing counts against what we may take away, and what is not wanted any more is no help.
@@ -419,6 +423,7 @@ impl<'a> Case<'a, '_> {
                 if !is_free {
                     *budget -= 1;
                 }
+                placement.holds.remove(&key);
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::Moved, placement);
             } else {
                 placement.holds.insert(key, PlaceHold::MoveWaits { node: node.to_string() });

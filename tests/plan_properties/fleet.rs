@@ -80,6 +80,15 @@ pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
                 );
             }
             let past = revisions(&documents, &histories);
+            for document in &mut documents {
+                let Spec::Process(process) = &document.spec else { continue };
+                let of_it = past.iter().filter(|past| {
+                    past.metadata.namespace == document.metadata.namespace
+                        && matches!(&past.spec, Spec::Revision(revision) if revision.service == process.service)
+                });
+                // None is to run from a revision that is yet to be.
+                document.metadata.revision = document.metadata.revision.min(of_it.count() as u64);
+            }
             documents.extend(past);
             let map: Documents = documents.iter().cloned().collect();
             let wanted = all_desired(&map);

@@ -85,7 +85,8 @@ impl Sim {
             stocks: BTreeMap::new(),
             now_ms: 1_000,
             idle: 0,
-            revision: 0,
+            // After all that was written before.
+            revision: 10,
         }
     }
 
