@@ -179,7 +179,10 @@ fn does_its_work(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>, se
         .map(|runs| runs.unwrap_or(false))
         .collect();
     let running = should_run.iter().filter(|runs| **runs).count();
-    running > 0 && should_run.len() - running <= 1
+    // No more are missing than an update may take away.
+    let all = u32::try_from(should_run.len()).unwrap_or(u32::MAX);
+    let may_miss = spec.update.clone().unwrap_or_default().max_unavailable(all);
+    running > 0 && should_run.len() - running <= may_miss as usize
 }
 
 /// The plans of all nodes on the orders that are given.
