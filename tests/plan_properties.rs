@@ -99,7 +99,7 @@ fn made(documents: &Documents, service: &Key) -> BTreeMap<String, String> {
 
 fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
     let key = Key::within(Kind::Node, instance, node);
-    documents.node(&key).is_some_and(|node| !takes_new(documents, &key, node))
+    documents.get(&key).is_some_and(|node| !takes_new(node))
 }
 
 /// Whether a process of a service may stay on a node: that is neither silent nor being drained, and has the labels.

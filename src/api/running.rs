@@ -15,6 +15,7 @@ use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::RUNNING_DECLARED;
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::render::wanted;
+use crate::plan::standing::CRASHES;
 use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::store::Revision;
@@ -211,9 +212,6 @@ fn is_as_asked(last: Option<&ProcessSighting>, is_up: bool, asked: bool) -> bool
         Some(Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy) => false,
     }
 }
-
-/// How often a process has to have ended, to be said to do so again and again.
-const CRASHES: u64 = 3;
 
 /// Milliseconds that a node waits at most before it starts again what has ended.
 const RESTARTED_WITHIN_MS: u64 = 30_000;

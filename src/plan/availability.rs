@@ -2,7 +2,7 @@
 
 use super::render::{desired_start_ms, wanted};
 use super::world::{Health, NodeSighting, Phase, World};
-use crate::model::kinds::{ProcessSpec, ServiceSpec};
+use crate::model::kinds::{ProcessSpec, ServiceSpec, UpdateSpec};
 use crate::model::{Document, Key, Kind};
 
 /// Whether a process does its work.
@@ -74,8 +74,7 @@ pub struct Count {
 
 impl Count {
     /// Whether the service as a whole does its work: at least one process, and no more missing than an update may take away.
-    pub fn is_enough(self, service: &ServiceSpec) -> bool {
-        let update = service.update.clone().unwrap_or_default();
+    pub fn is_enough(self, update: &UpdateSpec) -> bool {
         let missing = self.wanted.saturating_sub(self.available);
         self.available > 0 && missing <= update.max_unavailable(self.wanted)
     }

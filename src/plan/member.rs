@@ -53,9 +53,8 @@ impl<'a> Member<'a> {
         let instance = document.metadata.namespace.as_str();
         let node = world.seen.get(&(instance.to_owned(), spec.node.clone()));
         let is_planned = |node: &NodeSighting| node.complete && node.planned >= revision(document);
-        let node_key = Key::within(Kind::Node, instance, &*spec.node);
-        let node_spec = world.documents.node(&node_key);
-        let takes_new = node_spec.is_some_and(|node| takes_new(world.documents, &node_key, node));
+        let on = world.documents.get(&Key::within(Kind::Node, instance, &*spec.node));
+        let takes_new = on.is_some_and(|on| takes_new(on));
         Member {
             id,
             document,
@@ -71,7 +70,7 @@ impl<'a> Member<'a> {
             seen: node.and_then(|node| node.processes.get(id)),
             takes_new,
             // With its node it goes by itself.
-            leaves: world.documents.live(&node_key).is_none(),
+            leaves: on.is_none_or(|on| on.is_deleting()),
             gives_up: false,
         }
     }

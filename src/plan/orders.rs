@@ -97,7 +97,7 @@ pub(super) fn awaited(world: &World<'_>, key: &Key) -> Option<Gate> {
     let why = match (world.documents.get(key), world.documents.service(key)) {
         (Some(document), Some(service)) if !document.is_deleting() => {
             let count = of_service(world, key, service);
-            if count.is_enough(service) {
+            if count.is_enough(&service.update.clone().unwrap_or_default()) {
                 return None;
             }
             match unseen_node(world, key, service) {

@@ -10,15 +10,13 @@ use super::orders::ties;
 use super::revision::is_declared;
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
-use crate::model::Documents;
 use crate::model::artifact::name_of;
 use crate::model::id::revision_name;
-use crate::model::kinds::{
-    ArtifactSpec, HealthSpec, NodeSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec,
-};
+use crate::model::kinds::{ArtifactSpec, HealthSpec, Object, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{DRAINING, Key, Kind, RESTARTED};
 use crate::model::secret::hex;
 use crate::model::template::{Context, Part, Renderer};
+use crate::model::{Document, Documents, Spec};
 
 /// The type of service that authenticates users by their passwords.
 const AUTH: &str = "auth";
@@ -35,8 +33,8 @@ pub struct Surroundings {
 /// All that should be on one node, by the documents.
 pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surroundings) -> NodeDesired {
     let mut desired = NodeDesired::default();
-    let Some(node) = documents.node(node_key) else { return desired };
-    desired.schedulable = takes_new(documents, node_key, node);
+    let Some(node) = documents.get(node_key) else { return desired };
+    desired.schedulable = takes_new(node);
     let instance = node_key.namespace.as_str();
     let processes: Vec<_> = documents.processes_on(instance, &node_key.name).collect();
     // What the processes of a service that run from one revision have in common is found once for all of them.
@@ -114,9 +112,9 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
 }
 
 /// Whether something may be started on a node: it is not cordoned, nor being drained.
-pub fn takes_new(documents: &Documents, key: &Key, node: &NodeSpec) -> bool {
-    let is_draining = documents.get(key).is_some_and(|node| node.metadata.annotations.contains_key(DRAINING));
-    node.status != Some(false) && !is_draining
+pub fn takes_new(node: &Document) -> bool {
+    let Spec::Node(spec) = &node.spec else { return false };
+    spec.status != Some(false) && !node.metadata.annotations.contains_key(DRAINING)
 }
 
 /// Whether a process should run: as itself says, or else its service, or else yes.

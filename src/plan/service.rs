@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::availability::Availability;
+use super::availability::{Availability, Count};
 use super::lease;
 use super::member::{Going, Member, is_owned};
 use super::orders::awaited;
@@ -11,7 +11,7 @@ use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
 use super::render::desired_start_ms;
 use super::revision::{declared, is_declared};
 use super::spread::{Fit, Ground, fit};
-use super::standing::{Condition, ServiceStatus, Truth};
+use super::standing::{CRASHES, Condition, ServiceStatus, Truth};
 use super::world::World;
 use crate::model::id::{process_id, revision_name};
 use crate::model::kinds::{FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
@@ -20,9 +20,6 @@ use crate::model::{Document, Metadata, Spec};
 
 /// How many revisions of a service are kept beside those that are in use: to see what was, and to go back to it.
 const KEPT: usize = 10;
-
-/// How often a process has to be started again after an update, before that counts as failed.
-const CRASHES: u64 = 3;
 
 /// Milliseconds that a node may take to notice that a lease is over.
 const MARGIN_MS: u64 = 5_000;
@@ -110,9 +107,7 @@ impl<'a> Target<'a> {
         let same = |(found, revision): &&(&Arc<Document>, &RevisionSpec)| {
             !found.is_deleting() && is_declared(world.documents, document, service, revision)
         };
-        if let Some(found) =
-            all.iter().rev().take(1).find(same).or_else(|| all.iter().rev().skip(1).find(same))
-        {
+        if let Some(found) = all.iter().rev().find(same) {
             let instead = found.1.replaced_by;
             let instead = instead.and_then(|number| all.iter().find(|(_, other)| other.number == number));
             let revision = *instead.unwrap_or(found);
@@ -253,10 +248,14 @@ impl<'a> Case<'a, '_> {
     /// Has its processes run under the lease that the service says. What has another step waits for the next pass.
     fn fence(&self, placement: &mut Placement) {
         let wanted = lease::wanted(self.world.documents, self.service);
+        // Those of the whole placement, and only when there is anything to ask of them: mostly there is not.
+        let mut stepped: Option<BTreeSet<Key>> = None;
         for member in self.members.iter().filter(|member| !member.leaves) {
             let Some((lease, bound_ms)) = lease::next(wanted, member) else { continue };
             let process = member.key();
-            if !placement.steps.iter().any(|step| step.action.key() == process) {
+            let stepped =
+                stepped.get_or_insert_with(|| placement.steps.iter().map(|step| step.action.key()).collect());
+            if !stepped.contains(&process) {
                 placement.step(PlaceAction::Lease { process, lease, bound_ms }, PlaceReason::Fenced);
             }
         }
@@ -729,19 +728,18 @@ impl<'a> Case<'a, '_> {
         });
         let available = count(&|member| matches!(member.availability, Availability::Since(_)));
         let unknown = count(&|member| member.is_unknown());
-        let (wants, may_miss) = (desired, self.update.max_unavailable(desired));
-        let is_enough = wants == 0 || (available > 0 && wants.saturating_sub(available) <= may_miss);
-        let may_be = available.saturating_add(unknown);
+        let is_enough = |available| Count { wanted: desired, available }.is_enough(&self.update);
         let of = format!("{available} of {desired} processes do their work");
-        let is_available = match (is_enough, may_be > 0 && wants.saturating_sub(may_be) <= may_miss) {
-            (true, _) => Condition::yes("Enough", of),
-            (false, true) => Condition {
-                status: Truth::Unknown,
-                reason: "NodesNotSeen",
-                message: format!("{of}, and {unknown} are on nodes that do not answer"),
-            },
-            (false, false) => Condition::no("TooFew", of),
-        };
+        let is_available =
+            match (desired == 0 || is_enough(available), is_enough(available.saturating_add(unknown))) {
+                (true, _) => Condition::yes("Enough", of),
+                (false, true) => Condition {
+                    status: Truth::Unknown,
+                    reason: "NodesNotSeen",
+                    message: format!("{of}, and {unknown} are on nodes that do not answer"),
+                },
+                (false, false) => Condition::no("TooFew", of),
+            };
         let has_arrived = self.target.revision.is_some_and(|(_, revision)| revision.completed);
         // Where it once was everywhere, nothing moves because a node is not seen.
         let is_done = placed == desired

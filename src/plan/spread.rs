@@ -74,7 +74,7 @@ pub fn fit(world: &World<'_>, key: &Key, node: &Document, service: &ServiceSpec)
     if node.metadata.annotations.contains_key(DRAINING) {
         return Fit::Draining;
     }
-    if !world.documents.node(key).is_some_and(|spec| takes_new(world.documents, key, spec)) {
+    if !takes_new(node) {
         return Fit::Cordoned;
     }
     let seen = world.seen.get(&(key.namespace.clone(), key.name.clone()));

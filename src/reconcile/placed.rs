@@ -58,14 +58,15 @@ impl Placed {
 
     /// Shows a decision, made at this time.
     pub(super) fn set(&self, placement: &Placement, now_ms: u64) {
-        let Placement { services, holds, frozen, .. } = placement.clone();
+        let Placement { services, holds, frozen, .. } = placement;
         self.sender.send_if_modified(|last| {
             let since = services.iter().map(|(key, status)| {
                 let before = last.services.get(key).zip(last.since.get(key).copied());
                 (key.clone(), since(before, status, now_ms))
             });
             let since = since.collect();
-            let decided = Decided { services, since, holds, frozen };
+            let decided =
+                Decided { services: services.clone(), since, holds: holds.clone(), frozen: *frozen };
             let is_news = **last != decided;
             if is_news {
                 *last = Arc::new(decided);
