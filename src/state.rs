@@ -253,11 +253,10 @@ impl State {
             for edit in part {
                 let document = edit.document();
                 let path = path(document);
-                let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
                     Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => {
-                        Compare::ModRevision(path.clone(), read())
+                        Compare::ModRevision(path.clone(), document.revision())
                     }
                 });
                 txn.then.extend(match edit {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::body::Place;
 use super::drain::{Left, left};
 use super::error::Error;
-use super::resource::{self, Resource, visible};
+use super::resource::{self, Resource, spoken_of, visible};
 use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
@@ -148,9 +148,7 @@ pub(super) fn shown(context: &Context, key: &Key) -> Result<NodeStatus, Error> {
 /// has no such thing.
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<NodeStatus>, Error> {
     let key = place.key(Kind::Node);
-    if visible(&context.documents(), &key)?.metadata.waiting {
-        return Err(Error::Conflict(format!("{key}: {WAITS}")));
-    }
+    spoken_of(&context.documents(), &key)?;
     let mut changes = context.observed.changes();
     let before = view(&context, &key).link;
     context.pinger.trust(&key).map_err(|error| match error {

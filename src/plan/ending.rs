@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, revision};
+use super::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement};
 use super::world::World;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FORGOTTEN, Key, Kind, SOURCE};
@@ -71,7 +71,7 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
                 match world.seen.get(&(instance.to_owned(), process.node.clone())) {
                     // There is nobody left who could confirm it.
                     _ if documents.get(&node).is_none_or(is_forgotten) => None,
-                    Some(seen) if seen.is_clean_of(&key.name, revision(document)) => None,
+                    Some(seen) if seen.is_clean_of(&key.name, document.revision()) => None,
                     Some(seen) if seen.complete => Some(PlaceHold::WaitsFor(node)),
                     Some(_) | None => Some(PlaceHold::NodeUnknown(node)),
                 }

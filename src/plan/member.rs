@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::availability::{Availability, of_process};
-use super::place::revision;
 use super::render::{takes_new, wanted};
 use super::world::{NodeSighting, Phase, ProcessSighting, World};
 use crate::model::Document;
@@ -52,7 +51,7 @@ impl<'a> Member<'a> {
         let id = document.metadata.name.as_str();
         let instance = document.metadata.namespace.as_str();
         let node = world.seen.get(&(instance.to_owned(), spec.node.clone()));
-        let is_planned = |node: &NodeSighting| node.complete && node.planned >= revision(document);
+        let is_planned = |node: &NodeSighting| node.complete && node.planned >= document.revision();
         let on = world.documents.get(&Key::within(Kind::Node, instance, &*spec.node));
         let takes_new = on.is_some_and(|on| takes_new(on));
         Member {

@@ -6,6 +6,7 @@
 //! **Absent here:** what differs from node to node. A process of a changed node starts anew at once, for that is one node.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -47,6 +48,20 @@ pub fn is_declared(
         && revision.instance.is_empty();
     // Mostly nothing has changed, and that is sooner seen than a hash is made.
     unchanged || declared(documents, document, service).is_some_and(|declared| declared.hash == revision.hash)
+}
+
+/// The last of these revisions that a service is, as it is declared now; one that is going is none. The last one is looked at first, for
+/// mostly nothing has changed.
+pub fn find_declared<'a>(
+    documents: &Documents,
+    document: &Document,
+    service: &ServiceSpec,
+    revisions: &[(&'a Arc<Document>, &'a RevisionSpec)],
+) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
+    let found = revisions.iter().rev().find(|(found, revision)| {
+        !found.is_deleting() && is_declared(documents, document, service, revision)
+    });
+    found.copied()
 }
 
 /// What the templates ask for.

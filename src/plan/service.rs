@@ -9,7 +9,7 @@ use super::member::{Going, Member, is_owned};
 use super::orders::awaited;
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
 use super::render::desired_start_ms;
-use super::revision::{declared, is_declared};
+use super::revision::{declared, find_declared};
 use super::spread::{Fit, Ground, fit};
 use super::standing::{CRASHES, Condition, ServiceStatus, Truth};
 use super::world::World;
@@ -103,14 +103,10 @@ impl<'a> Target<'a> {
     ) -> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
-        // The last one first, for mostly nothing has changed.
-        let same = |(found, revision): &&(&Arc<Document>, &RevisionSpec)| {
-            !found.is_deleting() && is_declared(world.documents, document, service, revision)
-        };
-        if let Some(found) = all.iter().rev().find(same) {
+        if let Some(found) = find_declared(world.documents, document, service, &all) {
             let instead = found.1.replaced_by;
             let instead = instead.and_then(|number| all.iter().find(|(_, other)| other.number == number));
-            let revision = *instead.unwrap_or(found);
+            let revision = instead.copied().unwrap_or(found);
             return Target {
                 number: revision.1.number,
                 declared: found.1.number,
