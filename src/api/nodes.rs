@@ -1,5 +1,6 @@
 //! `/1.0/instances/{instance}/nodes`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -120,7 +121,7 @@ impl NodeStatus {
     }
 }
 
-fn view(context: &Context, key: &Key) -> NodeView {
+fn view(context: &Context, key: &Key) -> Arc<NodeView> {
     context.observed.node(&key.namespace, &key.name).unwrap_or_default()
 }
 
@@ -150,13 +151,13 @@ async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<NodeS
     let key = place.key(Kind::Node);
     spoken_of(&context.documents(), &key)?;
     let mut changes = context.observed.changes();
-    let before = view(&context, &key).link;
+    let before = view(&context, &key);
     context.pinger.trust(&key).map_err(|error| match error {
         TrustError::Refused(why) => Error::Conflict(why),
         TrustError::Record { .. } => Error::Damaged(error.to_string()),
     })?;
     let node = (key.namespace.clone(), key.name.clone());
-    let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before));
+    let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before.link));
     // Without an answer in time, what is known by then is the answer.
     let _ = tokio::time::timeout(PING_TIME, is_tried).await;
     shown(&context, &key).map(Json)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::availability::{Availability, of_process, of_service};
 use super::render::{desired_start_ms, wanted};
-use super::world::{Gate, Orders, Phase, Ties, World};
+use super::world::{Gate, Orders, Ties, World};
 use crate::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::{Document, Documents};
@@ -158,10 +158,7 @@ fn ending(world: &World<'_>, key: &Key, halt: bool) -> Option<Gate> {
         let place = (key.namespace.clone(), spec.node.clone());
         let Some(seen) = world.seen.get(&place).filter(|seen| seen.complete) else { return false };
         let id = &process.metadata.name;
-        let is_over = seen
-            .processes
-            .get(id)
-            .is_none_or(|process| matches!(process.phase, Phase::Stopped | Phase::Lost));
+        let is_over = seen.processes.get(id).is_none_or(|process| process.phase.is_over());
         // Or else a start may be under way from an older wish.
         let is_known = seen.planned >= process.revision().max(document.revision());
         !is_over || !is_known || seen.pending.contains(id)
