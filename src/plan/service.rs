@@ -395,7 +395,7 @@ impl<'a> Case<'a, '_> {
     fn fit(&self, member: &Member<'_>) -> Fit {
         let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node);
         let found = self.world.documents.get(&node);
-        found.map_or(Fit::Deleting, |found| fit(self.world, &node, found, self.service))
+        found.map_or(Fit::Deleting, |found| fit(self.world.seen, &node, found, self.service))
     }
 
     /// Has processes leave the nodes that are being drained or no longer fit, no more at once than an update may take away.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::place::Frozen;
 use super::render::takes_new;
-use super::world::{NodeSighting, World};
+use super::world::{NodeSighting, Sightings, World};
 use crate::model::Document;
 use crate::model::kinds::ServiceSpec;
 use crate::model::meta::{DRAINING, Key, Kind};
@@ -60,7 +60,7 @@ impl fmt::Display for Fit {
 }
 
 /// How a node stands to a service.
-pub fn fit(world: &World<'_>, key: &Key, node: &Document, service: &ServiceSpec) -> Fit {
+pub fn fit(seen: &dyn Sightings, key: &Key, node: &Document, service: &ServiceSpec) -> Fit {
     if node.is_deleting() {
         return Fit::Deleting;
     }
@@ -77,7 +77,7 @@ pub fn fit(world: &World<'_>, key: &Key, node: &Document, service: &ServiceSpec)
     if !takes_new(node) {
         return Fit::Cordoned;
     }
-    let seen = world.seen.get(&(key.namespace.clone(), key.name.clone()));
+    let seen = seen.get(&(key.namespace.clone(), key.name.clone()));
     if seen.is_some_and(is_away) { Fit::Away } else { Fit::Takes }
 }
 
@@ -125,7 +125,7 @@ impl<'a> Ground<'a> {
         let load = &nodes.load;
         nodes.open.entry(&service.node_selector).or_insert_with(|| {
             let all = world.documents.within(Kind::Node, instance);
-            let takes = all.filter(|(key, node)| fit(&world, key, node, service) == Fit::Takes);
+            let takes = all.filter(|(key, node)| fit(world.seen, key, node, service) == Fit::Takes);
             takes
                 .map(|(key, _)| (load.get(key.name.as_str()).copied().unwrap_or(0), key.name.as_str()))
                 .collect()
