@@ -17,7 +17,6 @@
 
 pub mod noted;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,20 +26,21 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
-use crate::model::admit::Admitted;
 use crate::model::document::Unreadable;
-use crate::model::kinds::ProcessSpec;
-use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SAID_OF_IT, SOURCE};
-use crate::model::{Document, Documents, Problem, Spec};
+use crate::model::meta::{Key, Kind};
+use crate::model::owners::{self, API, Conflict, Operation, Statement};
+use crate::model::{Document, Documents, Spec};
 use crate::store::backup::RESTORING;
 use crate::store::{
     Change, Compare, Item, Listing, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write, fitting,
 };
 
 use self::age::Age;
+pub use self::apply::{Applier, SetChange, apply_as, apply_set, disown};
 use self::leader::Term;
 
 mod age;
+mod apply;
 pub mod leader;
 pub mod rotation;
 
@@ -507,6 +507,14 @@ pub fn born(mut document: Document, now: &str) -> Document {
     document
 }
 
+/// The same for one that `/1.0` makes, which owns the fields of the spec that the client has named.
+pub fn born_of_api(document: Document, names: &[String], now: &str) -> Document {
+    let statement = Statement::of_named(&document.spec, names.iter().map(String::as_str));
+    let mut document = born(document, now);
+    document.metadata.managed_fields = owners::born(&statement, API, Operation::Update, now);
+    document
+}
+
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
     let lingers = match document.spec.kind() {
@@ -535,118 +543,17 @@ pub fn update(current: &Document, spec: Spec) -> Option<Edit> {
     Some(Edit::Replace(document))
 }
 
-/// What applying a whole set would change.
-#[derive(Debug, Default)]
-pub struct SetChange {
-    /// The edits, what is referred to first.
-    pub edits: Vec<Edit>,
-    /// What is to be applied but has to wait for an older object of the same name to go.
-    pub waiting: Vec<Key>,
-}
-
-/// What makes the store's documents of one source equal to a set: creates, replaces, and deletes those that the source had and
-/// no longer names. Pure but for the new objects' uids.
+/// The edit by which an object gets another spec through `/1.0`, which owns what that changes from then on; none when it is the same.
 ///
 /// # Errors
-/// What can't be applied, when an object is another source's or a process would change what it can't.
-pub fn apply_set(
-    documents: &Documents,
-    source: &str,
-    set: &[Admitted],
-    now: &str,
-) -> Result<SetChange, Vec<Problem>> {
-    let mut change = SetChange::default();
-    let mut problems = Vec::new();
-    let wanted: BTreeMap<Key, &Admitted> =
-        set.iter().map(|admitted| (admitted.document.key(), admitted)).collect();
-    for (key, admitted) in &wanted {
-        let document = marked(admitted, source);
-        match documents.get(key) {
-            None => change.edits.push(Edit::Create(born(document, now))),
-            Some(current) if current.is_deleting() => change.waiting.push(key.clone()),
-            Some(current) => match replace(current, document, admitted, source) {
-                Ok(edit) => change.edits.extend(edit),
-                Err(problem) => problems.push(problem),
-            },
-        }
-    }
-    for (key, document) in documents.iter() {
-        let is_ours = document.metadata.annotations.get(SOURCE).is_some_and(|owner| owner == source);
-        if is_ours && !wanted.contains_key(key) && !document.is_deleting() {
-            change.edits.push(deletion(document, now));
-        }
-    }
-    if problems.is_empty() { Ok(change) } else { Err(problems) }
-}
-
-/// The document with the marks of where it comes from.
-fn marked(admitted: &Admitted, source: &str) -> Document {
-    let mut document = admitted.document.clone();
-    let is_declared = document.states_running().is_some();
-    let annotations = &mut document.metadata.annotations;
-    annotations.insert(SOURCE.into(), source.into());
-    if let Some(file) = &admitted.file {
-        annotations.insert(FILE.into(), file.clone());
-    }
-    if is_declared {
-        annotations.insert(RUNNING_DECLARED.into(), "true".into());
-    }
-    document
-}
-
-fn replace(
-    current: &Document,
-    mut document: Document,
-    admitted: &Admitted,
-    source: &str,
-) -> Result<Option<Edit>, Problem> {
-    match current.metadata.annotations.get(SOURCE) {
-        Some(owner) if owner != source && owner != CATALOGUE => {
-            return Err(admitted.problem(
-                "/metadata/name",
-                format!(
-                    "{} belongs to {owner}; remove it there first, or choose another name",
-                    document.key()
-                ),
-            ));
-        }
-        Some(_) | None => {}
-    }
-    // What the manifest is silent about is the API's, unless it was the manifest that said it before.
-    let is_the_apis = !current.metadata.annotations.contains_key(RUNNING_DECLARED);
-    match (&mut document.spec, &current.spec) {
-        (Spec::Service(new), Spec::Service(old)) if new.running.is_none() && is_the_apis => {
-            new.running = old.running;
-        }
-        (Spec::Process(new), Spec::Process(old)) => {
-            let (ProcessSpec { service, node, running }, old) = (new, old);
-            if *service != old.service || *node != old.node {
-                return Err(admitted.problem(
-                    "/spec",
-                    format!(
-                        "a process stays with its service and node ({} on {}); give the new one another name",
-                        old.service, old.node
-                    ),
-                ));
-            }
-            if running.is_none() && is_the_apis {
-                *running = old.running;
-            }
-        }
-        _ => {}
-    }
-    let mut metadata = current.metadata.clone();
-    metadata.labels = document.metadata.labels;
-    let said = SAID_OF_IT.iter().filter_map(|name| current.metadata.annotations.get_key_value(*name));
-    let said = said.map(|(name, value)| (name.clone(), value.clone()));
-    metadata.annotations = document.metadata.annotations.into_iter().chain(said).collect();
-    if metadata == current.metadata && document.spec == current.spec {
+/// The fields that others have set.
+pub fn update_by_api(current: &Document, spec: Spec, now: &str) -> Result<Option<Edit>, Vec<Conflict>> {
+    if current.spec == spec {
         return Ok(None);
     }
-    if document.spec != current.spec {
-        metadata.generation += 1;
-    }
-    Ok(Some(Edit::Replace(Document { metadata, spec: document.spec })))
+    let mut document = owners::changed(current, spec, API, now)?;
+    document.metadata.generation += 1;
+    Ok(Some(Edit::Replace(document)))
 }
 
 /// The source of the documents that are shipped with the program. Anybody's own document of the same name wins.

@@ -16,7 +16,7 @@ use super::running::{self, ProcessStanding};
 use super::{Shared, switch};
 use crate::clock::timestamp;
 use crate::model::{Documents, Key, Kind, Spec};
-use crate::state::born;
+use crate::state::born_of_api;
 
 pub(super) fn routes() -> Vec<Route> {
     let switch = |asked: bool| {
@@ -82,6 +82,7 @@ async fn create(State(context): State<Shared>, Parameters(mut given): Parameters
     let Some(instance) = given.remove("instance") else {
         return Err(Error::BadRequest("`instance` is missing".into()));
     };
+    let names: Vec<String> = given.keys().cloned().collect();
     // What is created here is started here.
     given.entry("running").or_insert(false.into());
     let documents = context.documents();
@@ -90,7 +91,7 @@ async fn create(State(context): State<Shared>, Parameters(mut given): Parameters
     if let Spec::Process(spec) = &process.spec {
         refuse_cordoned(&documents, &Key::within(Kind::Node, &*process.metadata.namespace, &*spec.node))?;
     }
-    let created = create_chosen(&context, born(process, &timestamp())).await?;
+    let created = create_chosen(&context, born_of_api(process, &names, &timestamp())).await?;
     Ok(Shown::created(&documents, &created, &context))
 }
 

@@ -23,7 +23,9 @@ use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::kinds::Object;
+use crate::model::locate::dotted;
 use crate::model::meta::{FILE, SOURCE};
+use crate::model::owners::{self, API, Conflict};
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::orders::starts_after;
 use crate::state::{self, Edit};
@@ -258,14 +260,15 @@ pub(super) async fn change_one(
     let (mut document, revision) = change_at(context, |documents| {
         let current = visible(documents, key)?;
         conditions.check(current)?;
-        refuse_owned(current)?;
         let spec = decide(documents, current)?;
         if spec == current.spec {
             return Ok((Vec::new(), Document::clone(current)));
         }
-        let mut document = Document { spec, metadata: current.metadata.clone() };
+        let mut document = Document::clone(current);
+        state::disown(&mut document);
+        let mut document = owners::changed(&document, spec, API, &timestamp())
+            .map_err(|conflicts| set_by_others(current, &conflicts))?;
         document.metadata.generation += 1;
-        disown(&mut document);
         let mut edits = guards(documents, &document, &current.names());
         edits.push(Edit::Replace(document.clone()));
         Ok((edits, document))
@@ -277,13 +280,19 @@ pub(super) async fn change_one(
     Ok(document)
 }
 
-/// What was shipped with the program and is changed is not the program's any more: another version won't put it back.
-fn disown(document: &mut Document) {
-    let annotations = &mut document.metadata.annotations;
-    if annotations.get(SOURCE).is_some_and(|source| source == state::CATALOGUE) {
-        annotations.remove(SOURCE);
-        annotations.remove(FILE);
-    }
+/// Says who has set what would change.
+pub(super) fn set_by_others(document: &Document, conflicts: &[Conflict]) -> Error {
+    let said = conflicts.iter().map(|Conflict { pointer, owner }| {
+        let name = dotted(pointer.strip_prefix("/spec").unwrap_or(pointer));
+        format!("{name}: {} says otherwise; change it there", where_declared(document, owner))
+    });
+    Error::Conflict(format!("{}: {}", document.key(), said.collect::<Vec<_>>().join("; ")))
+}
+
+/// Where a manager has set what it owns of an object: its source's file, or the manager itself.
+pub(super) fn where_declared<'a>(document: &'a Document, manager: &'a str) -> &'a str {
+    let is_source = document.metadata.annotations.get(SOURCE).is_some_and(|source| source == manager);
+    file(document).filter(|_| is_source).unwrap_or(manager)
 }
 
 /// Has a spec written only while there is what it names and did not before. Of more than a transaction can watch, the first; the
@@ -331,6 +340,7 @@ async fn create(
     check_names(kind, &given, required)?;
     given.retain(|_, value| !value.is_null());
     let chosen = given.remove(id_name);
+    let names: Vec<String> = given.keys().cloned().collect();
     if kind == Kind::Service {
         // What is created here is started here.
         given.entry("running").or_insert(false.into());
@@ -356,7 +366,7 @@ async fn create(
         credentials.put_into(&mut document.spec)?;
         once = Some((CLIENT_SECRET, secret.expose().to_owned()));
     }
-    let mut document = state::born(document, &timestamp());
+    let mut document = state::born_of_api(document, &names, &timestamp());
     document.metadata.waiting = waiting_need(&documents, &document).is_some();
     let created = match resource.prefix {
         Some(prefix) if chosen.is_none() => {
@@ -493,7 +503,7 @@ pub(super) fn deleting(
 }
 
 /// The file that an object stands in, when a manifests folder keeps it as it is there.
-pub(super) fn file(document: &Document) -> Option<&str> {
+fn file(document: &Document) -> Option<&str> {
     let annotations = &document.metadata.annotations;
     let source = annotations.get(SOURCE).filter(|source| *source != state::CATALOGUE)?;
     Some(annotations.get(FILE).unwrap_or(source))

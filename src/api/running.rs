@@ -7,10 +7,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::{file, has_all};
+use super::resource::{has_all, where_declared};
 use crate::clock::rfc3339;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::meta::RUNNING_DECLARED;
+use crate::model::owners::API;
 use crate::model::{Document, Documents, Key, Kind};
 use crate::plan::render::wanted;
 use crate::plan::standing::CRASHES;
@@ -247,18 +247,23 @@ fn link(view: Option<&NodeView>) -> String {
     }
 }
 
+/// Who else than `/1.0` has said whether the object runs: a manifest, most often.
+fn declarer(document: &Document) -> Option<&str> {
+    document.metadata.managed_fields.of("/spec/running").find(|manager| *manager != API)
+}
+
 /// Whether a manifest states whether the object runs.
 pub(super) fn is_declared(document: &Document) -> bool {
-    document.metadata.annotations.contains_key(RUNNING_DECLARED)
+    declarer(document).is_some()
 }
 
 /// Why the object's `running` is not what is asked.
 pub(super) fn contradiction(document: &Document, asked: bool) -> String {
-    if is_declared(document) {
-        let file = file(document).unwrap_or("its manifest");
-        format!("{file} says `running: {}`; change it there", !asked)
-    } else {
-        "the opposite was asked meanwhile".into()
+    match declarer(document) {
+        Some(manager) => {
+            format!("{} says `running: {}`; change it there", where_declared(document, manager), !asked)
+        }
+        None => "the opposite was asked meanwhile".into(),
     }
 }
 

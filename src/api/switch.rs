@@ -6,12 +6,13 @@ use tokio::time::Instant;
 use super::Context;
 use super::body::Patience;
 use super::error::Error;
-use super::resource::{change, visible};
+use super::resource::{change, set_by_others, visible};
 use super::running::{self, ProcessStanding, ServiceStanding, contradiction, is_declared};
+use crate::clock::timestamp;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::{Documents, Key, Kind, Spec};
+use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::reconcile::observed::Views;
-use crate::state::{Edit, update};
+use crate::state::{Edit, update_by_api};
 
 /// How start and stop answer, as it is described.
 pub(super) const WAITED: &str = "Answers once it is seen on the nodes, or the time is over, and then what is true. Each process that is not as asked has a `reason`.";
@@ -76,7 +77,8 @@ pub(super) async fn process(
         let document = visible(documents, key)?;
         let Spec::Process(spec) = &document.spec else { return Ok((Vec::new(), ())) };
         let own = Spec::Process(ProcessSpec { running: Some(asked), ..spec.clone() });
-        let edit = if wanted(documents, key, spec) == asked { None } else { update(document, own) };
+        let is_so = wanted(documents, key, spec) == asked;
+        let edit = if is_so { None } else { by_api(document, own)? };
         Ok((Vec::from_iter(edit), ()))
     })
     .await?;
@@ -118,14 +120,19 @@ fn service_edits(documents: &Documents, key: &Key, asked: bool) -> Result<Vec<Ed
         return Ok(Vec::new());
     }
     let own = Spec::Service(ServiceSpec { running: Some(asked), ..service.clone() });
-    let mut edits = Vec::from_iter(update(document, own));
+    let mut edits = Vec::from_iter(by_api(document, own)?);
     for (process, spec) in documents.processes_of(&key.namespace, &key.name) {
         if !process.is_deleting() && !is_declared(process) {
             let cleared = Spec::Process(ProcessSpec { running: None, ..spec.clone() });
-            edits.extend(update(process, cleared));
+            edits.extend(by_api(process, cleared)?);
         }
     }
     Ok(edits)
+}
+
+/// The change of what an object says of itself, unless others say it.
+fn by_api(document: &Document, spec: Spec) -> Result<Option<Edit>, Error> {
+    update_by_api(document, spec, &timestamp()).map_err(|conflicts| set_by_others(document, &conflicts))
 }
 
 /// Judges what is seen now, and again whenever something changes, until it is settled or the time is over.

@@ -20,7 +20,8 @@ use super::kinds::{
     ServiceTypeSpec, Transport, UserSpec,
 };
 use super::locate::{self, Located, Position, dotted, escape};
-use super::meta::{Key, Kind, Metadata};
+use super::meta::{Key, Kind, Metadata, TAKE_OVER};
+use super::owners::Statement;
 use super::problem::Problem;
 use super::secret::{Clear, Sealer};
 use super::template::Renderer;
@@ -45,6 +46,16 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// The fields that it states, and not those that the door has filled in.
+    pub fn statement(&self) -> Statement {
+        Statement::new(&self.located.value, &self.document)
+    }
+
+    /// Whether it takes the fields that others have set to something else.
+    pub fn takes_over(&self) -> bool {
+        self.document.metadata.annotations.get(TAKE_OVER).is_some_and(|value| value == "true")
+    }
+
     /// Something that turns out to be wrong with the value at this JSON pointer.
     pub fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
         self.problem_at(self.located.value_at(pointer), pointer, message.into())
@@ -257,7 +268,7 @@ fn build(kind: Kind, value: &Value, sealer: &Sealer) -> Result<Document, serde_j
         annotations: given
             .annotations
             .into_iter()
-            .filter(|(name, _)| !name.starts_with("mainstay.dev/"))
+            .filter(|(name, _)| !name.starts_with("mainstay.dev/") || name == TAKE_OVER)
             .collect(),
         ..Metadata::default()
     };

@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::owners::Owners;
+
 /// The only API version there is.
 pub const API_VERSION: &str = "mainstay.dev/v1";
 
@@ -13,8 +15,8 @@ pub const API_VERSION: &str = "mainstay.dev/v1";
 pub const SOURCE: &str = "mainstay.dev/source";
 /// Annotation: the file of that folder in which the object stands.
 pub const FILE: &str = "mainstay.dev/file";
-/// Annotation, present when the manifest states `running`: then the manifest owns the field and `/1.0` does not.
-pub const RUNNING_DECLARED: &str = "mainstay.dev/running-declared";
+/// Annotation of a document in a manifest: where others have set its fields to something else, they are the manifest's from then on.
+pub const TAKE_OVER: &str = "mainstay.dev/take-over";
 
 /// Annotation of a Service: its rollouts were paused by people; the value says when.
 pub const PAUSED: &str = "mainstay.dev/paused";
@@ -191,6 +193,9 @@ pub struct Metadata {
     /// Whom the object belongs to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Vec<OwnerReference>,
+    /// Given by the store: who set which fields, as Kubernetes' server-side apply keeps it.
+    #[serde(default, skip_serializing_if = "Owners::is_empty")]
+    pub managed_fields: Owners,
     /// True while an older object of this name, or of the name of what this one belongs to, is still being deleted: this one is
     /// declared, and nothing is done about it until then.
     #[serde(default, skip_serializing_if = "is_false")]

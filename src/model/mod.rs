@@ -14,6 +14,7 @@ pub mod kinds;
 pub mod lint;
 pub mod locate;
 pub mod meta;
+pub mod owners;
 pub mod problem;
 pub mod secret;
 pub mod template;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::model::admit::{Origin, admit_text};
-use crate::model::meta::{Metadata, OwnerReference};
+use crate::model::admit::{Admitted, Origin, admit_text};
+use crate::model::kinds::ServiceSpec;
+use crate::model::meta::{Metadata, OwnerReference, SOURCE};
 use crate::model::secret::{KEY_BYTES, Sealer};
 use crate::store::embedded::Embedded;
 use crate::store::over::{Otherwise, Over};
@@ -76,11 +77,11 @@ fn running(documents: &Documents) -> Option<bool> {
 
 /// Sets `running` as `/1.0` does.
 fn run(documents: &mut Documents, running: bool) {
-    let mut document = Document::clone(documents.get(&service()).expect("it is there"));
-    if let Spec::Service(service) = &mut document.spec {
-        service.running = Some(running);
-    }
-    documents.insert(document);
+    let current = documents.get(&service()).expect("it is there");
+    let Spec::Service(service) = &current.spec else { panic!("{current:?}") };
+    let spec = Spec::Service(ServiceSpec { running: Some(running), ..service.clone() });
+    let Ok(Some(edit)) = update_by_api(current, spec, NOW) else { panic!("nobody else has set it") };
+    documents.insert(edit.document().clone());
 }
 
 #[test]
@@ -169,14 +170,18 @@ fn silence_about_running_keeps_what_the_api_has_set() {
 }
 
 #[test]
-fn a_manifest_that_states_running_wins_and_says_so() {
+fn a_manifest_that_states_what_the_api_has_set_says_so_or_takes_it_over() {
     let mut documents = Documents::default();
     apply(&mut documents, OURS, &[SERVICE]);
     run(&mut documents, false);
-    apply(&mut documents, OURS, &[&SERVICE.replace("type:", "running: true, type:")]);
+    let states = SERVICE.replace("type:", "running: true, type:");
+    let said = refused(&documents, OURS, &[&states]);
+    assert!(said.contains("/1.0 has set spec.running of Service IN1/SV1 to something else"), "{said}");
+    let takes = states.replace("IN1}", "IN1, annotations: {mainstay.dev/take-over: \"true\"}}");
+    apply(&mut documents, OURS, &[&takes]);
     assert_eq!(running(&documents), Some(true));
     let document = documents.get(&service()).expect("it is there");
-    assert!(document.metadata.annotations.contains_key(RUNNING_DECLARED));
+    assert_eq!(document.metadata.managed_fields.of("/spec/running").collect::<Vec<_>>(), [OURS]);
 }
 
 #[test]
@@ -187,7 +192,26 @@ fn a_manifest_that_takes_its_running_back_leaves_nothing_of_it() {
     apply(&mut documents, OURS, &[SERVICE]);
     assert_eq!(running(&documents), None, "unset means that it runs");
     let document = documents.get(&service()).expect("it is there");
-    assert!(!document.metadata.annotations.contains_key(RUNNING_DECLARED), "the API owns it now");
+    assert_eq!(document.metadata.managed_fields.of("/spec/running").next(), None, "the API may own it now");
+}
+
+#[test]
+fn an_object_in_which_others_have_set_fields_is_not_deleted_under_them() {
+    let mut documents = Documents::default();
+    apply(&mut documents, OURS, &[INSTANCE, SERVICE]);
+    let theirs = Applier { manager: "set ops", keeps: false, force: false };
+    let more = SERVICE.replace("type:", "description: d, type:");
+    let change = apply_as(&documents, theirs, &set(&[&more]), NOW).unwrap();
+    change.edits.into_iter().for_each(|edit| documents.insert(edit.document().clone()));
+    let said = refused(&documents, OURS, &[INSTANCE]);
+    assert!(said.contains("set ops has set fields of it"), "{said}");
+    let taken = apply_as(&documents, theirs, &set(&[SERVICE]), NOW).unwrap();
+    taken.edits.into_iter().for_each(|edit| documents.insert(edit.document().clone()));
+    assert_eq!(
+        apply(&mut documents, OURS, &[INSTANCE]).edits.len(),
+        1,
+        "they have nothing of their own there"
+    );
 }
 
 #[test]

@@ -156,12 +156,29 @@ fn what_a_folder_says_of_a_node_is_changed_there_and_a_drain_is_said_here() {
          spec: {name: a, ip-address: 127.0.0.1, username: u, status: false}\n",
         "fleet",
     );
-    let why = api.refused("POST", &format!("{NODE}/cordon"), None, 409);
-    assert!(why.contains("fleet/web.yaml"), "{why}");
+    let why = api.refused("PUT", NODE, Some(json!({"status": true})), 409);
+    assert!(why.contains("status: fleet/web.yaml says otherwise"), "{why}");
     assert!(tell(&api, &format!("{NODE}/drain"))["draining"].is_string());
     let why = api.refused("POST", &format!("{NODE}/uncordon"), None, 409);
     assert!(why.contains("cordoned by fleet/web.yaml") && why.contains("no longer being drained"), "{why}");
     assert_eq!(annotation(&api, &node(), DRAINING), None);
+}
+
+#[test]
+fn what_a_folder_is_silent_about_is_said_here_and_stays_when_the_folder_changes() {
+    let api = Api::start();
+    let fleet = "apiVersion: mainstay.dev/v1\nkind: Instance\nmetadata: {name: IN1}\nspec: {name: a, zk: z, redis: r}\n---\n\
+                 apiVersion: mainstay.dev/v1\nkind: Node\nmetadata: {name: ND1, namespace: IN1}\n\
+                 spec: {name: a, ip-address: 127.0.0.1, username: u}\n";
+    api.apply(fleet, "fleet");
+    tell(&api, &format!("{NODE}/cordon"));
+    assert_eq!(api.call("PUT", NODE, Some(json!({"description": "mine"}))).0, 200);
+    api.refused("PUT", NODE, Some(json!({"username": "v"})), 409);
+    api.apply(&fleet.replace("username: u", "username: w"), "fleet");
+    let (_, node) = api.get(NODE);
+    let shown = ["status", "description", "username"].map(|name| node[name].clone());
+    assert_eq!(shown, [json!(false), json!("mine"), json!("w")]);
+    tell(&api, &format!("{NODE}/uncordon"));
 }
 
 #[test]

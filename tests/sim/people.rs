@@ -8,7 +8,7 @@ use mainstay::clock::rfc3339;
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Admitted, Origin, admit_text};
 use mainstay::model::{Document, Key, Kind, Spec};
-use mainstay::state::{Edit, State, apply_set, update};
+use mainstay::state::{Edit, State, apply_set, update_by_api};
 use tokio::time::sleep;
 
 use crate::checks;
@@ -230,7 +230,7 @@ impl Wish {
                 _ => ", namespace: IN1",
             };
             format!(
-                "---\napiVersion: mainstay.dev/v1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\nspec: {spec}\n"
+                "---\napiVersion: mainstay.dev/v1\nkind: {kind}\nmetadata: {{name: {name}{namespace}, annotations: {{mainstay.dev/take-over: \"true\"}}}}\nspec: {spec}\n"
             )
         };
         let mut text = document("Instance", "IN1", "{name: one, zk: 'z:1', redis: 'redis://r'}".into());
@@ -334,12 +334,10 @@ impl People {
         let key = Key::within(Kind::Service, "IN1", format!("SV{name}"));
         let documents = self.state.snapshot().documents;
         let Some(found) = documents.live(&key) else { return };
-        if found.metadata.annotations.contains_key(mainstay::model::meta::RUNNING_DECLARED) {
-            return;
-        }
         let Spec::Service(mut service) = found.spec.clone() else { return };
         service.running = Some(running);
-        let Some(edit) = update(found, Spec::Service(service)) else { return };
+        // Where the manifest says it, that is refused.
+        let Ok(Some(edit)) = update_by_api(found, Spec::Service(service), &now(&self.world)) else { return };
         self.world.with(|inner| inner.say(format!("people: {key} runs: {running}")));
         self.commit(&[edit]).await;
     }
