@@ -2,6 +2,8 @@
 //! decisions out on a [`machine`], with and without faults.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a property is about the few that it names")]
 
+#[path = "plan_properties/again.rs"]
+mod again;
 #[path = "plan_properties/desk.rs"]
 mod desk;
 #[path = "plan_properties/fleet.rs"]

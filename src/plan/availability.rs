@@ -47,7 +47,13 @@ fn checks(world: &World<'_>, instance: &str, service: &str) -> bool {
 }
 
 /// The same, of a node that is seen.
-fn on_node(node: &NodeSighting, id: &str, start_ms: u64, is_checked: bool, now_ms: u64) -> Availability {
+pub(super) fn on_node(
+    node: &NodeSighting,
+    id: &str,
+    start_ms: u64,
+    is_checked: bool,
+    now_ms: u64,
+) -> Availability {
     let Some(seen) = node.processes.get(id) else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;

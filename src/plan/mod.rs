@@ -9,9 +9,11 @@
 
 pub mod availability;
 mod ending;
+mod near;
 pub mod node;
 pub mod orders;
 pub mod place;
+pub mod placer;
 pub mod render;
 pub mod revision;
 mod service;

@@ -25,7 +25,7 @@ pub fn orders(world: &World<'_>, revision: u64, halt: bool) -> (Orders, Option<u
     let mut orders = Orders { halt, ..Orders::default() };
     let mut wake_at_ms: Option<u64> = None;
     let mut standings: BTreeMap<Key, Option<Gate>> = BTreeMap::new();
-    for (key, _) in world.documents.of_kind(Kind::Service) {
+    for key in world.documents.ordered_services() {
         let Some(service) = world.documents.service(key) else { continue };
         if let Some(FailoverSpec::Fenced { .. }) = service.failover {
             orders.revision = revision;

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::availability::{Availability, of_process};
+use super::availability::{Availability, on_node};
+use super::near::{Near, Nearby};
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement, revision};
-use super::render::{desired_start_ms, wanted};
+use super::render::wanted;
 use super::revision::{declared, is_declared};
 use super::spread::{Fit, Ground, fit};
 use super::standing::{Condition, ServiceStatus, Truth};
 use super::world::{ProcessSighting, World};
 use crate::model::id::{process_id, revision_name};
-use crate::model::kinds::{FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
+use crate::model::kinds::{
+    FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec,
+};
 use crate::model::meta::{Key, Kind, OwnerReference, PAUSED};
 use crate::model::{Document, Metadata, Spec};
 
@@ -27,19 +30,21 @@ const MARGIN_MS: u64 = 5_000;
 /// Decides for one service that is not being deleted.
 pub(super) fn place_service<'a>(
     world: &World<'a>,
-    ground: &mut Ground<'a>,
-    key: &'a Key,
-    document: &'a Document,
-    service: &'a ServiceSpec,
+    near: &mut Nearby<'a>,
+    ground: &mut Ground,
+    (key, document, service): (&'a Key, &'a Document, &'a ServiceSpec),
     placement: &mut Placement,
 ) {
+    let kind = Key::cluster(Kind::ServiceType, service.kind.as_str());
+    let kind = world.documents.service_type(&kind);
     let mut members: Vec<Member<'a>> = Vec::new();
     let mut going: Vec<(&'a Arc<Document>, &'a ProcessSpec)> = Vec::new();
     for (process, spec) in world.documents.processes_of(&key.namespace, &key.name) {
         if process.is_deleting() {
             going.push((process, spec));
         } else {
-            members.push(Member::new(world, process, spec, service));
+            let node = near.node(&key.namespace, &spec.node);
+            members.push(Member::new(world.now_ms, process, spec, node, (service, kind)));
         }
     }
     let target = Target::find(world, key, document, service, placement);
@@ -48,6 +53,7 @@ pub(super) fn place_service<'a>(
         key,
         document,
         service,
+        start_ms: start_ms(kind),
         target,
         members,
         going,
@@ -58,7 +64,7 @@ pub(super) fn place_service<'a>(
     let (total, working) = (case.total(), case.working());
     let mut budget = case.update.max_unavailable(total).saturating_sub(total.saturating_sub(working));
     match (&service.nodes, service.replicas) {
-        (Some(nodes), _) => case.on_each(nodes, placement),
+        (Some(nodes), _) => case.on_each(nodes, near, placement),
         (None, Some(replicas)) => {
             case.move_away(ground, &mut budget, placement);
             case.spread(ground, replicas, placement);
@@ -69,7 +75,7 @@ pub(super) fn place_service<'a>(
     case.judge(placement);
     case.prune(placement);
     let status = case.status();
-    placement.services.insert(key.clone(), status);
+    placement.services.insert(key.clone(), Arc::new(status));
 }
 
 /// A process of the service that is not going.
@@ -82,6 +88,7 @@ struct Member<'a> {
     availability: Availability,
     /// Whether its node has taken up all that was decided on it.
     is_settled: bool,
+    node: Near<'a>,
     seen: Option<&'a ProcessSighting>,
     /// It goes: its node does, or that was decided in this pass.
     leaves: bool,
@@ -89,32 +96,30 @@ struct Member<'a> {
 
 impl<'a> Member<'a> {
     fn new(
-        world: &World<'a>,
+        now_ms: u64,
         document: &'a Arc<Document>,
         spec: &'a ProcessSpec,
-        service: &ServiceSpec,
+        node: Near<'a>,
+        (service, kind): (&ServiceSpec, Option<&ServiceTypeSpec>),
     ) -> Member<'a> {
         let id = document.metadata.name.as_str();
-        let node = world.seen.get(&(document.metadata.namespace.clone(), spec.node.clone()));
-        let is_settled = node.is_some_and(|node| {
-            node.complete
-                && node.planned >= revision(document)
-                && !node.behind.contains(id)
-                && !node.pending.contains(id)
+        let seen = node.seen.filter(|node| node.complete);
+        let is_settled = seen.is_some_and(|node| {
+            node.planned >= revision(document) && !node.behind.contains(id) && !node.pending.contains(id)
         });
+        let is_checked = kind.is_some_and(|kind| kind.health.is_some());
         Member {
             id,
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: of_process(world, document, spec),
+            availability: seen
+                .map_or(Availability::Unknown, |node| on_node(node, id, start_ms(kind), is_checked, now_ms)),
             is_settled,
-            seen: node.and_then(|node| node.processes.get(id)),
+            node,
+            seen: node.seen.and_then(|node| node.processes.get(id)),
             // With its node it goes by itself.
-            leaves: world
-                .documents
-                .live(&Key::within(Kind::Node, &*document.metadata.namespace, &*spec.node))
-                .is_none(),
+            leaves: !node.is_live(),
         }
     }
 
@@ -135,6 +140,11 @@ impl<'a> Member<'a> {
         let owners = &self.document.metadata.owner_references;
         owners.iter().any(|owner| owner.kind == Kind::Service && owner.name == service)
     }
+}
+
+/// Milliseconds that a process of a type has to stay up before it counts as running.
+fn start_ms(kind: Option<&ServiceTypeSpec>) -> u64 {
+    kind.map_or(0, |kind| u64::from(kind.start.seconds) * 1000)
 }
 
 /// From which revision the processes are to run.
@@ -204,6 +214,7 @@ struct Case<'a, 'w> {
     key: &'a Key,
     document: &'a Document,
     service: &'a ServiceSpec,
+    start_ms: u64,
     target: Target<'a>,
     members: Vec<Member<'a>>,
     /// Its processes that are being deleted.
@@ -267,7 +278,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Gives up what runs, or may run, on nodes that have not answered for as long as the service says.
-    fn give_up(&mut self, ground: &mut Ground<'a>, placement: &mut Placement) {
+    fn give_up(&mut self, ground: &mut Ground, placement: &mut Placement) {
         let (Some(failover), Some(_)) = (self.service.failover, self.service.replicas) else { return };
         let wait_ms = match failover {
             FailoverSpec::Hold => return,
@@ -312,7 +323,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Whether what is on a node that does not answer is given up now.
-    fn verdict(&self, ground: &mut Ground<'a>, node: &str, wait_ms: u64) -> Result<(), PlaceHold> {
+    fn verdict(&self, ground: &mut Ground, node: &str, wait_ms: u64) -> Result<(), PlaceHold> {
         let named = || Key::within(Kind::Node, &*self.key.namespace, node).to_string();
         if let Some(why) = ground.frozen() {
             return Err(PlaceHold::Frozen { node: named(), why });
@@ -324,21 +335,18 @@ impl<'a> Case<'a, '_> {
         if at_ms > self.world.now_ms {
             return Err(PlaceHold::GivesUp { node: named(), at_ms });
         }
-        if !ground.takes(&self.key.namespace, self.service, node) {
+        if !ground.takes(self.world, &self.key.namespace, self.service, node) {
             return Err(PlaceHold::NowhereElse { node: named() });
         }
         Ok(())
     }
 
     /// One process on each of these nodes.
-    fn on_each(&mut self, nodes: &[String], placement: &mut Placement) {
+    fn on_each(&mut self, nodes: &'a [String], near: &mut Nearby<'a>, placement: &mut Placement) {
         let instance = self.key.namespace.as_str();
-        let live = |node: &&String| {
-            self.world.documents.live(&Key::within(Kind::Node, instance, node.as_str())).is_some()
-        };
         let wanted: BTreeMap<String, &String> = nodes
             .iter()
-            .filter(live)
+            .filter(|node| near.node(instance, node).is_live())
             .map(|node| (process_id(instance, &self.key.name, node, 0), node))
             .collect();
         for at in 0..self.members.len() {
@@ -348,7 +356,11 @@ impl<'a> Case<'a, '_> {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
         }
+        let there: BTreeSet<&str> = self.members.iter().map(|member| member.id).collect();
         for (id, node) in wanted {
+            if there.contains(id.as_str()) {
+                continue;
+            }
             let process = Key::within(Kind::Process, instance, id.as_str());
             match self.world.documents.get(&process) {
                 Some(existing) if existing.is_deleting() => {
@@ -374,13 +386,12 @@ impl<'a> Case<'a, '_> {
 
     /// How the node of a process stands to the service.
     fn fit(&self, member: &Member<'_>) -> Fit {
-        let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node);
-        let found = self.world.documents.get(&node);
-        found.map_or(Fit::Deleting, |found| fit(self.world, &node, found, self.service))
+        let Near { document, seen } = member.node;
+        document.map_or(Fit::Deleting, |node| fit(node, seen, self.service))
     }
 
     /// Has processes leave the nodes that are being drained or no longer fit, no more at once than an update may take away.
-    fn move_away(&mut self, ground: &mut Ground<'a>, budget: &mut u32, placement: &mut Placement) {
+    fn move_away(&mut self, ground: &mut Ground, budget: &mut u32, placement: &mut Placement) {
         for at in 0..self.members.len() {
             let Some(member) = self.members.get(at) else { continue };
             if member.leaves || !member.is_owned_by(&self.key.name) || self.fit(member).keeps() {
@@ -390,7 +401,7 @@ impl<'a> Case<'a, '_> {
             let (key, is_free) = (member.key(), !member.runs || !(member.works() || member.is_unknown()));
             if member.is_unknown() {
                 placement.holds.insert(key, PlaceHold::NodeUnknown(node));
-            } else if !ground.takes(&self.key.namespace, self.service, &member.spec.node) {
+            } else if !ground.takes(self.world, &self.key.namespace, self.service, &member.spec.node) {
                 placement.holds.insert(key, PlaceHold::NowhereElse { node: node.to_string() });
             } else if is_free || *budget > 0 {
                 if !is_free {
@@ -404,7 +415,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// `replicas` processes: those that are well placed stay. What leaves keeps its place until it is gone.
-    fn spread(&mut self, ground: &mut Ground<'a>, replicas: u32, placement: &mut Placement) {
+    fn spread(&mut self, ground: &mut Ground, replicas: u32, placement: &mut Placement) {
         let name = self.key.name.as_str();
         self.shrink(replicas, placement);
         let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
@@ -434,16 +445,16 @@ impl<'a> Case<'a, '_> {
         }
         let missing = replicas.saturating_sub(placed);
         let taken: BTreeSet<&str> = self.all_ids();
-        let chosen = ground.choose(&self.key.namespace, self.service, here, missing);
+        let chosen = ground.choose(self.world, &self.key.namespace, self.service, &here, missing);
         let found = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
         let mut made: BTreeSet<String> = BTreeSet::new();
         for node in chosen {
             // The first ordinal that is free, counting those that are still going.
-            let ids = (0u32..).map(|ordinal| process_id(&self.key.namespace, name, node, ordinal));
+            let ids = (0u32..).map(|ordinal| process_id(&self.key.namespace, name, &node, ordinal));
             let id = ids.into_iter().find(|id| !taken.contains(id.as_str()) && !made.contains(id));
             if let Some(id) = id {
                 made.insert(id.clone());
-                self.create(id, node, placement);
+                self.create(id, &node, placement);
             }
         }
         let staying = self.members.iter().filter(|member| !member.leaves && member.is_owned_by(name)).count();
@@ -495,6 +506,7 @@ impl<'a> Case<'a, '_> {
     fn roll_out(&self, mut budget: u32, placement: &mut Placement) {
         let target = self.target.number;
         if target == 0 {
+            self.wake_for_readiness(placement);
             return;
         }
         let stays = self.document.metadata.annotations.contains_key(PAUSED);
@@ -537,17 +549,13 @@ impl<'a> Case<'a, '_> {
                 Availability::Since(since) if member.document.metadata.revision == self.target.number => {
                     since.saturating_add(self.update.min_ready_ms())
                 }
-                Availability::Starting { since_ms } => since_ms.saturating_add(self.start_ms()),
+                Availability::Starting { since_ms } => since_ms.saturating_add(self.start_ms),
                 Availability::Since(_) | Availability::No | Availability::Unknown => continue,
             };
             if at_ms > now_ms {
                 placement.wake_at(at_ms);
             }
         }
-    }
-
-    fn start_ms(&self) -> u64 {
-        desired_start_ms(self.world.documents, &self.key.namespace, &self.key.name)
     }
 
     /// Records what becomes of the target: that all do their work with it, or that one does not.

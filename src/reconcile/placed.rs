@@ -1,8 +1,8 @@
 //! What was decided over all nodes last, for everyone who shows it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tokio::sync::watch;
 
 use crate::model::Key;
@@ -13,9 +13,9 @@ use crate::plan::standing::ServiceStatus;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decided {
     /// How each service stands.
-    pub services: BTreeMap<Key, ServiceStatus>,
+    pub services: OrdMap<Key, Arc<ServiceStatus>>,
     /// Why nothing is done, by object.
-    pub holds: BTreeMap<Key, PlaceHold>,
+    pub holds: OrdMap<Key, PlaceHold>,
     /// Why no failover is made at present.
     pub frozen: Option<Frozen>,
 }
@@ -44,8 +44,8 @@ impl Placed {
     }
 
     pub(super) fn set(&self, placement: &Placement) {
-        let Placement { services, holds, frozen, .. } = placement.clone();
-        let decided = Decided { services, holds, frozen };
+        let Placement { services, holds, frozen, .. } = placement;
+        let decided = Decided { services: services.clone(), holds: holds.clone(), frozen: *frozen };
         self.sender.send_if_modified(|last| {
             let is_news = **last != decided;
             if is_news {
