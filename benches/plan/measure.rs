@@ -43,7 +43,7 @@ impl Unit {
 }
 
 /// What is measured, in the order of [`measure`].
-pub(crate) const FIGURES: [(&str, Unit); 19] = [
+pub(crate) const FIGURES: [(&str, Unit); 18] = [
     ("documents made (not part of a decision), ms", Unit::Time),
     ("place, no process exists: a create for each, ms", Unit::Time),
     ("place, all exist: nothing to do, ms", Unit::Time),

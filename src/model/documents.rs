@@ -558,7 +558,10 @@ mod tests {
                 let spec = match kind {
                     0 => Spec::Instance(InstanceSpec::default()),
                     1 => Spec::Node(NodeSpec::default()),
-                    2 => Spec::Service(ServiceSpec::default()),
+                    2 => {
+                        let after = Some(other).filter(|_| one == "a").into_iter().collect();
+                        Spec::Service(ServiceSpec { after, ..ServiceSpec::default() })
+                    }
                     _ => Spec::Process(ProcessSpec { service: one, node: other, running: None }),
                 };
                 let namespace = if spec.kind().is_namespaced() { instance } else { String::new() };
@@ -641,9 +644,13 @@ mod tests {
                     let naive = documents.of_kind(Kind::Node).filter(|(key, document)| {
                         key.namespace == instance && document.metadata.labels.get(&name).is_some_and(|is| is == value)
                     });
-                    prop_assert!(documents.nodes_labelled(&instance, &name, value).eq(naive.map(|(_, node)| node)));
+                    let naive: Vec<_> = naive.map(|(_, node)| node).collect();
+                    prop_assert_eq!(documents.count_nodes_labelled(&instance, &name, value), naive.len());
+                    prop_assert!(documents.nodes_labelled(&instance, &name, value).eq(naive));
                 }
             }
+            let after = |key: &&Key| documents.service(key).is_some_and(|service| !service.after.is_empty());
+            prop_assert!(documents.ordered_services().eq(documents.iter().map(|(key, _)| key).filter(after)));
             prop_assert!(documents.deleting().eq(documents.iter().filter(|(_, document)| document.is_deleting())));
         }
 

@@ -581,9 +581,9 @@ pub struct RevisionSpec {
     /// Hash of all that makes a process start anew when it changes.
     pub hash: String,
     /// The service as it was.
-    pub template: ServiceSpec,
+    pub template: Box<ServiceSpec>,
     /// The service's type as it was.
-    pub service_type: ServiceTypeSpec,
+    pub service_type: Box<ServiceTypeSpec>,
     /// What the templates use of the instance, as it was.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub instance: Object,

@@ -1,7 +1,8 @@
-//! What a pass has looked up of nodes, so that no node is looked up for each of its processes.
+//! What a pass has looked up: no node is looked up for each of its processes, and no type for each of its services.
 
 use std::collections::BTreeMap;
 
+use super::revision::Asked;
 use super::world::{NodeSighting, World};
 use crate::model::Document;
 use crate::model::meta::{Key, Kind};
@@ -22,23 +23,25 @@ impl Near<'_> {
     }
 }
 
-/// The nodes that a pass has looked up.
+/// What a pass has looked up.
 pub(super) struct Nearby<'a> {
     world: World<'a>,
-    /// By (instance, node).
-    found: BTreeMap<(&'a str, &'a str), Near<'a>>,
+    /// By instance and node.
+    found: BTreeMap<&'a str, BTreeMap<&'a str, Near<'a>>>,
+    /// What templates ask for.
+    pub(super) asked: Asked<'a>,
 }
 
 impl<'a> Nearby<'a> {
-    /// None is looked up yet.
-    pub(super) const fn new(world: World<'a>) -> Nearby<'a> {
-        Nearby { world, found: BTreeMap::new() }
+    /// Nothing is looked up yet.
+    pub(super) fn new(world: World<'a>) -> Nearby<'a> {
+        Nearby { world, found: BTreeMap::new(), asked: Asked::default() }
     }
 
     /// A node of an instance.
     pub(super) fn node(&mut self, instance: &'a str, node: &'a str) -> Near<'a> {
         let world = self.world;
-        *self.found.entry((instance, node)).or_insert_with(|| Near {
+        *self.found.entry(instance).or_default().entry(node).or_insert_with(|| Near {
             document: world.documents.get(&Key::within(Kind::Node, instance, node)).map(AsRef::as_ref),
             seen: world.seen.get(&(instance.to_owned(), node.to_owned())),
         })

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::orders::ties;
-use super::revision::is_declared;
+use super::revision::{Asked, is_declared};
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::Documents;
@@ -170,7 +170,9 @@ impl<'a> Resolved<'a> {
         let declared = (service, service_type);
         let options = effective_options(service, service_type);
         let revision = documents.revision(&Key::within(Kind::Revision, instance, revision_name(id, number)));
-        let earlier = revision.filter(|revision| !is_declared(documents, document, service, revision));
+        let mut asked = Asked::default();
+        let earlier =
+            revision.filter(|revision| !is_declared(&mut asked, documents, document, service, revision));
         let Some(earlier) = earlier else {
             let restarted = document.metadata.annotations.get(RESTARTED).map(String::as_str);
             return Ok(Resolved { declared, service, service_type, instance: None, options, restarted });

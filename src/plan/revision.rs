@@ -5,7 +5,7 @@
 //!
 //! **Absent here:** what differs from node to node. A process of a changed node starts anew at once, for that is one node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -16,17 +16,21 @@ use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents, Key, Kind};
 
 /// The revision that a service is, as it is declared now; its number is yet to be given. None when its type does not exist.
-pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpec) -> Option<RevisionSpec> {
+pub(super) fn declared<'a>(
+    asked: &mut Asked<'a>,
+    documents: &Documents,
+    document: &'a Document,
+    service: &'a ServiceSpec,
+) -> Option<RevisionSpec> {
     let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
     let service_type = documents.service_type(&key)?;
-    let variables = variables(service, service_type);
-    let instance = used(&instance_value(documents, &document.metadata.namespace), "instance", &variables);
+    let (variables, instance) = asked.of(documents, document, service, service_type);
     let restarted = document.metadata.annotations.get(RESTARTED).cloned();
     Some(RevisionSpec {
         service: document.metadata.name.clone(),
         hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
-        template: service.clone(),
-        service_type: service_type.clone(),
+        template: Box::new(service.clone()),
+        service_type: Box::new(service_type.clone()),
         instance,
         restarted,
         ..RevisionSpec::default()
@@ -34,19 +38,56 @@ pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpe
 }
 
 /// Whether a service is, as it is declared now, this revision of it.
-pub fn is_declared(
+pub(super) fn is_declared<'a>(
+    asked: &mut Asked<'a>,
     documents: &Documents,
-    document: &Document,
-    service: &ServiceSpec,
+    document: &'a Document,
+    service: &'a ServiceSpec,
     revision: &RevisionSpec,
 ) -> bool {
     let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let unchanged = revision.template == *service
-        && documents.service_type(&key) == Some(&revision.service_type)
-        && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref()
-        && revision.instance.is_empty();
+    let Some(service_type) = documents.service_type(&key) else { return false };
     // Mostly nothing has changed, and that is sooner seen than a hash is made.
-    unchanged || declared(documents, document, service).is_some_and(|declared| declared.hash == revision.hash)
+    let is_same = *revision.template == *service
+        && *revision.service_type == *service_type
+        && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref();
+    if is_same && asked.of(documents, document, service, service_type).1 == revision.instance {
+        return true;
+    }
+    let declared = declared(asked, documents, document, service);
+    declared.is_some_and(|declared| declared.hash == revision.hash)
+}
+
+/// What templates ask for, as a pass has found it out, so that it is not found out for each service of a type.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// Variables by type, where a service adds nothing of its own.
+    of_types: BTreeMap<&'a str, BTreeSet<String>>,
+    /// Instances, as templates see them, by id.
+    instances: BTreeMap<&'a str, Value>,
+}
+
+impl<'a> Asked<'a> {
+    /// All that a service's templates ask for, and what that is of its instance.
+    fn of(
+        &mut self,
+        documents: &Documents,
+        document: &'a Document,
+        service: &'a ServiceSpec,
+        service_type: &ServiceTypeSpec,
+    ) -> (BTreeSet<String>, Object) {
+        let is_plain = service.command.is_none() && service.env.is_empty();
+        let variables = if is_plain {
+            let known = self.of_types.entry(&service.kind);
+            known.or_insert_with(|| variables(service, service_type)).clone()
+        } else {
+            variables(service, service_type)
+        };
+        let id = document.metadata.namespace.as_str();
+        let instance = self.instances.entry(id).or_insert_with(|| instance_value(documents, id));
+        let instance = used(instance, "instance", &variables);
+        (variables, instance)
+    }
 }
 
 /// What the templates ask for.
@@ -59,12 +100,15 @@ fn variables(service: &ServiceSpec, service_type: &ServiceTypeSpec) -> BTreeSet<
 
 /// The fields of an object that are asked for; all of them where that can't be told.
 fn used(object: &Value, name: &str, variables: &BTreeSet<String>) -> Object {
+    let prefix = format!("{name}.");
+    if !variables.iter().any(|variable| variable == name || variable.starts_with(&prefix)) {
+        return Object::new();
+    }
     let object = with_aliases(object.clone());
     let Value::Object(object) = object else { return Object::new() };
     if variables.contains(name) {
         return object;
     }
-    let prefix = format!("{name}.");
     let field = |variable: &String| Some(variable.strip_prefix(&prefix)?.split('.').next()?.to_owned());
     let fields: BTreeSet<String> = variables.iter().filter_map(field).collect();
     object.into_iter().filter(|(name, _)| fields.contains(name)).collect()
@@ -130,7 +174,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        declared(&documents, &document, &service).expect("its type exists").hash
+        declared(&mut Asked::default(), &documents, &document, &service).expect("its type exists").hash
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::availability::{Availability, on_node};
 use super::near::{Near, Nearby};
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement, revision};
 use super::render::wanted;
-use super::revision::{declared, is_declared};
+use super::revision::{Asked, declared, is_declared};
 use super::spread::{Fit, Ground, fit};
 use super::standing::{Condition, ServiceStatus, Truth};
 use super::world::{ProcessSighting, World};
@@ -47,7 +47,7 @@ pub(super) fn place_service<'a>(
             members.push(Member::new(world.now_ms, process, spec, node, (service, kind)));
         }
     }
-    let target = Target::find(world, key, document, service, placement);
+    let target = Target::find(world, &mut near.asked, (key, document, service), placement);
     let mut case = Case {
         world,
         key,
@@ -161,20 +161,17 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn find(
         world: &World<'a>,
-        key: &Key,
-        document: &Document,
-        service: &ServiceSpec,
+        asked: &mut Asked<'a>,
+        (key, document, service): (&Key, &'a Document, &'a ServiceSpec),
         placement: &mut Placement,
     ) -> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
         // The last one first, for mostly nothing has changed.
-        let same = |(_, revision): &&(&Arc<Document>, &RevisionSpec)| {
-            is_declared(world.documents, document, service, revision)
+        let mut same = |(_, revision): &&(&Arc<Document>, &RevisionSpec)| {
+            is_declared(asked, world.documents, document, service, revision)
         };
-        if let Some(found) =
-            all.iter().rev().take(1).find(same).or_else(|| all.iter().rev().skip(1).find(same))
-        {
+        if let Some(found) = all.iter().rev().find(&mut same) {
             let instead = found.1.replaced_by;
             let instead = instead.and_then(|number| all.iter().find(|(_, other)| other.number == number));
             let revision = *instead.unwrap_or(found);
@@ -185,7 +182,7 @@ impl<'a> Target<'a> {
                 all,
             };
         }
-        let Some(declared) = declared(world.documents, document, service) else {
+        let Some(declared) = declared(asked, world.documents, document, service) else {
             return Target { number: 0, declared: 0, revision: None, all };
         };
         let number = last + 1;
@@ -312,12 +309,11 @@ impl<'a> Case<'a, '_> {
     }
 
     fn hold_failover(&self, key: Key, hold: PlaceHold, placement: &mut Placement) {
-        match &hold {
-            PlaceHold::GivesUp { at_ms, .. } => placement.wake_at(*at_ms),
-            PlaceHold::Frozen { why: Frozen::Settling, .. } => {
-                placement.wake_at(self.world.since_ms.saturating_add(self.world.freeze.settle_ms));
-            }
-            _ => {}
+        if let PlaceHold::GivesUp { at_ms, .. } = &hold {
+            placement.wake_at(*at_ms);
+        }
+        if let PlaceHold::Frozen { why: Frozen::Settling, .. } = &hold {
+            placement.wake_at(self.world.since_ms.saturating_add(self.world.freeze.settle_ms));
         }
         placement.holds.insert(key, hold);
     }

@@ -124,7 +124,7 @@ impl Scene {
 
     fn edit(&mut self, key: &Key, edit: impl FnOnce(&mut Document)) {
         self.revision += 1;
-        let mut document = Document::clone(self.documents.get(key).unwrap());
+        let mut document = Document::clone(self.documents.get(key).expect("it was found among them"));
         edit(&mut document);
         document.metadata.resource_version = self.revision.to_string();
         self.documents.insert(document);
