@@ -153,6 +153,7 @@ pub struct Epoch(pub u64);
 pub struct State {
     store: Arc<dyn Store>,
     snapshot: watch::Receiver<Snapshot>,
+    sender: Arc<watch::Sender<Snapshot>>,
     metrics: Arc<Metrics>,
     follower: JoinHandle<()>,
     age: Age,
@@ -177,14 +178,25 @@ impl State {
         }
         let first = load(&*store).await?;
         let (sender, snapshot) = watch::channel(first);
+        let sender = Arc::new(sender);
         let age = Age::start(Arc::clone(&store));
-        let follower = tokio::spawn(follow(Arc::clone(&store), sender, age.clone()));
-        Ok(State { store, snapshot, metrics, follower, age, sealing_key: OnceLock::new() })
+        let follower = tokio::spawn(follow(Arc::clone(&store), Arc::clone(&sender), age.clone()));
+        Ok(State { store, snapshot, sender, metrics, follower, age, sealing_key: OnceLock::new() })
     }
 
     /// How long ago the snapshot was last known to be what the store holds.
     pub fn age(&self) -> Duration {
         self.age.get()
+    }
+
+    /// Has the snapshot be at least as new as the store is now, without waiting for the watch, which may lag.
+    ///
+    /// # Errors
+    /// When the store can't be read, or holds what is no document.
+    pub async fn catch_up(&self) -> Result<(), StateError> {
+        let now = load(&*self.store).await?;
+        take_newer(&self.sender, now);
+        Ok(())
     }
 
     /// Everything that the store holds, at one revision: what a backup is made of.
@@ -674,7 +686,7 @@ async fn load(store: &dyn Store) -> Result<Snapshot, StateError> {
 
 /// Keeps the snapshot current for as long as somebody reads it. A store that fails leaves the last one standing: nothing is decided
 /// out of ignorance.
-async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age) {
+async fn follow(store: Arc<dyn Store>, sender: Arc<watch::Sender<Snapshot>>, age: Age) {
     let mut pause = Duration::from_millis(50);
     while !sender.is_closed() {
         let from = sender.borrow().revision + 1;
@@ -685,11 +697,16 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age
                     Ok(changes) => {
                         age.confirm();
                         pause = Duration::from_millis(50);
-                        sender.send_modify(|snapshot| {
-                            for change in &changes.changes {
-                                apply(snapshot, change);
+                        sender.send_if_modified(|snapshot| {
+                            // Else it was read meanwhile.
+                            let is_news = changes.revision > snapshot.revision;
+                            if is_news {
+                                for change in &changes.changes {
+                                    apply(snapshot, change);
+                                }
+                                snapshot.revision = changes.revision;
                             }
-                            snapshot.revision = changes.revision;
+                            is_news
                         });
                     }
                     Err(error) => break error,
@@ -704,7 +721,7 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age
         match load(&*store).await {
             // A store that went back in time is another store: what it says is not taken for news.
             Ok(snapshot) if snapshot.revision >= from.saturating_sub(1) => {
-                sender.send_replace(snapshot);
+                take_newer(&sender, snapshot);
                 age.confirm();
             }
             Ok(snapshot) => {
@@ -717,6 +734,17 @@ async fn follow(store: Arc<dyn Store>, sender: watch::Sender<Snapshot>, age: Age
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the store can't be read"),
         }
     }
+}
+
+/// Takes in what was read, unless what is known is newer.
+fn take_newer(sender: &watch::Sender<Snapshot>, read: Snapshot) {
+    sender.send_if_modified(|known| {
+        let is_newer = read.revision > known.revision;
+        if is_newer {
+            *known = read;
+        }
+        is_newer
+    });
 }
 
 fn apply(snapshot: &mut Snapshot, change: &Change) {

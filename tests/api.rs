@@ -13,6 +13,8 @@ use self::server::{Api, auth, dev_node, local_box, read, root_instance, webapp, 
 
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/verbs.rs"]
+mod verbs;
 
 #[test]
 fn the_seeds_instances() {
@@ -105,6 +107,38 @@ fn the_seeds_services() {
     assert_eq!(api.call("DELETE", "/1.0/instances/IN1/services/SV1", None), (204, Value::Null));
     api.refused("GET", "/1.0/instances/IN1/services/SV1/status", None, 404);
     api.refused("POST", "/1.0/instances/IN1/services/SV1/start", None, 404);
+}
+
+#[test]
+fn services_are_started_after_others_that_exist_and_never_in_a_circle() {
+    let api = Api::start();
+    api.create("/1.0/instances", root_instance());
+    let services = "/1.0/instances/IN1/services";
+    let one = |id: &str| format!("{services}/{id}");
+    let after = |others: &[&str]| json!({"type": "auth", "name": "a", "after": others});
+    api.create(services, after(&[]));
+    api.create(services, after(&["SV1"]));
+    assert_eq!(api.create(services, after(&["SV1", "SV2"]))["after"], json!(["SV1", "SV2"]));
+    let why = api.refused("PUT", &one("SV1"), Some(json!({"after": ["SV3"]})), 400);
+    assert!(why.contains("after[0]") && why.contains("SV1 → SV3 → SV1"), "{why}");
+    let why = api.refused("PUT", &one("SV1"), Some(json!({"after": ["SV1"]})), 400);
+    assert!(why.contains("can't be started after itself"), "{why}");
+    let why = api.refused("POST", services, Some(after(&["SV9"])), 400);
+    assert!(why.contains("Service IN1/SV9 does not exist"), "{why}");
+
+    // What else is changed leaves it, and so do changes of the others.
+    let limits = json!({"update": {"max-unavailable": "25%"}, "failover": "hold"});
+    let (status, changed) = api.call("PUT", &one("SV3"), Some(limits));
+    assert_eq!((status, &changed["after"]), (200, &json!(["SV1", "SV2"])));
+    assert_eq!(changed["update"], json!({"max-unavailable": "25%"}));
+    assert_eq!(api.call("PUT", &one("SV2"), Some(json!({"after": null}))).1["after"], Value::Null);
+    let (_, last) = api.call("PUT", &one("SV3"), Some(json!({"after": ["SV2"]})));
+    assert_eq!(last["after"], json!(["SV2"]));
+    assert_eq!(api.call("PUT", &one("SV1"), Some(json!({"after": ["SV3"]}))).0, 200);
+
+    // Who is deleted is waited for no more; a later one of that name is another one.
+    assert_eq!(api.call("DELETE", &one("SV3"), None), (204, Value::Null));
+    assert_eq!(api.get(&one("SV1")).1["after"], Value::Null);
 }
 
 #[test]

@@ -21,7 +21,10 @@ use mainstay::plan::world::{Health, Phase};
 use sha2::Digest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+#[path = "link_contract/leases.rs"]
+mod leases;
 mod support;
+use leases::*;
 use support::sshd::{Account, NodeShell, Sshd, local_target, user};
 
 /// Longest that anything may take before a test fails; nothing waits that long when it works.
@@ -34,6 +37,8 @@ struct Case {
     root: PathBuf,
     revision: u64,
     processes: BTreeMap<String, ProcessLine>,
+    /// What the node last said of its clock.
+    uptime: u64,
 }
 
 impl Case {
@@ -41,7 +46,8 @@ impl Case {
         let root = directory.join("no'de $(reboot)");
         target.root = root.display().to_string();
         let link = connector.connect(&target).await.unwrap();
-        let mut case = Case { connector, target, link, root, revision: 0, processes: BTreeMap::new() };
+        let mut case =
+            Case { connector, target, link, root, revision: 0, processes: BTreeMap::new(), uptime: 0 };
         case.open(1).await;
         case
     }
@@ -78,6 +84,7 @@ impl Case {
                 Line::Gone(id) => {
                     self.processes.remove(id);
                 }
+                Line::Uptime(uptime) => self.uptime = *uptime,
                 Line::Unusable(why) => panic!("unusable: {why}"),
                 _ => {}
             }
@@ -1013,6 +1020,15 @@ suite!(
     a_followed_log_is_read_exactly_once_over_rotations_and_breaks,
     a_log_that_is_emptied_by_hand_goes_on_from_its_new_beginning,
     what_follows_a_log_ends_with_its_channel_and_with_its_process,
+    what_is_under_a_lease_is_stopped_whole_when_nobody_renews_it_and_nothing_else_is,
+    what_is_under_a_lease_runs_on_while_that_is_renewed,
+    a_renewal_that_comes_late_renews_nothing,
+    a_renewal_of_a_deposed_controller_is_refused,
+    what_ends_after_its_lease_is_not_started_again,
+    a_lease_ends_though_the_supervisor_was_killed,
+    a_lease_ends_though_the_guard_or_the_keeper_was_killed,
+    a_lease_of_before_a_reboot_is_none,
+    a_lease_is_taken_and_given_back_while_the_process_runs,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -1154,6 +1170,24 @@ async fn a_full_disk_is_named_and_leaves_nothing() {
     for (connector, target) in links {
         let directory = tempfile::tempdir().unwrap();
         a_full_disk_ends_a_transfer_by_its_name(Case::new(connector, target, directory.path()).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_on_a_full_disk() {
+    assert!(rustix::process::getuid().is_root(), "a small disk is mounted; run the tests as root");
+    let (sshd, state) = (Sshd::start(), tempfile::tempdir().unwrap());
+    let target = Target { identity_file: Some(sshd.identity_file()), ..sshd.target() };
+    let links: [(Arc<dyn Connector>, Target); 2] =
+        [(Arc::new(Local), local_target()), (ssh(state.path()), target)];
+    for (connector, target) in links {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = support::SmallDisk::mount(directory.path(), "1m");
+        a_full_disk_keeps_no_lease_from_being_renewed(
+            Case::new(connector, target, directory.path()).await,
+            &disk,
+        )
+        .await;
     }
 }
 

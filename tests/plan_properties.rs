@@ -10,6 +10,8 @@ mod desk;
 mod fleet;
 #[path = "plan_properties/machine.rs"]
 mod machine;
+#[path = "plan_properties/placing.rs"]
+mod placing;
 #[path = "plan_properties/sim.rs"]
 mod sim;
 
@@ -17,13 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{Fleet, Place, all_desired, fleet, phase};
 use mainstay::model::kinds::ServiceSpec;
-use mainstay::model::meta::OwnerReference;
+use mainstay::model::meta::{DRAINING, OwnerReference};
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::node::KEEP_UNUSED_MS;
 use mainstay::plan::node::plan;
 use mainstay::plan::orders::orders;
 use mainstay::plan::place::{PlaceAction, Placement, place};
-use mainstay::plan::render::wanted;
+use mainstay::plan::render::{takes_new, wanted};
 use mainstay::plan::step::{Action, Aim, Hold, NodePlan, Step};
 use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 use proptest::collection::{btree_map, vec};
@@ -81,20 +83,37 @@ fn lives(documents: &Documents, instance: &str) -> bool {
     documents.live(&Key::cluster(Kind::Instance, instance)).is_some()
 }
 
+/// Whether the placement of the service of this name made a process.
+fn is_owned(document: &Document, service: &str) -> bool {
+    let is_owner = |owner: &OwnerReference| owner.kind == Kind::Service && owner.name == service;
+    document.metadata.owner_references.iter().any(is_owner)
+}
+
 /// The nodes of the processes that a service's placement has made and that are not going, by id.
 fn made(documents: &Documents, service: &Key) -> BTreeMap<String, String> {
-    let is_owner = |owner: &OwnerReference| owner.kind == Kind::Service && owner.name == service.name;
     documents
         .processes_of(&service.namespace, &service.name)
         .filter(|(document, _)| !document.is_deleting())
-        .filter(|(document, _)| document.metadata.owner_references.iter().any(is_owner))
+        .filter(|(document, _)| is_owned(document, &service.name))
         .map(|(document, process)| (document.metadata.name.clone(), process.node.clone()))
         .collect()
 }
 
 fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
     let key = Key::within(Kind::Node, instance, node);
-    documents.node(&key).is_some_and(|node| node.status == Some(false))
+    documents.node(&key).is_some_and(|node| !takes_new(documents, &key, node))
+}
+
+/// Whether a process of a service may stay on a node: that is neither silent nor being drained, and has the labels.
+fn may_stay(sim: &Sim, key: &Key, service: &ServiceSpec, node: &str) -> bool {
+    let place = (key.namespace.clone(), node.to_owned());
+    let found = sim.documents.get(&fleet::node_key(&place));
+    let fits = found.is_some_and(|found| {
+        let labels = &found.metadata.labels;
+        let is_selected = service.node_selector.iter().all(|(name, value)| labels.get(name) == Some(value));
+        is_selected && !found.metadata.annotations.contains_key(DRAINING)
+    });
+    fits && !sim.dark.contains(&place)
 }
 
 fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
@@ -102,6 +121,7 @@ fn created(placement: &Placement) -> impl Iterator<Item = &Document> {
         PlaceAction::Create(document) if document.spec.kind() == Kind::Process => Some(&**document),
         PlaceAction::Create(_)
         | PlaceAction::Assign { .. }
+        | PlaceAction::Lease { .. }
         | PlaceAction::Judge(_)
         | PlaceAction::GiveUp(_)
         | PlaceAction::MarkDeleting(_)
@@ -636,14 +656,16 @@ proptest! {
         let before = sim.documents.clone();
         sim.delete(removed);
         sim.settle().map_err(TestCaseError::fail)?;
-        for (key, _) in placed_services(&before) {
+        for (key, service) in placed_services(&before) {
             let (was, is) = (made(&before, &key), made(&sim.documents, &key));
             let is_there = |node: &String| key.namespace == removed.namespace && *node == removed.name;
-            for (id, node) in was.iter().filter(|(_, node)| !is_there(node)) {
+            for (id, node) in was.iter().filter(|(_, node)| !is_there(node) && may_stay(&sim, &key, &service, node)) {
                 prop_assert_eq!(is.get(id), Some(node), "{} moved", key);
             }
             prop_assert!(!is.values().any(is_there));
-            prop_assert!(is.len() <= was.len());
+            // What was not given up before may be, now that fewer nodes are silent; never is there more than was asked for.
+            let replicas = service.replicas.map_or(0, |replicas| replicas as usize);
+            prop_assert!(is.len() <= was.len().max(replicas));
         }
     }
 
@@ -667,9 +689,10 @@ proptest! {
         }
         sim.documents.insert(node);
         sim.settle().map_err(TestCaseError::fail)?;
-        for ((key, _), was) in before.iter().zip(&was) {
+        for ((key, service), was) in before.iter().zip(&was) {
             let is = made(&sim.documents, key);
-            prop_assert!(was.iter().all(|(id, node)| is.get(id) == Some(node)), "{} moved", key);
+            let mut stay = was.iter().filter(|(_, node)| may_stay(&sim, key, service, node));
+            prop_assert!(stay.all(|(id, node)| is.get(id) == Some(node)), "{} moved", key);
         }
     }
 }

@@ -7,13 +7,20 @@
 //! === documents          the whole manifests folder, as YAML; what it no longer names is deleted
 //! === seen               what is seen from now on, over what was seen before:
 //! IN1/ND1                    the node tells everything
-//! IN1/ND1 unseen             the node does not answer
+//! IN1/ND1 unseen             the node does not answer, since now
+//! IN1/ND1 never              the controller has not yet tried to reach the node
 //! IN1/ND1 web lost           its process of the service web is in this phase; any other word is a stranger's id
+//! IN1/ND1 web unhealthy      its health check finds it ill; healthy: well
+//! IN1/ND1 web crashed 3      it has ended so often since it was started, and is about to be started again
 //! IN1/ND1 bundle gone        there is no bundle
 //! IN1/ND1 sent 12000000      so many bytes of the artifact that it waits for are on their way
-//! === passed             minutes that have passed since
-//! === done               the nodes have carried out the last plan, and what was to be sent has arrived
-//! === plan               what is decided: first in the store until that rests, then on each node
+//! === said               what people say of an object, or take back with a `-`: `Service IN1/web paused`, `Service IN1/web -paused`,
+//!                        `Service IN1/web restarted`, `Node IN1/ND1 draining`, `Node IN1/ND1 forgotten`
+//! === started            another controller begins to decide, and has tried no node yet
+//! === passed             minutes that have passed since, or seconds, such as `5 s`
+//! === done               the nodes have carried out the last plan, and what was to be sent has arrived; five seconds have passed
+//! === plan               what is decided: first in the store until that rests, then on each node; and how each service stands, where that is
+//!                        not simply as it should
 //! ```
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how it fails")]
 
@@ -22,7 +29,7 @@ mod desk;
 #[path = "plan_properties/machine.rs"]
 mod machine;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -30,14 +37,16 @@ use machine::{Machine, ROOT, sighting};
 use mainstay::model::admit::{Admitted, Origin, admit_text};
 use mainstay::model::kinds::ProcessSpec;
 use mainstay::model::lint::lint;
+use mainstay::model::meta::{DRAINING, FORGOTTEN, PAUSED, RESTARTED};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
-use mainstay::model::{Documents, Key, Kind, Problem, Spec};
+use mainstay::model::{Document, Documents, Key, Kind, Problem, Spec};
 use mainstay::plan::node::plan;
 use mainstay::plan::orders::orders;
 use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::{Surroundings, desired};
+use mainstay::plan::standing::{ServiceStatus, Truth};
 use mainstay::plan::step::{Action, Delivery, NodePlan};
-use mainstay::plan::world::{NodeSighting, NodeWorld, Phase, Stock, World};
+use mainstay::plan::world::{Health, NodeSighting, NodeWorld, Orders, Phase, ProcessSighting, Stock, World};
 use mainstay::source::catalogue;
 use mainstay::state::{CATALOGUE, Edit, apply_set};
 
@@ -50,7 +59,7 @@ fn every_story_goes_as_told() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
     let mut stories: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     stories.sort();
-    assert!(stories.len() >= 10, "{stories:?}");
+    assert!(stories.len() >= 30, "{stories:?}");
     let failed: Vec<String> = stories.iter().filter_map(|path| check(path).err()).collect();
     assert!(failed.is_empty(), "{}\nUPDATE=1 writes the plans anew", failed.join("\n"));
 }
@@ -91,9 +100,16 @@ fn play(story: &str) -> Result<String, String> {
                 .filter(|line| !line.starts_with('#') && !line.is_empty())
                 .try_for_each(|line| fleet.see(line))?,
             "done" => fleet.carry_out(),
+            "said" => body.lines().try_for_each(|line| fleet.say(line))?,
+            "started" => {
+                fleet.since_ms = fleet.now_ms;
+                fleet.unseen.values_mut().for_each(|since_ms| *since_ms = None);
+            }
             "passed" => {
-                let minutes: u64 = body.parse().map_err(|_| format!("how many minutes are {body:?}?"))?;
-                fleet.now_ms += minutes * 60_000;
+                let (number, unit_ms) =
+                    body.strip_suffix(" s").map_or((body, 60_000), |number| (number, 1_000));
+                let number: u64 = number.parse().map_err(|_| format!("how long is {body:?}?"))?;
+                fleet.now_ms += number * unit_ms;
             }
             "plan" => {
                 let comments: String = body
@@ -115,10 +131,13 @@ fn play(story: &str) -> Result<String, String> {
 struct Fleet {
     documents: Documents,
     machines: BTreeMap<Place, Machine>,
-    unseen: BTreeSet<Place>,
+    /// Nodes that do not answer, and since when that is known.
+    unseen: BTreeMap<Place, Option<u64>>,
     plans: BTreeMap<Place, NodePlan>,
     stocks: BTreeMap<Place, Stock>,
     now_ms: u64,
+    /// Since when this controller decides.
+    since_ms: u64,
     /// Counts what is written to the documents.
     revision: u64,
 }
@@ -129,11 +148,12 @@ impl Fleet {
         let mut fleet = Fleet {
             documents: Documents::default(),
             machines: BTreeMap::new(),
-            unseen: BTreeSet::new(),
+            unseen: BTreeMap::new(),
             plans: BTreeMap::new(),
             stocks: BTreeMap::new(),
             // Long after everything that is seen began.
             now_ms: 60_000,
+            since_ms: 0,
             revision: 0,
         };
         let shipped = catalogue::documents().map_err(said).unwrap();
@@ -171,8 +191,17 @@ impl Fleet {
                 self.unseen.remove(&place);
                 self.machines.entry(place).or_insert_with(|| Machine::new(NodeSighting::default()));
             }
-            ["unseen"] => {
-                self.unseen.insert(place);
+            ["unseen"] => drop(self.unseen.insert(place, Some(self.now_ms))),
+            ["never"] => drop(self.unseen.insert(place, None)),
+            [name, "healthy" | "unhealthy"] => {
+                let why = || Health::Unhealthy { why: "no answer".into() };
+                let health = if words[2] == "healthy" { Health::Healthy } else { why() };
+                self.process_at(&place, name).health = Some(health);
+            }
+            [name, "crashed", times] => {
+                let times = times.parse().map_err(|_| format!("how often is {times:?}?"))?;
+                let seen = self.process_at(&place, name);
+                (seen.phase, seen.restarts, seen.exit) = (Phase::Backoff, times, Some(1));
             }
             ["bundle", "gone"] => self.machines.entry(place).or_default().truth.bundle = None,
             ["sent", bytes] => {
@@ -183,30 +212,96 @@ impl Fleet {
             }
             [name, phase] => {
                 let phase = phase_of(phase).ok_or_else(|| format!("what is the phase {phase:?}?"))?;
-                let id = self.id(&place, name);
-                let processes = &mut self.machines.entry(place).or_default().truth.processes;
-                let seen = processes.entry(id).or_insert_with(|| sighting(phase, "unknown", "-"));
-                seen.phase = phase;
+                self.process_at(&place, name).phase = phase;
             }
             _ => return Err(format!("what is {line:?}?")),
         }
         Ok(())
     }
 
+    /// What is seen of a process, that is called so, on a node.
+    fn process_at(&mut self, place: &Place, name: &str) -> &mut ProcessSighting {
+        let id = self.id(place, name);
+        let processes = &mut self.machines.entry(place.clone()).or_default().truth.processes;
+        processes.entry(id).or_insert_with(|| sighting(Phase::Running, "unknown", "-"))
+    }
+
+    /// What people say of an object beside its document.
+    fn say(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [kind, name, said] = words[..] else { return Err(format!("what is {line:?}?")) };
+        let kind = Kind::parse(kind).ok_or_else(|| format!("what is a {kind}?"))?;
+        let (instance, name) = name.split_once('/').ok_or("of which instance?")?;
+        let annotation = match said.trim_start_matches('-') {
+            "paused" => PAUSED,
+            "restarted" => RESTARTED,
+            "draining" => DRAINING,
+            "forgotten" => FORGOTTEN,
+            other => return Err(format!("what is {other:?}?")),
+        };
+        let found = self.documents.get(&Key::within(kind, instance, name));
+        let mut document = Document::clone(found.ok_or_else(|| format!("there is no {line}"))?);
+        let annotations = &mut document.metadata.annotations;
+        if said.starts_with('-') {
+            annotations.remove(annotation);
+        } else {
+            annotations.insert(annotation.to_owned(), self.now_ms.to_string());
+        }
+        self.documents.insert(document);
+        Ok(())
+    }
+
     fn carry_out(&mut self) {
+        let now_ms = self.now_ms;
         for (place, plan) in &self.plans {
             let machine = self.machines.entry(place.clone()).or_default();
-            plan.steps.iter().for_each(|step| machine.carry_out(&step.action));
+            if self.unseen.contains_key(place) {
+                continue;
+            }
+            for step in &plan.steps {
+                machine.carry_out(&step.action);
+                let id = step.action.process().unwrap_or_default();
+                if let Action::Start { .. } | Action::Restart { .. } = &step.action
+                    && let Some(seen) = machine.truth.processes.get_mut(id)
+                {
+                    seen.since_ms = now_ms;
+                }
+            }
             plan.deliveries.iter().for_each(|delivery| machine.receive(delivery));
             self.stocks.entry(place.clone()).or_default().sending = None;
             machine.finish_stops();
+        }
+        self.now_ms += 5_000;
+    }
+
+    /// Nodes that are seen plan on what is written as soon as it is.
+    fn look(&mut self) {
+        let seen = self.sightings();
+        for (place, seen) in seen.iter().filter(|(_, seen)| seen.complete) {
+            let key = Key::within(Kind::Node, place.0.as_str(), place.1.as_str());
+            let surroundings = Surroundings { mainstay: "/usr/bin/mainstay".into(), root: Some(ROOT.into()) };
+            let desired = desired(&self.documents, &key, &surroundings);
+            let (attempts, stock) = (BTreeMap::new(), Stock::default());
+            let world = NodeWorld {
+                now_ms: self.now_ms,
+                desired: &desired,
+                seen,
+                attempts: &attempts,
+                stock: &stock,
+                place,
+                orders: &Orders::default(),
+            };
+            let behind = plan(&world).behind;
+            let machine = self.machines.entry(place.clone()).or_default();
+            (machine.truth.planned, machine.truth.behind) = (self.revision, behind);
         }
     }
 
     fn sightings(&self) -> BTreeMap<Place, NodeSighting> {
         let look = |(place, machine): (&Place, &Machine)| {
-            let complete = !self.unseen.contains(place);
-            (place.clone(), NodeSighting { complete, ..machine.truth.clone() })
+            let complete = !self.unseen.contains_key(place);
+            let unseen_since_ms = self.unseen.get(place).copied().flatten();
+            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.truth.clone() })
         };
         self.machines.iter().map(look).collect()
     }
@@ -214,17 +309,19 @@ impl Fleet {
     /// Decides in the store until that rests, then on each node; says all of it.
     fn decide(&mut self) -> String {
         let mut said = String::new();
+        self.look();
         let seen = self.sightings();
-        loop {
-            let placement = place(&World::at(&self.documents, &seen, self.now_ms));
+        let services = loop {
+            let world = World { since_ms: self.since_ms, ..World::at(&self.documents, &seen, self.now_ms) };
+            let placement = place(&world);
             if placement.steps.is_empty() {
                 for (key, hold) in &placement.holds {
                     let _ = writeln!(said, "hold {}: {hold}", self.named(key));
                 }
-                break;
+                break placement.services;
             }
             self.write(&placement, &mut said);
-        }
+        };
         let (orders, _) = orders(&World::at(&self.documents, &seen, self.now_ms), self.revision, false);
         self.plans.clear();
         let nodes: Vec<Key> = self.documents.of_kind(Kind::Node).map(|(key, _)| key.clone()).collect();
@@ -256,6 +353,7 @@ impl Fleet {
             said.push_str(&self.spoken(&place, &plan));
             self.plans.insert(place, plan);
         }
+        services.iter().for_each(|(key, status)| said.push_str(&standing(key, status)));
         said
     }
 
@@ -266,7 +364,7 @@ impl Fleet {
             // Called as it is called before it goes, or after it has come.
             let named = self.documents.get(&key).map(|_| self.named(&key));
             self.revision += 1;
-            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
+            desk::write(&mut self.documents, &step.action, self.revision);
             let named = named.unwrap_or_else(|| self.named(&key));
             let _ = writeln!(said, "{} {named}: {}", step.action.word(), step.reason);
         }
@@ -330,6 +428,31 @@ impl Fleet {
         };
         format!("Process {}/{} on {}", key.namespace, process.service, process.node)
     }
+}
+
+/// How a service stands; nothing where all is as it should.
+fn standing(key: &Key, status: &ServiceStatus) -> String {
+    let ServiceStatus { revision, desired, updated, available, is_available, progressing, degraded, .. } =
+        status;
+    // What has just been decided was not seen to come yet.
+    let is_plain = progressing.status == Truth::False
+        && progressing.reason == "Complete"
+        && is_available.status == Truth::True
+        && degraded.status == Truth::False;
+    if is_plain {
+        return String::new();
+    }
+    let mut said = format!(
+        "status {key}: {available} of {desired} available, revision {revision} ({updated} of {desired} updated); {}",
+        progressing.reason
+    );
+    if is_available.status != Truth::True {
+        let _ = write!(said, "; not available: {}", is_available.reason);
+    }
+    if degraded.status == Truth::True {
+        let _ = write!(said, "; degraded: {}: {}", degraded.reason, degraded.message);
+    }
+    said + "\n"
 }
 
 fn phase_of(word: &str) -> Option<Phase> {

@@ -164,7 +164,9 @@ impl World {
         let program = env!("CARGO_BIN_EXE_mainstay");
         let ssh = Ssh::new(program.into(), self.data.path()).unwrap();
         let candidate = Candidate { server: "bench".into(), address: None };
-        let leadership = Leadership::start(Arc::clone(&self.state), candidate, Duration::from_secs(3600));
+        let clock = Clock::default();
+        let lease = Duration::from_secs(3600);
+        let leadership = Leadership::start(Arc::clone(&self.state), candidate, lease, clock.clone());
         leadership.standing().settled().await;
         let controller = Controller::start(Parts {
             tenures: leadership.tenures(),
@@ -183,7 +185,7 @@ impl World {
             placed: Placed::default(),
             freeze: Freeze::default(),
             events: Events::default(),
-            clock: Clock::default(),
+            clock,
         });
         self.controller = Some((controller, leadership));
     }

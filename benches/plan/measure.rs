@@ -99,14 +99,22 @@ fn at_rest(mut documents: Documents, seen: &BTreeMap<Place, NodeSighting>) -> Do
             return documents;
         }
         for step in steps {
-            match step.action {
-                PlaceAction::Create(document) | PlaceAction::Judge(document) => documents.insert(*document),
-                PlaceAction::Assign { process, revision } => {
-                    let mut document = Document::clone(documents.get(&process).unwrap());
-                    document.metadata.revision = revision;
+            match &step.action {
+                PlaceAction::Create(document) | PlaceAction::Judge(document) => {
+                    documents.insert(Document::clone(document));
+                }
+                PlaceAction::Assign { process, revision, .. } => {
+                    let mut document = Document::clone(documents.get(process).unwrap());
+                    document.metadata.revision = *revision;
                     documents.insert(document);
                 }
-                other => panic!("{other:?} of what is as it should be"),
+                PlaceAction::Lease { .. }
+                | PlaceAction::MarkDeleting(_)
+                | PlaceAction::GiveUp(_)
+                | PlaceAction::Finalize(_)
+                | PlaceAction::Unlink(_)
+                | PlaceAction::Promote(_)
+                | PlaceAction::Drop(_) => panic!("{step:?} of what is as it should be"),
             }
         }
     }

@@ -161,6 +161,7 @@ pub(crate) fn as_desired(desired: &NodeDesired) -> NodeSighting {
             care: start.care.hash.clone(),
             live: start.live.clone(),
             health: None,
+            lease: None,
             since_ms: 0,
         };
         (process.id.clone(), sighting)

@@ -67,23 +67,40 @@ impl<S: Send + Sync> FromRequest<S> for Parameters {
         if bytes.is_empty() {
             return Err(Error::BadRequest("the body is empty; send the parameters as a JSON object".into()));
         }
-        let says_json =
-            parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-                value.split(';').next().unwrap_or(value).trim().eq_ignore_ascii_case("application/json")
-            });
-        if !says_json {
-            return Err(Error::NotJson);
+        parameters(&parts, &bytes).map(Parameters)
+    }
+}
+
+/// The same where a body may be left out.
+pub(super) struct Maybe(pub(super) Object);
+
+impl<S: Send + Sync> FromRequest<S> for Maybe {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Maybe, Error> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if bytes.is_empty() { Ok(Maybe(Object::new())) } else { parameters(&parts, &bytes).map(Maybe) }
+    }
+}
+
+fn parameters(parts: &Parts, bytes: &Bytes) -> Result<Object, Error> {
+    let says_json =
+        parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            value.split(';').next().unwrap_or(value).trim().eq_ignore_ascii_case("application/json")
+        });
+    if !says_json {
+        return Err(Error::NotJson);
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(parameters)) => match check_shape(parameters.iter(), 1) {
+            Ok(()) => Ok(parameters),
+            Err(why) => Err(Error::BadRequest(why)),
+        },
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Err(Error::BadRequest("the body is not a JSON object; send the parameters as one".into()))
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(parameters)) => match check_shape(parameters.iter(), 1) {
-                Ok(()) => Ok(Parameters(parameters)),
-                Err(why) => Err(Error::BadRequest(why)),
-            },
-            Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-                Err(Error::BadRequest("the body is not a JSON object; send the parameters as one".into()))
-            }
-            Err(error) => Err(Error::BadRequest(format!("the body is not JSON: {error}"))),
-        }
+        Err(error) => Err(Error::BadRequest(format!("the body is not JSON: {error}"))),
     }
 }
 

@@ -37,14 +37,27 @@ use crate::reconcile::leadership::{Role, Standing};
 use crate::state::leader::Leader;
 
 /// The paths that only the leader can answer; all methods of theirs.
-const LEADERS: [&str; 14] = [
+const LEADERS: [&str; 27] = [
     "/1.0/events",
+    "/1.0/explain/instances/{id}",
+    "/1.0/explain/instances/{instance}/nodes/{id}",
+    "/1.0/explain/instances/{instance}/services/{id}",
+    "/1.0/explain/processes/{id}",
+    "/1.0/instances/{instance}/nodes/{id}/cordon",
+    "/1.0/instances/{instance}/nodes/{id}/drain",
+    "/1.0/instances/{instance}/nodes/{id}/forget",
     "/1.0/instances/{instance}/nodes/{id}/ping",
     "/1.0/instances/{instance}/nodes/{id}/status",
     "/1.0/instances/{instance}/nodes/{id}/trust",
+    "/1.0/instances/{instance}/nodes/{id}/uncordon",
     "/1.0/instances/{instance}/services/start",
     "/1.0/instances/{instance}/services/status",
     "/1.0/instances/{instance}/services/stop",
+    "/1.0/instances/{instance}/services/{id}/pause",
+    "/1.0/instances/{instance}/services/{id}/restart",
+    "/1.0/instances/{instance}/services/{id}/resume",
+    "/1.0/instances/{instance}/services/{id}/rollback",
+    "/1.0/instances/{instance}/services/{id}/rollout",
     "/1.0/instances/{instance}/services/{id}/start",
     "/1.0/instances/{instance}/services/{id}/status",
     "/1.0/instances/{instance}/services/{id}/stop",

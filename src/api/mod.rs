@@ -10,9 +10,11 @@
 mod backup;
 mod body;
 mod credentials;
+mod drain;
 mod error;
 mod etag;
 mod events;
+mod explain;
 mod flat;
 mod forward;
 mod health;
@@ -25,6 +27,7 @@ mod processes;
 mod relation;
 mod remembered;
 mod resource;
+mod rollout;
 mod route;
 mod running;
 mod services;
@@ -135,9 +138,12 @@ fn table() -> Vec<Route> {
         users::routes(),
         integrations::routes(),
         nodes::routes(),
+        drain::routes(),
         services::routes(),
+        rollout::routes(),
         processes::routes(),
         logs::routes(),
+        explain::routes(),
         events::routes(),
         health::routes(),
         status::routes(),

@@ -9,12 +9,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body::Place;
+use super::drain::{Left, left};
 use super::error::Error;
 use super::resource::{self, Resource, visible};
 use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::rfc3339;
+use crate::model::meta::DRAINING;
 use crate::model::{Key, Kind};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::reconcile::ping::TrustError;
@@ -55,7 +57,7 @@ pub(super) fn routes() -> Vec<Route> {
 /// How the connection to a node is.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct NodeStatus {
+pub(super) struct NodeStatus {
     /// `connecting`, `connected`, or by what it is not: `auth failed`, `unreachable`, `host key changed` (then nothing is done there
     /// until a person trusts it), `timed out`, `shell unusable`, `disk full`, `connection lost`, `fenced`, `not configured`;
     /// or `waiting` for an older node of the same id to be gone.
@@ -71,6 +73,15 @@ struct NodeStatus {
     next_try: Option<String>,
     /// What people should know besides, such as a clock that is off.
     warnings: Vec<String>,
+    /// True when it takes nothing new: its `status` is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cordoned: Option<bool>,
+    /// Since when it is being drained; RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draining: Option<String>,
+    /// Which processes are left on it, while it is being drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Vec<Left>>,
 }
 
 impl NodeStatus {
@@ -82,6 +93,9 @@ impl NodeStatus {
             message: Some(WAITS.into()),
             next_try: None,
             warnings: Vec::new(),
+            cordoned: None,
+            draining: None,
+            left: None,
         }
     }
 
@@ -99,6 +113,9 @@ impl NodeStatus {
             message,
             next_try: next_try.map(rfc3339),
             warnings: view.warnings.iter().map(ToString::to_string).collect(),
+            cordoned: None,
+            draining: None,
+            left: None,
         }
     }
 }
@@ -108,11 +125,23 @@ fn view(context: &Context, key: &Key) -> NodeView {
 }
 
 async fn status(State(context): State<Shared>, place: Place) -> Result<Json<NodeStatus>, Error> {
-    let key = place.key(Kind::Node);
-    if visible(&context.documents(), &key)?.metadata.waiting {
-        return Ok(Json(NodeStatus::waiting()));
+    shown(&context, &place.key(Kind::Node)).map(Json)
+}
+
+/// How a node is now.
+pub(super) fn shown(context: &Context, key: &Key) -> Result<NodeStatus, Error> {
+    let documents = context.documents();
+    let document = visible(&documents, key)?;
+    if document.metadata.waiting {
+        return Ok(NodeStatus::waiting());
     }
-    Ok(Json(NodeStatus::of(&view(&context, &key))))
+    let draining = document.metadata.annotations.get(DRAINING).cloned();
+    Ok(NodeStatus {
+        cordoned: documents.node(key).is_some_and(|node| node.status == Some(false)).then_some(true),
+        left: draining.is_some().then(|| left(&documents, &context.placed.last(), key)),
+        draining,
+        ..NodeStatus::of(&view(context, key))
+    })
 }
 
 /// A person has checked the changed host key of a node. Answers the status after the next try, which is at once. Ours: the seed
@@ -132,7 +161,7 @@ async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<NodeS
     let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before));
     // Without an answer in time, what is known by then is the answer.
     let _ = tokio::time::timeout(PING_TIME, is_tried).await;
-    Ok(Json(NodeStatus::of(&view(&context, &key))))
+    shown(&context, &key).map(Json)
 }
 
 /// Whether a login succeeded.

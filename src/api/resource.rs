@@ -325,7 +325,9 @@ async fn create(
         // What is created here is started here.
         given.entry("running").or_insert(false.into());
     }
-    let id = chosen.clone().unwrap_or_else(|| format!("{}1", resource.prefix.unwrap_or_default()).into());
+    // Until it has its number, one that no other has: what it names is not itself.
+    let unnumbered = || format!("{}{}", resource.prefix.unwrap_or_default(), u64::MAX).into();
+    let id = chosen.clone().unwrap_or_else(unnumbered);
     if let Some(taken) = resource.reserved.iter().find(|name| id == **name) {
         return Err(Error::BadRequest(format!(
             "id: `{taken}` can't be an id: it stands for something else in paths; choose another"
@@ -445,23 +447,7 @@ pub(super) async fn delete(
         // Before it goes: a shipped one would come back with the next start.
         in_time(context.state.set_aside(key)).await?;
     }
-    change(context, |documents| {
-        let current = visible(documents, key)?;
-        conditions.check(current)?;
-        refuse_owned(current)?;
-        refuse_placed(documents, current)?;
-        refuse_needed(documents, key)?;
-        let mut edits = vec![state::deletion(current, &timestamp())];
-        edits.extend(unlinked(documents, key));
-        edits.truncate(state::BATCH);
-        if current.metadata.waiting {
-            // What needs it waits as well; a later one of this name would find it there.
-            let needing = documents.waiting().filter(|(_, other)| other.needs().contains(key));
-            edits.extend(needing.map(|(_, other)| Edit::Remove(Document::clone(other))));
-        }
-        Ok((edits, ()))
-    })
-    .await?;
+    change(context, |documents| Ok((deleting(documents, key, conditions)?, ()))).await?;
     // More than one transaction takes, and what began to name it meanwhile. It is deleted in any case, and who is told of a failure
     // would ask again in vain; the placement does the rest.
     let rest = change(context, |documents| match documents.live(key) {
@@ -472,6 +458,28 @@ pub(super) async fn delete(
         tracing::warn!(%key, ?error, "something still names what was deleted");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The edits by which an object goes, its own first; refused where something else would put it back or needs it.
+pub(super) fn deleting(
+    documents: &Documents,
+    key: &Key,
+    conditions: &Conditions,
+) -> Result<Vec<Edit>, Error> {
+    let current = visible(documents, key)?;
+    conditions.check(current)?;
+    refuse_owned(current)?;
+    refuse_placed(documents, current)?;
+    refuse_needed(documents, key)?;
+    let mut edits = vec![state::deletion(current, &timestamp())];
+    edits.extend(unlinked(documents, key));
+    edits.truncate(state::BATCH);
+    if current.metadata.waiting {
+        // What needs it waits as well; a later one of this name would find it there.
+        let needing = documents.waiting().filter(|(_, other)| other.needs().contains(key));
+        edits.extend(needing.map(|(_, other)| Edit::Remove(Document::clone(other))));
+    }
+    Ok(edits)
 }
 
 /// The file that an object stands in, when a manifests folder keeps it as it is there.

@@ -34,8 +34,10 @@ pub(super) struct Operation {
     pub(super) query: &'static [Asked],
     /// Whether it obeys `If-Match`, or `If-None-Match` where it reads, and answers an `ETag`.
     pub(super) version: Version,
-    /// What has to be sent, if anything has.
+    /// What has to be sent, or may be, if anything.
     pub(super) body: Option<Content>,
+    /// Whether that may be left out.
+    pub(super) is_body_optional: bool,
     /// What is answered when it is done.
     pub(super) answer: (StatusCode, Content),
     /// Why it may be refused, besides the reasons that every request, every path and every body has.
@@ -106,6 +108,7 @@ impl Operation {
             query: &[],
             version: Version::Unsaid,
             body: None,
+            is_body_optional: false,
             answer: (StatusCode::NO_CONTENT, Content::Nothing),
             refusals: Vec::new(),
         }
@@ -125,6 +128,10 @@ impl Operation {
 
     pub(super) fn takes(self, body: Content) -> Operation {
         Operation { body: Some(body), ..self }
+    }
+
+    pub(super) fn may_take(self, body: Content) -> Operation {
+        Operation { is_body_optional: true, ..self.takes(body) }
     }
 
     pub(super) fn answers(self, status: StatusCode, content: Content) -> Operation {
@@ -190,7 +197,7 @@ pub enum Need {
     Nothing,
     /// It reads.
     Read,
-    /// It starts, stops, tries.
+    /// It starts, stops, tries, restarts, moves, takes back: what is declared stays as it is.
     Operate,
     /// It changes what is declared.
     Change,
@@ -210,9 +217,36 @@ impl Need {
         if method.is_safe() {
             return Need::Read;
         }
+        // Elsewhere such a word is an id that somebody has chosen.
+        let is_operated = path.starts_with("/1.0/instances/") || path.starts_with("/1.0/processes/");
         match path.rsplit('/').next().unwrap_or_default() {
-            "start" | "stop" | "ping" | "trust" if method == Method::POST => Need::Operate,
+            "start" | "stop" | "ping" | "trust" | "restart" | "pause" | "resume" | "rollback" | "cordon"
+            | "uncordon" | "drain"
+                if method == Method::POST && is_operated =>
+            {
+                Need::Operate
+            }
             _ => Need::Change,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_operates_starts_moves_and_takes_back_and_deletes_nothing() {
+        let need = |path: &str| Need::of(&Method::POST, path);
+        for verb in ["start", "restart", "pause", "resume", "rollback"] {
+            assert_eq!(need(&format!("/1.0/instances/IN1/services/SV1/{verb}")), Need::Operate, "{verb}");
+        }
+        for verb in ["ping", "trust", "cordon", "drain", "uncordon"] {
+            assert_eq!(need(&format!("/1.0/instances/IN1/nodes/ND1/{verb}")), Need::Operate, "{verb}");
+        }
+        assert_eq!(need("/1.0/instances/IN1/nodes/ND1/forget"), Need::Change);
+        // Here it is what somebody called an integration.
+        assert_eq!(need("/1.0/tenants/tenant1/integrations/drain"), Need::Change);
+        assert_eq!(Need::of(&Method::GET, "/1.0/explain/processes/x"), Need::Read);
     }
 }

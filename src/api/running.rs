@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::resource::{file, has_all};
+use crate::clock::rfc3339;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::RUNNING_DECLARED;
 use crate::model::{Document, Documents, Key, Kind, Spec};
@@ -211,10 +212,39 @@ fn is_as_asked(last: Option<&ProcessSighting>, is_up: bool, asked: bool) -> bool
     }
 }
 
+/// How often a process has to have ended, to be said to do so again and again.
+const CRASHES: u64 = 3;
+
+/// Milliseconds that a node waits at most before it starts again what has ended.
+const RESTARTED_WITHIN_MS: u64 = 30_000;
+
+/// What is said of a process that ends again and again, though it is to run. It is started again however often it ends.
+pub(super) fn crash_loop(seen: &ProcessSighting, is_up: bool) -> Option<String> {
+    let next = match seen.phase {
+        Phase::Backoff => {
+            let latest = rfc3339(seen.since_ms.saturating_add(RESTARTED_WITHIN_MS));
+            format!("it is started again by {latest}")
+        }
+        Phase::Running if !is_up => "it has just been started again".to_owned(),
+        Phase::Running
+        | Phase::Stopping
+        | Phase::Stopped
+        | Phase::Unsupervised
+        | Phase::Lost
+        | Phase::Busy => return None,
+    };
+    let exit = seen.exit.map_or_else(String::new, |exit| format!(" (last exit status {exit})"));
+    (seen.restarts >= CRASHES).then(|| format!("CrashLoop: it ended {} times{exit}; {next}", seen.restarts))
+}
+
 fn describe(last: Option<&ProcessSighting>, hold: Option<String>, asked: bool) -> String {
     let Some(last) = last else {
         return hold.unwrap_or_else(|| "it is not there yet".into());
     };
+    // Here it is not up.
+    if let Some(crashing) = crash_loop(last, false).filter(|_| asked) {
+        return crashing;
+    }
     let mut why = hold.unwrap_or_else(|| {
         let yet = if asked { "is not running yet" } else { "is not stopped yet" };
         format!("it {yet}: {}", last.phase.name())
@@ -301,6 +331,7 @@ mod tests {
                 exit: Some(1),
                 hash: String::new(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: String::new(),
                 since_ms: 0,
@@ -396,7 +427,14 @@ mod tests {
         let standing = one(&world, &views, true);
         assert_eq!(
             standing.processes[0].reason.as_deref(),
-            Some("it ended and is about to be started again (exit status 1, started again 3 times)")
+            Some(
+                "CrashLoop: it ended 3 times (last exit status 1); it is started again by 1970-01-01T00:00:30Z"
+            )
+        );
+        the_one(&mut views).sighting.processes.get_mut("a").unwrap().restarts = 2;
+        assert_eq!(
+            one(&world, &views, true).processes[0].reason.as_deref(),
+            Some("it ended and is about to be started again (exit status 1, started again 2 times)")
         );
     }
 

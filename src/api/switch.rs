@@ -246,6 +246,7 @@ mod tests {
                 exit: None,
                 hash,
                 care: String::new(),
+                lease: None,
                 health: None,
                 live,
                 since_ms: 0,

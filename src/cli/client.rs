@@ -139,6 +139,10 @@ impl Client {
         let mut response = self.call(&self.agent, method, path, body)?;
         let text = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
         let text = text.map_err(|source| self.no_answer(source))?;
+        if text.is_empty() {
+            // Done, and there is nothing to say.
+            return Ok(Value::Null);
+        }
         serde_json::from_str(&text).map_err(|error| self.stranger(format!("its answer is no JSON ({error})")))
     }
 

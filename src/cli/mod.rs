@@ -7,12 +7,15 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::edge::Role;
+use crate::model::id::check_id;
 
 mod client;
 mod etcd;
+mod explain;
 mod key;
 mod logs;
 mod node;
+mod rollout;
 mod schema;
 mod secrets;
 mod serve;
@@ -21,6 +24,7 @@ mod store;
 mod token;
 mod up;
 mod view;
+mod wait;
 mod wire;
 
 /// Keeps services running on plain Linux machines.
@@ -41,6 +45,37 @@ enum Command {
     Status(StatusArguments),
     /// Show what processes have written.
     Logs(LogsArguments),
+    /// Say why something is as it is: who wants it, where it is and why there, what it waits for.
+    Explain(ExplainArguments),
+    /// How changes of a service reach its processes.
+    Rollout(RolloutArguments),
+    /// Start all processes of a service anew, some at a time.
+    Restart(ServiceArguments),
+    /// Have a service's processes run from an earlier revision; what is declared stays as it is.
+    Rollback {
+        #[command(flatten)]
+        service: ServiceArguments,
+        /// The number of the revision. [default: the last one before that all processes did their work with]
+        #[arg(value_name = "REVISION")]
+        to: Option<u64>,
+    },
+    /// Keep changes of a service from its processes.
+    Pause(ServiceArguments),
+    /// Go on with changes of a service, also with one that has failed or was rolled back.
+    Resume(ServiceArguments),
+    /// Keep new processes from a node; what runs there goes on.
+    Cordon(OneNodeArguments),
+    /// Let a node take processes again.
+    Uncordon(OneNodeArguments),
+    /// Move away from a node what can be moved, and wait for that. Ends with 2 when the time is over, with 1 when something is left
+    /// that no drain moves.
+    Drain {
+        #[command(flatten)]
+        node: OneNodeArguments,
+        /// How long to wait. The drain goes on after that. [default: until it is done]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
     /// What is done to a node by hand.
     Node(NodeArguments),
     /// Make a token for the API.
@@ -192,13 +227,105 @@ struct NodeArguments {
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
     /// Trust the host key that a node shows now, after a person has checked why it changed.
-    Trust {
+    Trust(OneNodeArguments),
+    /// Delete a node that is gone for good: nothing waits for it any more. If the machine comes back, what runs there goes on without
+    /// anybody's looking after it.
+    Forget {
         #[command(flatten)]
-        server: ServerArguments,
-        /// The node, such as IN1/ND1.
-        #[arg(value_name = "INSTANCE/NODE")]
-        node: String,
+        node: OneNodeArguments,
+        /// Why it is gone for good; kept in the events and in the audit log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
+}
+
+#[derive(Debug, Args)]
+struct OneNodeArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The node, such as IN1/ND1.
+    #[arg(value_name = "INSTANCE/NODE")]
+    node: String,
+}
+
+#[derive(Debug, Args)]
+struct ServiceArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The service, such as IN1/SV1.
+    #[arg(value_name = "INSTANCE/SERVICE")]
+    service: String,
+}
+
+#[derive(Debug, Args)]
+struct RolloutArguments {
+    #[command(subcommand)]
+    command: RolloutCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RolloutCommand {
+    /// Tell how far a change has come, until it is everywhere. Ends with 1 when it goes no further by itself, with 2 when the time is
+    /// over.
+    Status {
+        #[command(flatten)]
+        service: ServiceArguments,
+        /// Whether to wait for it.
+        #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+        watch: bool,
+        /// How long to wait. [default: until it is everywhere, or goes no further]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// List what a service's processes were started with, and what changed from one to the next.
+    History {
+        #[command(flatten)]
+        service: ServiceArguments,
+        /// How it is shown.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: StatusOutput,
+    },
+    /// As `mainstay pause`.
+    Pause(ServiceArguments),
+    /// As `mainstay resume`.
+    Resume(ServiceArguments),
+    /// As `mainstay restart`.
+    Restart(ServiceArguments),
+    /// As `mainstay rollback`.
+    Undo {
+        #[command(flatten)]
+        service: ServiceArguments,
+        /// The number of the revision. [default: the last one before that all processes did their work with]
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ExplainArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// How it is shown.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: StatusOutput,
+    /// What kind of thing it is.
+    #[arg(value_name = "KIND", ignore_case = true)]
+    kind: ExplainKind,
+    /// INSTANCE/NAME; an instance or a process by its id alone.
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExplainKind {
+    /// A physical collection of services.
+    Instance,
+    /// A machine.
+    Node,
+    /// The configuration of all processes of one type.
+    Service,
+    /// One service on one node.
+    Process,
 }
 
 #[derive(Debug, Args)]
@@ -229,9 +356,31 @@ impl Cli {
             Command::Serve(arguments) => in_runtime("info", serve::run(arguments)),
             Command::Status(arguments) => status::run(&arguments),
             Command::Logs(arguments) => logs::run(arguments),
-            Command::Node(NodeArguments { command: NodeCommand::Trust { server, node } }) => {
-                node::trust(&server, &node)
+            Command::Explain(arguments) => explain::run(&arguments),
+            Command::Rollout(RolloutArguments { command }) => command.run(),
+            Command::Restart(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Restart)
             }
+            Command::Pause(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Pause)
+            }
+            Command::Resume(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Resume)
+            }
+            Command::Rollback { service: ServiceArguments { server, service }, to } => {
+                rollout::undo(&server, &service, to)
+            }
+            Command::Cordon(OneNodeArguments { server, node }) => node::cordon(&server, &node),
+            Command::Uncordon(OneNodeArguments { server, node }) => node::uncordon(&server, &node),
+            Command::Drain { node: OneNodeArguments { server, node }, timeout } => {
+                node::drain(&server, &node, timeout)
+            }
+            Command::Node(NodeArguments { command }) => match command {
+                NodeCommand::Trust(OneNodeArguments { server, node }) => node::trust(&server, &node),
+                NodeCommand::Forget { node: OneNodeArguments { server, node }, reason } => {
+                    node::forget(&server, &node, &reason)
+                }
+            },
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
@@ -245,6 +394,42 @@ impl Cli {
             }
         }
     }
+}
+
+impl RolloutCommand {
+    fn run(self) -> Outcome {
+        match self {
+            RolloutCommand::Status { service: ServiceArguments { server, service }, watch, timeout } => {
+                rollout::status(&server, &service, watch, timeout)
+            }
+            RolloutCommand::History { service: ServiceArguments { server, service }, output } => {
+                rollout::history(&server, &service, output)
+            }
+            RolloutCommand::Pause(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Pause)
+            }
+            RolloutCommand::Resume(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Resume)
+            }
+            RolloutCommand::Restart(ServiceArguments { server, service }) => {
+                rollout::say(&server, &service, rollout::Word::Restart)
+            }
+            RolloutCommand::Undo { service: ServiceArguments { server, service }, to } => {
+                rollout::undo(&server, &service, to)
+            }
+        }
+    }
+}
+
+/// The instance and the id in what was typed, such as `IN1/SV1`.
+fn named<'a>(typed: &'a str, what: &str, example: &str) -> Result<(&'a str, &'a str), String> {
+    typed
+        .split_once('/')
+        .filter(|(instance, name)| check_id(instance).is_ok() && check_id(name).is_ok())
+        .ok_or_else(|| {
+            let form = what.to_uppercase();
+            format!("{typed:?} names no {what}; write INSTANCE/{form}, such as {example}")
+        })
 }
 
 /// What a command ends with.

@@ -62,6 +62,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
 
     let mut sightings = running.observed.changes();
     let mut snapshots = running.state.changes();
+    let mut decisions = running.placed.changes();
     loop {
         screen.show(&scene(&running));
         let mut folder = running.folders[0].1.clone();
@@ -70,6 +71,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
             _ = &mut asked => break,
             _ = sightings.changed() => {}
             _ = snapshots.changed() => {}
+            _ = decisions.changed() => {}
             _ = folder.changed() => {}
             () = tokio::time::sleep(SLOWEST) => {}
         }
@@ -80,6 +82,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         }
         sightings.mark_unchanged();
         snapshots.mark_unchanged();
+        decisions.mark_unchanged();
     }
 
     screen.say("mainstay: stopping what was started (Ctrl-C again leaves it running)");
@@ -132,6 +135,7 @@ fn scene(running: &Running) -> Scene {
         documents: snapshot.documents,
         revision: snapshot.revision,
         nodes: running.observed.all(),
+        services: running.placed.last().services.clone(),
         folders: running
             .folders
             .iter()

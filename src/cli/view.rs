@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
+use crate::plan::standing::{ServiceStatus, Truth};
 use crate::plan::step::Hold;
 use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView, Views};
@@ -18,6 +21,8 @@ pub(super) struct Scene {
     pub(super) documents: Documents,
     pub(super) revision: Revision,
     pub(super) nodes: Views,
+    /// How each service stands, as was decided last.
+    pub(super) services: OrdMap<Key, Arc<ServiceStatus>>,
     pub(super) folders: Vec<(PathBuf, FolderStatus)>,
     pub(super) now_ms: u64,
 }
@@ -88,6 +93,7 @@ pub(super) fn tree(scene: &Scene) -> Vec<String> {
             ));
         }
     }
+    lines.extend(changing(scene).into_iter().map(|(service, how)| format!("{service}: {how}")));
     for (root, status) in &scene.folders {
         for problem in &status.problems {
             lines.push(format!("! {}: {problem}", root.display()));
@@ -122,6 +128,7 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
             facts.insert(format!("{place} {} {}", row.service, row.id), how);
         }
     }
+    facts.extend(changing(scene));
     for (root, status) in &scene.folders {
         let problems: Vec<String> = status.problems.iter().map(ToString::to_string).collect();
         let how = match problems.len() {
@@ -132,6 +139,20 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
         facts.insert(root.display().to_string(), how);
     }
     facts
+}
+
+/// What is under way with services, and what needs people; by service.
+fn changing(scene: &Scene) -> BTreeMap<String, String> {
+    let told = scene.services.iter().filter_map(|(key, status)| {
+        let ServiceStatus { updated, desired, revision, .. } = status.as_ref();
+        // The first revision is no update: the tree shows what is started.
+        let is_updating = *revision > 1 && status.progressing.status == Truth::True;
+        let updating = is_updating.then(|| format!("updating {updated}/{desired} (revision {revision})"));
+        let degraded = (status.degraded.status == Truth::True).then(|| status.degraded.message.clone());
+        let how: Vec<String> = updating.into_iter().chain(degraded).collect();
+        (!how.is_empty()).then(|| (format!("{}/{}", key.namespace, key.name), how.join(", ")))
+    });
+    told.collect()
 }
 
 /// True when everything that is declared is as it should be, and nothing is under way.
@@ -263,6 +284,7 @@ mod tests {
     use super::*;
     use crate::model::kinds::{NodeSpec, ProcessSpec, ServiceSpec};
     use crate::model::{Document, Metadata, Spec};
+    use crate::plan::standing::Condition;
     use crate::reconcile::observed::Warning;
 
     fn document(name: &str, spec: Spec) -> Document {
@@ -283,6 +305,7 @@ mod tests {
             documents: documents.into_iter().collect(),
             revision: 0,
             nodes: [(place, Arc::new(view))].into_iter().collect(),
+            services: OrdMap::new(),
             folders: Vec::new(),
             now_ms: 100_000,
         }
@@ -305,6 +328,7 @@ mod tests {
                 exit: Some(137),
                 hash: "h".into(),
                 care: String::new(),
+                lease: None,
                 health: None,
                 live: "-".into(),
                 since_ms: 95_000,
@@ -324,6 +348,31 @@ mod tests {
                 "all running: 1 of 1 processes, 1 services, 1 nodes, 2 restarts",
             ]
         );
+    }
+
+    #[test]
+    fn an_update_is_shown_while_it_is_under_way_and_what_needs_people_for_as_long_as_it_does() {
+        let mut scene = scene(connected(Phase::Running));
+        let status = ServiceStatus {
+            observed_generation: 4,
+            revision: 4,
+            desired: 3,
+            placed: 3,
+            updated: 2,
+            available: 2,
+            unknown: 0,
+            is_available: Condition::yes("Enough", ""),
+            progressing: Condition::yes("RollingOut", ""),
+            degraded: Condition::no("AsExpected", ""),
+        };
+        let key = Key::within(Kind::Service, "IN1", "SV1");
+        scene.services.insert(key.clone(), Arc::new(status.clone()));
+        assert_eq!(tree(&scene)[2], "IN1/SV1: updating 2/3 (revision 4)");
+        assert_eq!(facts(&scene)["IN1/SV1"], "updating 2/3 (revision 4)");
+        let progressing = Condition::no("Failed", "");
+        let degraded = Condition::yes("RolloutFailed", "revision 4: it ends");
+        scene.services.insert(key, Arc::new(ServiceStatus { progressing, degraded, ..status }));
+        assert_eq!(tree(&scene)[2], "IN1/SV1: revision 4: it ends");
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(super) struct Running {
     pub(super) state: Arc<State>,
     pub(super) controller: Controller,
     pub(super) observed: Observed,
+    pub(super) placed: Placed,
     pub(super) clock: Clock,
     pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
     leadership: Leadership,
@@ -156,7 +157,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let program = std::env::current_exe()?;
     // Last of what may fail, for who is elected and then gone keeps others from leading.
     let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
-    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease);
+    let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease, clock.clone());
     let controller = Controller::start(Parts {
         tenures: leadership.tenures(),
         state: Arc::clone(&state),
@@ -169,7 +170,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         placed: placed.clone(),
         freeze: settings.freeze,
         events: events.clone(),
-        clock,
+        clock: clock.clone(),
     });
     let mut folders = Vec::new();
     let mut followers = Vec::new();
@@ -188,7 +189,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
-        placed,
+        placed: placed.clone(),
         events,
         sealer,
         secrets: Secrets::Shown,
@@ -199,7 +200,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
-    Ok(Running { state, controller, observed, clock, folders, leadership, parts, audit, followers })
+    Ok(Running { state, controller, observed, placed, clock, folders, leadership, parts, audit, followers })
 }
 
 impl Running {

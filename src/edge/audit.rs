@@ -150,6 +150,9 @@ struct Told {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
+    /// Why, for what people have to give a reason for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 impl Call {
@@ -169,6 +172,7 @@ impl Call {
             query: harmless(uri.query().unwrap_or_default()),
             status: None,
             revision: None,
+            reason: None,
         };
         Call { audit: Arc::clone(audit), told: Some(told), noted: Noted::default() }
     }
@@ -189,6 +193,7 @@ impl Call {
             time: precise_timestamp(),
             status: status.map(|status| status.as_u16()),
             revision: self.noted.last(),
+            reason: self.noted.reason(),
             ..told
         };
         serde_json::to_vec(&told).ok()

@@ -601,6 +601,11 @@ pub struct RevisionSpec {
     pub replaced_by: Option<u64>,
 }
 
+impl RevisionSpec {
+    /// What [`RevisionSpec::failed`] says when it was people who went back to another revision: nothing is wrong then.
+    pub const ROLLED_BACK: &str = "rolled back by people";
+}
+
 /// One (instance, service, node); the instance is the object's namespace. Immutable but for `running`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -200,10 +200,19 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(skip)]
     pub revision: u64,
-    /// When that was decided, in milliseconds since 1970.
+    /// Since when it has to do its work with it, in milliseconds since 1970; 0 while it should not run.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(skip)]
     pub revised_ms: u64,
+    /// Of a Process: the lease that it is to run under, in seconds; 0 when it is to run under none.
+    #[serde(default, skip_serializing_if = "is_zero32")]
+    #[schemars(skip)]
+    pub lease: u32,
+    /// Of a Process: for how many milliseconds it may go on once nobody renews its lease, whatever its node has taken up so far of what was
+    /// decided; 0 when there is no end to that, for it may run under no lease.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(skip)]
+    pub lease_bound_ms: u64,
     /// Of a Process that is being deleted: its place was given to another one though its node has not confirmed that it is gone.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schemars(skip)]
@@ -215,5 +224,9 @@ fn is_false(value: &bool) -> bool {
 }
 
 fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_zero32(n: &u32) -> bool {
     *n == 0
 }

@@ -201,6 +201,7 @@ where
                     | Line::Bundle(_)
                     | Line::Root(_)
                     | Line::Artifact { .. }
+                    | Line::Uptime(_)
                     | Line::Opened { .. }
                     | Line::Looked { .. }
                     | Line::StepFailed { .. }

@@ -6,6 +6,7 @@
 //! OPEN root epoch revision           take up the conversation; refused when something newer has spoken
 //! BATCH epoch revision n bytes       so many bytes follow: n steps, one a line, and END n; nothing is done before all is there
 //! LOOK token                         say again how everything is
+//! LEASE epoch revision uptime        renew all leases from when the node said this uptime
 //! ```
 //!
 //! From the node:
@@ -13,14 +14,16 @@
 //! ```text
 //! MAINSTAY nonce version boot-id     the greeting; whatever comes before it is rubbish (a motd, an rc file)
 //! P id phase pid start restarts exit hash live age health why     how one process is; age in hundredths of a second; the
-//!                                    hash is of what it runs and of how it is looked after, with a dot between; health is
-//!                                    healthy, unhealthy, unchecked, or - while there is no answer
+//!                                    hash is of what it runs and of how it is looked after, with a dot between, and where
+//!                                    it runs under a lease the seconds of that, after another dot; health is healthy,
+//!                                    unhealthy, unchecked, or - while there is no answer
 //! G id                               there is nothing of this process
 //! B sum                              the hash of the bundle that is there, or -
 //! R path                             our directory there, in full
 //! A address here|gone                whether this artifact is there, complete
 //! O clock                            opened: all that is there has been said; the node's time of day in seconds, or -
 //! K token clock                      looked
+//! L uptime                           how long the machine has been up, in hundredths of a second; before O, and after each LEASE
 //! E id message                       a step that could not be done; the bundle's id is its hash
 //! D revision done|locked|fenced e r  the batch's trailer
 //! X unusable|full|fenced why         this node can't be used like this
@@ -37,7 +40,7 @@ use crate::plan::step::{Action, Care, Check, Probe, Start, Step};
 use crate::plan::world::{Health, Phase};
 
 /// Version of the protocol; the script says it in its greeting.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";
 
 /// Longest line that is read from a node, in bytes; a longer one ends the conversation.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -83,6 +86,12 @@ pub fn look(token: u64) -> String {
     format!("LOOK {token}\n")
 }
 
+/// The line that renews all leases on a node, from when it said this uptime, in hundredths of a second. The revision has to be the last
+/// that was sent.
+pub fn lease(epoch: u64, revision: u64, uptime: u64) -> String {
+    format!("LEASE {epoch} {revision} {uptime}\n")
+}
+
 /// A batch of steps with its frame. The revision has to be higher than the last batch's of this epoch.
 pub fn batch(epoch: u64, revision: u64, steps: &[Step]) -> String {
     let mut lines = String::new();
@@ -111,9 +120,14 @@ fn encode(action: &Action) -> String {
 fn encode_start(word: &str, id: &str, start: &Start) -> String {
     let env: Vec<String> =
         start.env.iter().map(|(name, value)| format!("export {name}={}", quote(value))).collect();
-    let Care { log, health, hash } = &start.care;
+    let Care { log, health, lease, hash } = &start.care;
+    // In the hash too, for the node gives that back.
+    let (said, lease) = match lease {
+        Some(seconds) => (format!(".{seconds}"), seconds.to_string()),
+        None => (String::new(), "-".into()),
+    };
     let mut line = format!(
-        "{word} {id} {}.{hash} {} {} {} {} {}:{} {}",
+        "{word} {id} {}.{hash}{said} {} {} {} {} {}:{} {} {lease}",
         start.hash,
         start.live,
         start.stop.signal.name(),
@@ -165,6 +179,8 @@ pub struct ProcessLine {
     pub hash: String,
     /// Hash of how it is looked after.
     pub care: String,
+    /// How many seconds its lease lasts; none when it runs under none.
+    pub lease: Option<u32>,
     /// Hash of what it was last told by a reload.
     pub live: String,
     /// Since when it has been like this, in milliseconds before now.
@@ -216,6 +232,8 @@ pub enum Line {
         /// Whether it is.
         is_there: bool,
     },
+    /// How long the machine has been up, in hundredths of a second, with the time that it was suspended.
+    Uptime(u64),
     /// All that is there has been said.
     Opened {
         /// The node's time of day, in seconds since 1970.
@@ -274,6 +292,10 @@ fn known(line: &str) -> Option<Line> {
             check_id(id).ok()?;
             // What has not been started yet has no hash.
             let (hash, care) = hash.split_once('.').unwrap_or((hash, "-"));
+            let (care, lease) = match care.split_once('.') {
+                Some((care, lease)) => (care, Some(lease.parse().ok()?)),
+                None => (care, None),
+            };
             Line::Process(ProcessLine {
                 id: id.into(),
                 phase: phase_of(phase)?,
@@ -282,6 +304,7 @@ fn known(line: &str) -> Option<Line> {
                 exit: optional(exit)?,
                 hash: hash.into(),
                 care: care.into(),
+                lease,
                 live: live.into(),
                 age_ms: age.checked_mul(10)?,
                 health: match health {
@@ -315,6 +338,10 @@ fn known(line: &str) -> Option<Line> {
                 _ => return None,
             };
             Line::Artifact { address: address.into(), is_there }
+        }
+        "L" => {
+            let [uptime] = words(rest)?;
+            Line::Uptime(uptime.parse().ok()?)
         }
         "O" => {
             let [clock] = words(rest)?;
@@ -414,6 +441,7 @@ mod tests {
                 exit: Some(137),
                 hash: "h1".into(),
                 care: "c1".into(),
+                lease: None,
                 live: "l1".into(),
                 age_ms: 1500,
                 health: Some(Health::Unhealthy { why: "no answer".into() }),
@@ -430,6 +458,11 @@ mod tests {
             let line = Line::Artifact { address: address.clone(), is_there };
             assert_eq!(parse(&format!("A {address} {what}")), line);
         }
+        let Line::Process(guarded) = parse("P a running 71 33 0 - h1.c1.30 - 150 -") else {
+            panic!("it is a process");
+        };
+        assert_eq!((guarded.care.as_str(), guarded.lease), ("c1", Some(30)));
+        assert_eq!(parse("L 123456"), Line::Uptime(123_456));
         assert_eq!(parse("O 1767225600"), Line::Opened { clock_s: Some(1_767_225_600) });
         assert_eq!(parse("K 7 -"), Line::Looked { token: 7, clock_s: None });
         assert_eq!(parse("X full of it"), Line::Full("of it".into()));
@@ -456,6 +489,11 @@ mod tests {
             "A $(reboot) here",
             "A 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a where",
             "K 7",
+            "L -",
+            "L 1 2",
+            "P a running 1 1 1 1 h.c. l 1 -",
+            "P a running 1 1 1 1 h.c.1.2 l 1 -",
+            "P a running 1 1 1 1 h.c.-1 l 1 -",
         ] {
             assert_eq!(parse(line), Line::Rubbish, "{line}");
         }
@@ -463,7 +501,14 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_makes_the_parser_panic(line in "[PGBRAOKEDX]?[ ]?.{0,80}") {
+        fn a_lease_is_read_back_as_it_was_sent(seconds: u32) {
+            let line = parse(&format!("P a running 1 1 1 1 h.c.{seconds} l 1 -"));
+            let is_it = matches!(&line, Line::Process(ProcessLine { lease, .. }) if *lease == Some(seconds));
+            proptest::prop_assert!(is_it, "{line:?}");
+        }
+
+        #[test]
+        fn no_line_makes_the_parser_panic(line in "[PGBRAOKLEDX]?[ ]?.{0,80}") {
             let _ = parse(&line);
         }
     }

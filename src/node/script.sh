@@ -4,8 +4,8 @@
 # carries the first half of it in its environment, of which it reads what stands before the helpers.
 #
 # The first argument says which part this is: link (speaks the line protocol of protocol.rs on stdin and stdout), run (one
-# process's supervisor, or its stopping) or keep (keeps the logs of all processes to their sizes). The variables MAINSTAY
-# and MAINSTAY_HELPERS hold this text.
+# process's supervisor, or its stopping), keeper (keeps the logs of all processes to their sizes) or guard (stops what has a
+# lease that is over). The variables MAINSTAY and MAINSTAY_HELPERS hold this text.
 #
 # One directory a process, $ROOT/p/ID:
 #   lock    held by the one supervisor, and by the process itself until rec says who it is
@@ -14,9 +14,12 @@
 #   health  one line: PID START STATE WHY
 #   log     its stdout and stderr; log.1, log.2 … what was rotated, the youngest first
 #   keep    SIZE:COUNT, when the log is rotated and how many are kept
+#   lease   SECONDS SIGNAL GRACE . of what may run only while the controller renews its lease: how long that lasts, and how it
+#           is stopped when it is over
 # $ROOT/a/SUM/ holds an artifact, by the SHA-256 of the tar that it came as (side.sh puts it there whole).
 # In $ROOT: events (a line with the id after each change of a rec or health, and what a link is asked for), fence (the newest
-# EPOCH REVISION), lock, bundle.json, keeper (PID START of what keeps the logs).
+# EPOCH REVISION), lock, bundle.json, keeper and guard (PID START of who that is), lease (BOOT SEEN SEEN . when the controller
+# had seen this node, as it last said; from then on each lease lasts).
 #
 # A process is known by boot id + pid + start time; nothing else is ever signalled, but for members of its session, the
 # group of its supervisor, and what carries its tag in the environment.
@@ -36,6 +39,28 @@ now() {
 clock() {
   CLOCK=$(date +%s 2>/dev/null)
   case $CLOCK in '' | *[!0-9]*) CLOCK=- ;; esac
+}
+
+# Sets SEEN to when the controller had seen this node, in hundredths of a second since boot; empty when it has not since then.
+seen() {
+  _tries=5
+  # A shell may read byte by byte, and in between it may be written anew. Then the two differ.
+  while _in='' SEEN='' _again='' && { read -r _in SEEN _again _ <"$ROOT/lease"; } 2>/dev/null &&
+    [ "$SEEN" != "$_again" ] && [ $_tries -gt 0 ]; do
+    _tries=$((_tries - 1))
+  done
+  [ "$_in" = "$BOOT" ] && [ "$SEEN" = "$_again" ] || SEEN=''
+  case $SEEN in *[!0-9]*) SEEN='' ;; esac
+}
+
+# SECONDS: true when a lease that lasts so long is over. LEFT is for how many hundredths of a second it is not.
+is_over() {
+  LEFT=0
+  seen
+  [ -n "$SEEN" ] || return 0
+  now
+  LEFT=$((SEEN + $1 * 100 - UP))
+  [ $LEFT -le 0 ]
 }
 
 # True when there is no room where ROOT is: then a write that failed has failed for that.
@@ -202,16 +227,32 @@ await() {
 
 # Starts the process again and again; with "adopted" set, waits first for the one that runs.
 supervise() {
-  delay=0 exit=-
+  delay=0 exit=- _exit=-
   # Kept apart from what a record says: one that the process was killed in the middle of writing says nothing.
   _sup=$sup _sups=$sups _restarts=$restarts checker=''
   printf '%s\n' "$keep" >"$d/keep"
+  if [ "$lease" != - ]; then
+    # In one piece and before it runs: whoever finds it finds it guarded.
+    { printf '%s %s %s .\n' "$lease" "$sig" "$grace" >"$d/lease.new" && mv -f "$d/lease.new" "$d/lease" 9>&-; } || exit 1
+  elif [ -e "$d/lease" ]; then
+    rm -f "$d/lease" 9>&-
+  fi
   if [ "$check" != - ]; then
     # shellcheck disable=SC2119 # it sets its own words
     { eval "$MAINSTAY_HELPERS"; look_after; } 9>&- </dev/null >/dev/null 2>&1 &
     checker=$!
   fi
   while :; do
+    if [ "$lease" != - ]; then
+      runs guard 9>&-
+      # It may have been started late, by what was long on its way: then it may run elsewhere by now.
+      if [ -z "$adopted" ] && is_over "$lease"; then
+        sup=$_sup sups=$_sups hash=$want restarts=$_restarts phase=stopped pid=- pids=- exit=$_exit since=$UP
+        put
+        [ -z "$checker" ] || kill "$checker"
+        return
+      fi
+    fi
     now
     _since=$UP
     if [ -n "$adopted" ]; then
@@ -242,26 +283,28 @@ supervise() {
     delay=$((delay * 2))
     [ $delay != 0 ] || delay=100
     [ $delay -le 30000 ] || delay=30000
-    keeper_runs 9>&-
+    runs keeper 9>&-
     [ -z "$checker" ] || kill -USR1 "$checker"
   done
 }
 
-# True, or made so: something keeps this node's logs to their sizes.
-keeper_runs() {
+# True, or made so: this node has its keeper or its guard, whichever is named.
+runs() {
   _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
+  { read -r _kp _ks <"$ROOT/$1"; } 2>/dev/null
   # shellcheck disable=SC2086 # words
   # Without the variables of the service that was started last.
-  # shellcheck disable=SC2030,SC2031 # only for the keeper
-  alive "${_kp:--}" "$_ks" || (export MAINSTAY_ENV=; detach keep "$ROOT")
+  # shellcheck disable=SC2030,SC2031 # only for the helper
+  alive "${_kp:--}" "$_ks" || (export MAINSTAY_ENV=; detach "$1" "$ROOT")
 }
 
-# Rings it, when there may be nothing to keep any more.
-keeper_rings() {
-  _kp='' _ks=''
-  { read -r _kp _ks <"$ROOT/keeper"; } 2>/dev/null
-  ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
+# Rings both, when there may be nothing to do for them any more.
+ring_helpers() {
+  for _helper in keeper guard; do
+    _kp='' _ks=''
+    { read -r _kp _ks <"$ROOT/$_helper"; } 2>/dev/null
+    ! alive "${_kp:--}" "$_ks" || kill -USR1 "$_kp"
+  done
 }
 
 # ARGV… of this script, in a session of its own, never waited for. Not with &, see supervise.
@@ -291,11 +334,13 @@ depose() {
   return 1
 }
 
-# OP ID HASH SIGNAL GRACE KEEP CHECK ARGV…, in a session of its own.
+# OP ID HASH SIGNAL GRACE KEEP CHECK LEASE ARGV…, in a session of its own.
 run() {
-  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 adopted=''
-  shift 7
+  op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 lease=$8 adopted=''
+  shift 8
   d=$ROOT/p/$id
+  # Stopped because its lease is over, and renewed meanwhile.
+  if [ "$op" = stop ] && [ "$lease" != - ] && ! is_over "$lease"; then exit 0; fi
   if [ "$op" = start ] && [ -n "$LOCKER" ]; then
     # It came with the lock, see spawn.
     # shellcheck disable=SC3013 # the link has tried it
@@ -336,16 +381,16 @@ run() {
     stop) now; phase=stopped pid=- pids=- since=$UP; put ;;
     remove) rm -rf "$d"; ring "$id" ;;
   esac
-  keeper_rings
+  ring_helpers
 }
 
 case $1 in
   run) ROOT=$2; shift 2; run "$@"; exit ;;
-  keep) ROOT=$2; eval "$MAINSTAY_HELPERS"; keep_logs; exit ;;
+  keeper | guard) ROOT=$2; eval "$MAINSTAY_HELPERS"; "$1"; exit ;;
 esac
 
 : the helpers
-# From here on no supervisor reads it: health checks and the log keeper are read by those who do them.
+# From here on no supervisor reads it: health checks, keeper and guard are read by those who do them.
 
 # ---- health ------------------------------------------------------------------------------------------------------
 
@@ -470,12 +515,13 @@ probe() {
   esac
 }
 
-# ---- logs --------------------------------------------------------------------------------------------------------
+# ---- keeper and guard ---------------------------------------------------------------------------------------------
 
-# True while a process is, or is about to be, at work here.
+# True while a process is, or is about to be, at work here; with "lease", while one is that has a lease.
 at_work() {
   set +f
   for d in "$ROOT"/p/*; do
+    [ -z "${1:-}" ] || [ -e "$d/$1" ] || continue
     load && [ "$boot" = "$BOOT" ] && [ "$phase" != stopped ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; } &&
       { set -f; return 0; }
   done
@@ -483,13 +529,19 @@ at_work() {
   return 1
 }
 
-# One a node, for as long as a process is at work: rotates logs by copying and truncating, for the process has the file open.
-keep_logs() {
+# KEEPER|GUARD: true when this is the only one of the node, and says so.
+is_only() {
+  flock -n 9 || return 1
+  st self
+  printf '%s %s\n' "$ME" "$SS" >"$ROOT/$1" || exit 1
+}
+
+# One a node, for as long as a process is at work: rotates logs by copying and truncating, for the process has the file open. Sees to
+# it that there is a guard.
+keeper() {
   exec 9>>"$ROOT/keeper.lock"
-  while at_work && flock -n 9; do
-    trap : USR1
-    st self
-    printf '%s %s\n' "$ME" "$SS" >"$ROOT/keeper" || exit 1
+  trap : USR1
+  while at_work && is_only keeper; do
     while at_work; do
       set +f
       wc -c "$ROOT"/p/*/log 2>/dev/null 9>&- | while read -r _size _path; do
@@ -500,12 +552,65 @@ keep_logs() {
         [ -n "$keep" ] && [ "$_size" -gt "${keep%:*}" ] && rotate "$_path" "${keep#*:}"
       done 9>&-
       set -f
+      if at_work lease; then
+        enforce 9>&-
+        runs guard 9>&-
+      fi
       doze 2000 9>&-
     done
     # What is started while we end finds the lock taken; so look again once it is free.
     flock -u 9
   done
 }
+
+# One a node, for as long as something that has a lease is at work: stops it when that is over. Sees to it that there is a keeper, who does the
+# same if somebody kills this one.
+guard() {
+  exec 9>>"$ROOT/guard.lock"
+  # Who has started it may be about to say so.
+  _early=5
+  trap '_early=0' USR1
+  while { [ $_early -gt 0 ] || at_work lease; } && is_only guard; do
+    while [ $_early -gt 0 ] || at_work lease; do
+      _early=$((_early - 1))
+      enforce 9>&-
+      ! at_work || runs keeper 9>&-
+      doze $_soon 9>&-
+    done
+    flock -u 9
+  done
+}
+
+# Stops what has a lease that is over. Sets _soon, the milliseconds until the next one is, 1000 at most.
+enforce() {
+  _soon=1000
+  set +f
+  for _lease in "$ROOT"/p/*/lease; do
+    set -f
+    _seconds='' _sig='' _grace='' _dot=''
+    { read -r _seconds _sig _grace _dot <"$_lease"; } 2>/dev/null
+    [ "$_dot" = . ] || continue
+    if is_over "$_seconds"; then
+      d=${_lease%/lease}
+      load
+      case $?:$phase in
+        0:stopped | 1:*) ;;
+        # While it is being stopped, who does that is let do it.
+        0:stopping) [ "$boot" != "$BOOT" ] || alive "$sup" "$sups" || end_it ;;
+        # Also where neither it nor its supervisor is left, for it may have left others.
+        0:*) [ "$boot" != "$BOOT" ] || end_it ;;
+        # Its record was destroyed in the middle of a word: what there is of it is found by its tag.
+        *) end_it ;;
+      esac
+    elif [ $((LEFT * 10)) -lt $_soon ]; then
+      _soon=$((LEFT * 10))
+    fi
+  done
+  set -f
+}
+
+# Stops the process in $d like a stop of the controller.
+end_it() { detach run "$ROOT" stop "${d##*/}" - "$_sig" "$_grace" - - "$_seconds"; }
 
 # LOG COUNT
 rotate() {
@@ -668,16 +773,32 @@ put_off() {
   later=''
 }
 
+# EPOCH REVISION: true when nothing newer has spoken; what has last is _e and _r.
+is_newest() {
+  _e=0 _r=0
+  { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
+  [ "$1" -gt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -ge "${_r:-0}" ]; }
+}
+
 # EPOCH REVISION: true when nothing newer has spoken, and then they are the newest. 1: something newer has. 2: it can't be
 # written. Under the node's lock.
 fence() {
-  _e=0 _r=0
-  { read -r _e _r <"$ROOT/fence"; } 2>/dev/null
-  if [ "$1" -lt "${_e:-0}" ] || { [ "$1" -eq "${_e:-0}" ] && [ "$2" -lt "${_r:-0}" ]; }; then
-    return 1
-  fi
+  is_newest "$1" "$2" || return 1
   # In place and always as long: that needs no room, so that one can stop things on a full disk.
   printf '%019d %019d\n' "$1" "$2" 1<>"$ROOT/fence" || return 2
+}
+
+# EPOCH REVISION SEEN: renews all leases from when this node had said SEEN, and says what time it is now. It may have been long on its way:
+# what an older one renewed for longer stays.
+renew() {
+  is_newest "$1" "$2" || { printf 'X fenced %s\n' "$_e"; return; }
+  seen
+  now
+  if [ "$3" -le "$UP" ] && [ "$3" -gt "${SEEN:--1}" ]; then
+    # In place and always as long, like the fence. Where something has a lease there is this file.
+    printf '%s %19d %19d .\n' "$BOOT" "$3" "$3" 1<>"$ROOT/lease"
+  fi
+  printf 'L %s\n' "$UP"
 }
 
 lock() {
@@ -728,8 +849,10 @@ open() {
     poll &
     poller=$!
   fi
-  keeper_runs
+  runs keeper
   clock
+  now
+  printf 'L %s\n' "$UP"
   printf 'O %s\n' "$CLOCK"
 }
 
@@ -777,7 +900,11 @@ step() {
   load
   case $op in
     start | restart | adopt)
-      # ID HASH LIVE SIGNAL GRACE ENV KEEP CHECK ARGV…
+      # ID HASH LIVE SIGNAL GRACE ENV KEEP CHECK LEASE ARGV…
+      if [ "$op" != adopt ] && [ "${10}" != - ] && is_over "${10}"; then
+        if [ ! -s "$ROOT/lease" ] && is_full; then unwritten "$ROOT/lease"; else tell "its lease was over when this came"; fi
+        return
+      fi
       if [ "$op" = start ] && [ "$boot" = "$BOOT" ] && { alive "$sup" "$sups" || alive "$pid" "$pids"; }; then return; fi
       _live=$4
       # Started without the bundle that it should be told of: to be told later.
@@ -791,6 +918,10 @@ step() {
       # shellcheck disable=SC2031 # the subshell elsewhere is another's
       export MAINSTAY_ENV="$7"
       shift 7
+      if [ "$3" != - ]; then
+        [ -n "$guarded" ] || runs guard 7>&-
+        guarded=1
+      fi
       started=1
       spawn "$op" "$id" "$_hash" "$_sig" "$_grace" "$@"
       ;;
@@ -798,7 +929,7 @@ step() {
       # ID SIGNAL GRACE
       [ -d "$d" ] || return
       export MAINSTAY_ENV=
-      spawn "$op" "$id" - "$3" "$4" - -
+      spawn "$op" "$id" - "$3" "$4" - - -
       ;;
     reload)
       # ID SIGNAL LIVE
@@ -916,7 +1047,7 @@ batch() {
     printf 'D %s fenced %s %s\n' "$revision" "${_e:-0}" "${_r:-0}"
     return
   fi
-  waiting='' unbundled='' started=''
+  waiting='' unbundled='' started='' guarded=''
   ring "?begin $LINK"
   make_directories "$@"
   for _line in "$@"; do
@@ -939,7 +1070,7 @@ batch() {
   done
   ring "?done $LINK $revision" || printf 'D %s done\n' "$revision"
   wake
-  [ -z "$started" ] || keeper_runs
+  [ -z "$started" ] || runs keeper
 }
 
 link() {
@@ -967,13 +1098,14 @@ link() {
   sleep 0.001 2>/dev/null || { printf 'X unusable its sleep takes whole seconds only\n'; exit 1; }
   LINK=$1 ROOT='' poller='' with_lock=''
   # On a line of its own, whatever an rc file has left unfinished.
-  printf '\nMAINSTAY %s 2 %s\n' "$LINK" "$BOOT"
+  printf '\nMAINSTAY %s 3 %s\n' "$LINK" "$BOOT"
   while IFS= read -r _line; do
     eval "set -- $_line"
     [ -n "$ROOT" ] || [ "$1" = OPEN ] || exit 1
     case $1 in
       OPEN) open "$2" "$3" "$4" ;;
       BATCH) batch "$2" "$3" "$4" "$5" ;;
+      LEASE) renew "$2" "$3" "$4" ;;
       LOOK)
         ring "?look $LINK $2" || answer "$2"
         wake

@@ -93,6 +93,7 @@ impl Ending {
                 PlaceAction::MarkDeleting(key) | PlaceAction::GiveUp(key) => Some(key.clone()),
                 PlaceAction::Create(_)
                 | PlaceAction::Assign { .. }
+                | PlaceAction::Lease { .. }
                 | PlaceAction::Judge(_)
                 | PlaceAction::Finalize(_)
                 | PlaceAction::Unlink(_)

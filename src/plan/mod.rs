@@ -9,6 +9,8 @@
 
 pub mod availability;
 mod ending;
+mod lease;
+mod member;
 mod near;
 pub mod node;
 pub mod orders;

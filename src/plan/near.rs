@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::revision::Asked;
 use super::world::{NodeSighting, World};
-use crate::model::Document;
-use crate::model::meta::{Key, Kind};
+use crate::model::meta::{DRAINING, Key, Kind};
+use crate::model::{Document, Spec};
 
 /// A node, as documents and sightings say it.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,24 @@ impl Near<'_> {
     /// Whether there is such a node, and it is not being deleted.
     pub(super) fn is_live(&self) -> bool {
         self.document.is_some_and(|node| !node.is_deleting())
+    }
+
+    /// Whether something may be started on it.
+    pub(super) fn takes_new(&self) -> bool {
+        self.document.is_some_and(|node| match &node.spec {
+            Spec::Node(spec) => {
+                spec.status != Some(false) && !node.metadata.annotations.contains_key(DRAINING)
+            }
+            Spec::Instance(_)
+            | Spec::Tenant(_)
+            | Spec::User(_)
+            | Spec::Integration(_)
+            | Spec::ServiceType(_)
+            | Spec::Service(_)
+            | Spec::Process(_)
+            | Spec::Revision(_)
+            | Spec::Event(_) => false,
+        })
     }
 }
 

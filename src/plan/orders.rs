@@ -93,7 +93,7 @@ pub fn starts_after(documents: &Documents, service: &Key) -> BTreeSet<Key> {
 }
 
 /// Why what is after a service has to wait for it; none when it does its work.
-fn awaited(world: &World<'_>, key: &Key) -> Option<Gate> {
+pub(super) fn awaited(world: &World<'_>, key: &Key) -> Option<Gate> {
     let why = match (world.documents.get(key), world.documents.service(key)) {
         (Some(document), Some(service)) if !document.is_deleting() => {
             let count = of_service(world, key, service);

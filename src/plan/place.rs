@@ -28,6 +28,17 @@ pub enum PlaceAction {
         process: Key,
         /// The revision's number.
         revision: u64,
+        /// Since when it has to do its work with it, in milliseconds of the clock that [`World::now_ms`] is; 0 while it should not run.
+        at_ms: u64,
+    },
+    /// Have a process run under another lease, and record for how long it may go on without the controller.
+    Lease {
+        /// The process.
+        process: Key,
+        /// Seconds; 0 for none.
+        lease: u32,
+        /// Milliseconds; 0 when there is no end.
+        bound_ms: u64,
     },
     /// Record what became of a revision, in this spec.
     Judge(Box<Document>),
@@ -53,6 +64,7 @@ impl PlaceAction {
                 document.key()
             }
             PlaceAction::Assign { process: key, .. }
+            | PlaceAction::Lease { process: key, .. }
             | PlaceAction::MarkDeleting(key)
             | PlaceAction::GiveUp(key)
             | PlaceAction::Finalize(key)
@@ -67,6 +79,7 @@ impl PlaceAction {
             PlaceAction::Create(document) if matches!(document.spec, Spec::Revision(_)) => "record",
             PlaceAction::Create(_) => "create",
             PlaceAction::Assign { .. } => "update",
+            PlaceAction::Lease { .. } => "lease",
             PlaceAction::Judge(_) => "judge",
             PlaceAction::MarkDeleting(_) => "delete",
             PlaceAction::GiveUp(_) => "give up",
@@ -98,6 +111,8 @@ pub enum PlaceReason {
     Moved,
     /// Its node has not answered for as long as the service's failover says.
     NodeLost,
+    /// Its service says that it runs under another lease, or its node has taken that up.
+    Fenced,
     /// What the service's processes are started with changed.
     Changed,
     /// It is this process's turn in the rollout of a change.
@@ -126,6 +141,7 @@ impl PlaceReason {
             PlaceReason::NotPlaced => "NotPlaced",
             PlaceReason::Moved => "Moved",
             PlaceReason::NodeLost => "NodeLost",
+            PlaceReason::Fenced => "Fenced",
             PlaceReason::Changed => "Changed",
             PlaceReason::RolledOut => "RolledOut",
             PlaceReason::Completed => "Completed",
@@ -146,6 +162,7 @@ impl fmt::Display for PlaceReason {
             PlaceReason::NotPlaced => "its service is not placed there",
             PlaceReason::Moved => "it moves away from there",
             PlaceReason::NodeLost => "its node has not answered for too long",
+            PlaceReason::Fenced => "it may run in one place only",
             PlaceReason::Changed => "what the service is started with changed",
             PlaceReason::RolledOut => "it is its turn",
             PlaceReason::Completed => "all processes do their work with it",
@@ -188,6 +205,13 @@ pub enum PlaceHold {
         /// The revision's number.
         revision: u64,
     },
+    /// It is to run from another revision, and nothing is started on its node, so that it would only end.
+    RolloutCordoned {
+        /// The revision's number.
+        revision: u64,
+        /// The node.
+        node: String,
+    },
     /// The rollout was paused by people.
     RolloutPaused {
         /// The revision's number.
@@ -206,6 +230,11 @@ pub enum PlaceHold {
         node: String,
         /// When, in milliseconds of the clock that [`World::now_ms`] is.
         at_ms: u64,
+    },
+    /// Its node does not answer, and it may run there under no lease, so that it is started nowhere else.
+    Unfenced {
+        /// The node.
+        node: String,
     },
     /// Its node does not answer, and nothing is started elsewhere at present.
     Frozen {
@@ -260,6 +289,9 @@ impl fmt::Display for PlaceHold {
             PlaceHold::RolloutWaits { revision } => {
                 write!(f, "it waits for its turn in the rollout of revision {revision}")
             }
+            PlaceHold::RolloutCordoned { revision, node } => {
+                write!(f, "the rollout of revision {revision} waits for {node} to take new processes again")
+            }
             PlaceHold::RolloutPaused { revision } => {
                 write!(f, "the rollout of revision {revision} is paused")
             }
@@ -268,6 +300,12 @@ impl fmt::Display for PlaceHold {
             }
             PlaceHold::GivesUp { node, .. } => {
                 write!(f, "{node} does not answer; it is started elsewhere if that lasts")
+            }
+            PlaceHold::Unfenced { node } => {
+                write!(
+                    f,
+                    "{node} does not answer, and may not have taken up that it is fenced, so it is started nowhere else"
+                )
             }
             PlaceHold::Frozen { node, why } => {
                 write!(f, "{node} does not answer, and nothing is started elsewhere, for {why}")
@@ -354,6 +392,7 @@ mod tests {
             PlaceAction::Drop(_) => "drop ",
             PlaceAction::Create(_)
             | PlaceAction::Assign { .. }
+            | PlaceAction::Lease { .. }
             | PlaceAction::Judge(_)
             | PlaceAction::MarkDeleting(_)
             | PlaceAction::GiveUp(_)

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::ending::Ending;
-use super::near::Nearby;
+use super::near::{Near, Nearby};
 use super::place::{PlaceHold, PlaceStep, Placement};
 use super::service::place_service;
 use super::spread::{Ground, Selector};
 use super::standing::ServiceStatus;
 use super::world::{Freeze, NodeSighting, World};
 use crate::model::kinds::{FailoverSpec, ServiceSpec};
-use crate::model::meta::{DRAINING, Key, Kind};
+use crate::model::meta::{Key, Kind};
 use crate::model::{Change, Document, Documents, Spec};
 
 /// The nodes of which something else was seen than in the last pass, by (instance, node), each with what was seen then; none where
@@ -249,8 +249,8 @@ impl Placer {
         let mut own = Placement::default();
         place_service(world, near, &mut self.ground, case, &mut own);
         let status = own.services.remove(key);
-        let revision = status.as_ref().map_or(0, |status| status.revision);
-        if !own.steps.is_empty() || may_fail_for_others(world.documents, key, service, revision) {
+        // What it is started after decides when it may be started anew.
+        if !own.steps.is_empty() || !service.after.is_empty() {
             self.open.insert(key.clone());
         }
         if status.as_ref().is_some_and(|status| may_give_up(world.documents, key, service, status)) {
@@ -280,10 +280,10 @@ fn placed<'a>(documents: &'a Documents, key: &Key) -> Option<(&'a Document, &'a 
     if let Spec::Service(service) = &document.spec { Some((document, service)) } else { None }
 }
 
-/// What of a node's document says whether what is there may stay: the rest is for what is to come.
+/// What of a node's document says whether what is there may stay, or be started anew: the rest is for what is to come.
 fn stands(node: &Document) -> (bool, bool, &BTreeMap<String, String>) {
-    let metadata = &node.metadata;
-    (node.is_deleting(), metadata.annotations.contains_key(DRAINING), &metadata.labels)
+    let near = Near { document: Some(node), seen: None };
+    (node.is_deleting(), near.takes_new(), &node.metadata.labels)
 }
 
 /// The services with processes on a node.
@@ -326,16 +326,6 @@ fn may_be_in_the_way(process: &Document, service: &str) -> bool {
     let mut owners = process.metadata.owner_references.iter();
     let is_made = owners.any(|owner| owner.kind == Kind::Service && owner.name == service);
     !is_made && name.len() == 36 && name.as_bytes().get(14) == Some(&b'5')
-}
-
-/// Whether a rollout of a service may fail by time, for it does not its work though those do that it is started after: so it depends on
-/// how these stand.
-fn may_fail_for_others(documents: &Documents, key: &Key, service: &ServiceSpec, revision: u64) -> bool {
-    let is_open = || {
-        let mut all = documents.revisions_of(key).map(|(_, revision)| revision);
-        all.any(|found| found.number == revision && !found.completed && found.failed.is_none())
-    };
-    !service.after.is_empty() && is_open()
 }
 
 /// Whether something of a service would be given up, were it not for a freeze or the time.

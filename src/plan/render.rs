@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::orders::ties;
-use super::revision::{Asked, is_declared};
+use super::revision::{Asked, is_still};
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::Documents;
@@ -82,7 +82,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
         }
         let service = documents.service(&Key::within(Kind::Service, instance, &*process.service));
         let start = match starts.get(&of) {
-            Some(Ok(starter)) => starter.start(&renderer, &id),
+            Some(Ok(starter)) => starter.start(&renderer, &id, document.metadata.lease),
             Some(Err(why)) => Err(why.clone()),
             None => Err("it was not found".into()),
         };
@@ -172,7 +172,7 @@ impl<'a> Resolved<'a> {
         let revision = documents.revision(&Key::within(Kind::Revision, instance, revision_name(id, number)));
         let mut asked = Asked::default();
         let earlier =
-            revision.filter(|revision| !is_declared(&mut asked, documents, document, service, revision));
+            revision.filter(|revision| !is_still(&mut asked, documents, document, service, revision));
         let Some(earlier) = earlier else {
             let restarted = document.metadata.annotations.get(RESTARTED).map(String::as_str);
             return Ok(Resolved { declared, service, service_type, instance: None, options, restarted });
@@ -291,7 +291,7 @@ impl<'a> Starter<'a> {
         Ok(Starter { service_type, command, templates, parts, env, fixed, live, restarted: *restarted })
     }
 
-    fn start(&self, renderer: &Renderer, process: &str) -> Result<Start, String> {
+    fn start(&self, renderer: &Renderer, process: &str, lease: u32) -> Result<Start, String> {
         let of_process = ("process", json!({ "id": process }).into());
         let context: Context = self.parts.iter().cloned().chain([of_process]).collect();
         let render = |what: &str, template: &str| {
@@ -311,7 +311,10 @@ impl<'a> Starter<'a> {
         env.insert("MAINSTAY_PROCESS".into(), process.into());
         let health = self.service_type.health.as_ref().map(|health| check(health, render)).transpose()?;
         let log = self.service_type.log;
-        let care = Care { hash: hash(&[&format!("{log:?} {health:?}")]), log, health };
+        // The node stops it itself when its lease is over, so it has to know how.
+        let lease = (lease != 0).then_some(lease);
+        let guard = lease.map(|lease| format!(" {lease} {:?}", self.service_type.stop)).unwrap_or_default();
+        let care = Care { hash: hash(&[&format!("{log:?} {health:?}{guard}")]), log, health, lease };
         let hash = match self.restarted {
             None => hash(&[&text(&(&command, &env, &self.fixed))]),
             Some(restarted) => hash(&[&text(&(&command, &env, &self.fixed, restarted))]),
@@ -448,6 +451,8 @@ pub(super) fn hash(parts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::model::kinds::{
         InstanceSpec, IntegrationSpec, NodeSpec, ReloadSpec, Signal, TenantSpec, UserSpec,
@@ -595,6 +600,33 @@ mod tests {
             assert_ne!(live_then, live, "{what}");
             assert_eq!(fixed_then, fixed, "{what}");
         }
+    }
+
+    #[test]
+    fn a_lease_changes_how_a_process_is_looked_after_and_not_what_it_is() {
+        let start = |lease: u32, grace_seconds: u32| {
+            let mut documents = world();
+            let mut change = |key: Key, change: &dyn Fn(&mut Document)| {
+                let mut found = documents.get(&key).map(|found| Document::clone(found)).expect("it is there");
+                change(&mut found);
+                documents.insert(found);
+            };
+            change(Key::within(Kind::Process, "IN1", "web"), &|process| process.metadata.lease = lease);
+            change(Key::cluster(Kind::ServiceType, "rest"), &|kind| {
+                if let Spec::ServiceType(spec) = &mut kind.spec {
+                    spec.stop.grace_seconds = grace_seconds;
+                }
+            });
+            rendered(&documents, "ND1").processes["web"].start.clone().expect("it can be started")
+        };
+        let (free, short, long) = (start(0, 10), start(5, 10), start(30, 10));
+        assert_eq!([&free, &short, &long].map(|it| it.care.lease), [None, Some(5), Some(30)]);
+        assert_eq!((&free.hash, &short.hash), (&short.hash, &long.hash));
+        // The node stops it itself, so how it does is told anew too.
+        let patient = start(30, 20);
+        let cares: BTreeSet<String> = [&free, &short, &long, &patient].map(|it| it.care.hash.clone()).into();
+        assert_eq!(cares.len(), 4);
+        assert_eq!(start(0, 20).care, free.care);
     }
 
     #[test]

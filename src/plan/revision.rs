@@ -16,7 +16,12 @@ use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents, Key, Kind};
 
 /// The revision that a service is, as it is declared now; its number is yet to be given. None when its type does not exist.
-pub(super) fn declared<'a>(
+pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpec) -> Option<RevisionSpec> {
+    cut(&mut Asked::default(), documents, document, service)
+}
+
+/// The same, in a pass that has found out something already.
+pub(super) fn cut<'a>(
     asked: &mut Asked<'a>,
     documents: &Documents,
     document: &'a Document,
@@ -38,7 +43,17 @@ pub(super) fn declared<'a>(
 }
 
 /// Whether a service is, as it is declared now, this revision of it.
-pub(super) fn is_declared<'a>(
+pub fn is_declared(
+    documents: &Documents,
+    document: &Document,
+    service: &ServiceSpec,
+    revision: &RevisionSpec,
+) -> bool {
+    is_still(&mut Asked::default(), documents, document, service, revision)
+}
+
+/// The same, in a pass that has found out something already.
+pub(super) fn is_still<'a>(
     asked: &mut Asked<'a>,
     documents: &Documents,
     document: &'a Document,
@@ -54,7 +69,7 @@ pub(super) fn is_declared<'a>(
     if is_same && asked.of(documents, document, service, service_type).1 == revision.instance {
         return true;
     }
-    let declared = declared(asked, documents, document, service);
+    let declared = cut(asked, documents, document, service);
     declared.is_some_and(|declared| declared.hash == revision.hash)
 }
 
@@ -174,7 +189,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        declared(&mut Asked::default(), &documents, &document, &service).expect("its type exists").hash
+        declared(&documents, &document, &service).expect("its type exists").hash
     }
 
     #[test]

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::availability::{Availability, on_node};
+use super::availability::Availability;
+use super::lease;
+use super::member::{Going, Member, is_owned, start_ms};
 use super::near::{Near, Nearby};
-use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement, revision};
-use super::render::wanted;
-use super::revision::{Asked, declared, is_declared};
+use super::orders::awaited;
+use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
+use super::revision::{Asked, cut, is_still};
 use super::spread::{Fit, Ground, fit};
 use super::standing::{Condition, ServiceStatus, Truth};
-use super::world::{ProcessSighting, World};
+use super::world::World;
 use crate::model::id::{process_id, revision_name};
-use crate::model::kinds::{
-    FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec,
-};
+use crate::model::kinds::{FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
 use crate::model::meta::{Key, Kind, OwnerReference, PAUSED};
 use crate::model::{Document, Metadata, Spec};
 
@@ -24,7 +24,7 @@ const KEPT: usize = 10;
 /// How often a process has to be started again after an update, before that counts as failed.
 const CRASHES: u64 = 3;
 
-/// Milliseconds that a node may take to notice that a lease is over, and that two clocks may differ besides a tenth of the lease.
+/// Milliseconds that a node may take to notice that a lease is over.
 const MARGIN_MS: u64 = 5_000;
 
 /// Decides for one service that is not being deleted.
@@ -38,16 +38,19 @@ pub(super) fn place_service<'a>(
     let kind = Key::cluster(Kind::ServiceType, service.kind.as_str());
     let kind = world.documents.service_type(&kind);
     let mut members: Vec<Member<'a>> = Vec::new();
-    let mut going: Vec<(&'a Arc<Document>, &'a ProcessSpec)> = Vec::new();
-    for (process, spec) in world.documents.processes_of(&key.namespace, &key.name) {
-        if process.is_deleting() {
-            going.push((process, spec));
+    let mut going: Vec<Going<'a>> = Vec::new();
+    for (document, spec) in world.documents.processes_of(&key.namespace, &key.name) {
+        if document.is_deleting() {
+            going.push(Going { document, spec, gives_up: document.metadata.given_up });
         } else {
             let node = near.node(&key.namespace, &spec.node);
-            members.push(Member::new(world.now_ms, process, spec, node, (service, kind)));
+            members.push(Member::new(world, document, spec, node, (service, kind)));
         }
     }
     let target = Target::find(world, &mut near.asked, (key, document, service), placement);
+    let mut others =
+        service.after.iter().map(|other| Key::within(Kind::Service, &*key.namespace, other.as_str()));
+    let may_start = others.all(|other| awaited(world, &other).is_none());
     let mut case = Case {
         world,
         key,
@@ -58,93 +61,31 @@ pub(super) fn place_service<'a>(
         members,
         going,
         update: service.update.clone().unwrap_or_default(),
+        may_start,
     };
     case.give_up(ground, placement);
-    // What is unavailable without our doing counts against what we may take away.
-    let (total, working) = (case.total(), case.working());
-    let mut budget = case.update.max_unavailable(total).saturating_sub(total.saturating_sub(working));
     match (&service.nodes, service.replicas) {
         (Some(nodes), _) => case.on_each(nodes, near, placement),
         (None, Some(replicas)) => {
-            case.move_away(ground, &mut budget, placement);
-            case.spread(ground, replicas, placement);
+            case.shrink(replicas, placement);
+            // One that people stopped is wanted to run where it moves to, so it counts from then on.
+            case.move_away(ground, &mut 0, placement);
         }
         (None, None) => case.unplace(placement),
     }
+    // What is unavailable without our doing counts against what we may take away, and what is not wanted any more is no help.
+    let (total, working) = (case.total(), case.working());
+    let mut budget = case.update.max_unavailable(total).saturating_sub(total.saturating_sub(working));
+    if let (None, Some(replicas)) = (&service.nodes, service.replicas) {
+        case.move_away(ground, &mut budget, placement);
+        case.spread(ground, replicas, placement);
+    }
     case.roll_out(budget, placement);
-    case.judge(placement);
-    case.prune(placement);
+    case.fence(placement);
+    let pruned = case.prune(placement);
+    case.judge(&pruned, placement);
     let status = case.status();
     placement.services.insert(key.clone(), Arc::new(status));
-}
-
-/// A process of the service that is not going.
-struct Member<'a> {
-    id: &'a str,
-    document: &'a Arc<Document>,
-    spec: &'a ProcessSpec,
-    /// Whether it should run.
-    runs: bool,
-    availability: Availability,
-    /// Whether its node has taken up all that was decided on it.
-    is_settled: bool,
-    node: Near<'a>,
-    seen: Option<&'a ProcessSighting>,
-    /// It goes: its node does, or that was decided in this pass.
-    leaves: bool,
-}
-
-impl<'a> Member<'a> {
-    fn new(
-        now_ms: u64,
-        document: &'a Arc<Document>,
-        spec: &'a ProcessSpec,
-        node: Near<'a>,
-        (service, kind): (&ServiceSpec, Option<&ServiceTypeSpec>),
-    ) -> Member<'a> {
-        let id = document.metadata.name.as_str();
-        let seen = node.seen.filter(|node| node.complete);
-        let is_settled = seen.is_some_and(|node| {
-            node.planned >= revision(document) && !node.behind.contains(id) && !node.pending.contains(id)
-        });
-        let is_checked = kind.is_some_and(|kind| kind.health.is_some());
-        Member {
-            id,
-            document,
-            spec,
-            runs: wanted(spec, Some(service)),
-            availability: seen
-                .map_or(Availability::Unknown, |node| on_node(node, id, start_ms(kind), is_checked, now_ms)),
-            is_settled,
-            node,
-            seen: node.seen.and_then(|node| node.processes.get(id)),
-            // With its node it goes by itself.
-            leaves: !node.is_live(),
-        }
-    }
-
-    /// Whether it does its work, as it was decided last that it should.
-    const fn works(&self) -> bool {
-        self.is_settled && matches!(self.availability, Availability::Since(_))
-    }
-
-    const fn is_unknown(&self) -> bool {
-        matches!(self.availability, Availability::Unknown)
-    }
-
-    fn key(&self) -> Key {
-        self.document.key()
-    }
-
-    fn is_owned_by(&self, service: &str) -> bool {
-        let owners = &self.document.metadata.owner_references;
-        owners.iter().any(|owner| owner.kind == Kind::Service && owner.name == service)
-    }
-}
-
-/// Milliseconds that a process of a type has to stay up before it counts as running.
-fn start_ms(kind: Option<&ServiceTypeSpec>) -> u64 {
-    kind.map_or(0, |kind| u64::from(kind.start.seconds) * 1000)
 }
 
 /// From which revision the processes are to run.
@@ -168,8 +109,8 @@ impl<'a> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
         // The last one first, for mostly nothing has changed.
-        let mut same = |(_, revision): &&(&Arc<Document>, &RevisionSpec)| {
-            is_declared(asked, world.documents, document, service, revision)
+        let mut same = |(found, revision): &&(&Arc<Document>, &RevisionSpec)| {
+            !found.is_deleting() && is_still(asked, world.documents, document, service, revision)
         };
         if let Some(found) = all.iter().rev().find(&mut same) {
             let instead = found.1.replaced_by;
@@ -182,7 +123,7 @@ impl<'a> Target<'a> {
                 all,
             };
         }
-        let Some(declared) = declared(asked, world.documents, document, service) else {
+        let Some(declared) = cut(asked, world.documents, document, service) else {
             return Target { number: 0, declared: 0, revision: None, all };
         };
         let number = last + 1;
@@ -206,6 +147,15 @@ fn owner(key: &Key, document: &Document) -> OwnerReference {
     OwnerReference { kind: Kind::Service, name: key.name.clone(), uid: document.metadata.uid.clone() }
 }
 
+/// How long a node has to be silent before what is there is given up; none when that is never.
+fn wait_ms(failover: FailoverSpec, process: &Document) -> Option<u64> {
+    match (failover, process.metadata.lease_bound_ms) {
+        (FailoverSpec::Hold, _) | (FailoverSpec::Fenced { .. }, 0) => None,
+        (FailoverSpec::Replace { after }, _) => Some(after.ms()),
+        (FailoverSpec::Fenced { .. }, bound_ms) => Some(bound_ms.saturating_add(MARGIN_MS)),
+    }
+}
+
 struct Case<'a, 'w> {
     world: &'w World<'a>,
     key: &'a Key,
@@ -215,23 +165,43 @@ struct Case<'a, 'w> {
     target: Target<'a>,
     members: Vec<Member<'a>>,
     /// Its processes that are being deleted.
-    going: Vec<(&'a Arc<Document>, &'a ProcessSpec)>,
+    going: Vec<Going<'a>>,
     update: UpdateSpec,
+    /// Whether the services that this one starts after do their work: else it is theirs that nothing starts.
+    may_start: bool,
 }
 
 impl<'a> Case<'a, '_> {
-    /// How many processes should run.
+    /// How many processes should run: those that placement wants, made or not, without those that people stopped, and those that people
+    /// made and that run.
     fn total(&self) -> u32 {
-        let runs = self.service.running.unwrap_or(true);
-        let running = self.members.iter().filter(|member| member.runs && !member.leaves).count();
-        let running = u32::try_from(running).unwrap_or(u32::MAX);
-        match self.service.replicas {
-            Some(replicas) if self.service.nodes.is_none() && runs => {
-                let stopped = self.members.iter().filter(|member| !member.runs && !member.leaves).count();
-                replicas.saturating_sub(u32::try_from(stopped).unwrap_or(u32::MAX))
+        let stay = || self.members.iter().filter(|member| !member.leaves);
+        let wanted = match (&self.service.nodes, self.service.replicas) {
+            _ if !self.service.running.unwrap_or(true) => None,
+            (Some(nodes), _) => Some(self.live_nodes(nodes).len()),
+            (None, Some(replicas)) => Some(replicas as usize),
+            (None, None) => None,
+        };
+        let total = match wanted {
+            Some(wanted) => {
+                let stopped = stay().filter(|member| !member.runs && self.owns(member)).count();
+                let others = stay().filter(|member| member.runs && !self.owns(member)).count();
+                wanted.saturating_sub(stopped) + others
             }
-            Some(_) | None => running,
-        }
+            None => stay().filter(|member| member.runs).count(),
+        };
+        u32::try_from(total).unwrap_or(u32::MAX)
+    }
+
+    /// Whether placement made a process: those that people made are left where they are.
+    fn owns(&self, member: &Member<'_>) -> bool {
+        is_owned(member.document, &self.key.name)
+    }
+
+    /// Those of these nodes that are there to stay, each once.
+    fn live_nodes<'n>(&self, nodes: &'n [String]) -> BTreeSet<&'n String> {
+        let key = |node: &String| Key::within(Kind::Node, &*self.key.namespace, node.as_str());
+        nodes.iter().filter(|node| self.world.documents.live(&key(node)).is_some()).collect()
     }
 
     /// How many of them do their work, and those that were updated for as long as they have to.
@@ -261,12 +231,19 @@ impl<'a> Case<'a, '_> {
     }
 
     fn create(&self, id: String, node: &str, placement: &mut Placement) {
+        let (lease, lease_bound_ms) = lease::wanted(self.world.documents, self.service);
         let metadata = Metadata {
+            lease,
+            lease_bound_ms,
             name: id,
             namespace: self.key.namespace.clone(),
             owner_references: vec![owner(self.key, self.document)],
-            revision: self.target.number,
-            revised_ms: self.world.now_ms,
+            revision: self.revision_of_new(),
+            revised_ms: if self.may_start && self.service.running.unwrap_or(true) {
+                self.world.now_ms
+            } else {
+                0
+            },
             ..Metadata::default()
         };
         let spec = ProcessSpec { service: self.key.name.clone(), node: node.to_owned(), running: None };
@@ -274,36 +251,76 @@ impl<'a> Case<'a, '_> {
         placement.step(PlaceAction::Create(Box::new(document)), PlaceReason::Placed);
     }
 
+    /// Has its processes run under the lease that the service says. What has another step waits for the next pass.
+    fn fence(&self, placement: &mut Placement) {
+        let wanted = lease::wanted(self.world.documents, self.service);
+        for member in self.members.iter().filter(|member| !member.leaves) {
+            let Some((lease, bound_ms)) = lease::next(wanted, member) else { continue };
+            let process = member.key();
+            if !placement.steps.iter().any(|step| step.action.key() == process) {
+                placement.step(PlaceAction::Lease { process, lease, bound_ms }, PlaceReason::Fenced);
+            }
+        }
+    }
+
+    /// What a new process is to run from: the target, unless that goes no further; then what is known to work.
+    fn revision_of_new(&self) -> u64 {
+        let target = self.target.number;
+        if !self.is_paused() && self.target.failed().is_none() {
+            return target;
+        }
+        let of_members = || self.members.iter().map(|member| member.document.metadata.revision);
+        let earlier = || of_members().filter(|number| *number != 0 && *number < target).max();
+        self.good_before(target).or_else(earlier).unwrap_or(target)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.document.metadata.annotations.contains_key(PAUSED)
+    }
+
     /// Gives up what runs, or may run, on nodes that have not answered for as long as the service says.
     fn give_up(&mut self, ground: &mut Ground, placement: &mut Placement) {
-        let (Some(failover), Some(_)) = (self.service.failover, self.service.replicas) else { return };
-        let wait_ms = match failover {
-            FailoverSpec::Hold => return,
-            FailoverSpec::Replace { after } => after.ms(),
-            FailoverSpec::Fenced { lease } => {
-                let kind = Key::cluster(Kind::ServiceType, self.service.kind.as_str());
-                let stop = self.world.documents.service_type(&kind).map(|kind| kind.stop.grace_seconds);
-                lease.ms() + lease.ms() / 10 + u64::from(stop.unwrap_or_default()) * 1000 + MARGIN_MS
-            }
+        // What is on a node by name, or by people's hand, has no other place.
+        let (Some(failover), Some(_), None) =
+            (self.service.failover, self.service.replicas, &self.service.nodes)
+        else {
+            return;
         };
+        if failover == FailoverSpec::Hold {
+            return;
+        }
         for at in 0..self.members.len() {
-            let is_lost = |member: &&Member<'_>| member.runs && member.is_unknown() && !member.leaves;
+            let is_lost = |member: &&Member<'_>| {
+                member.runs && member.is_unknown() && !member.leaves && self.owns(member)
+            };
             let Some(member) = self.members.get(at).filter(is_lost) else { continue };
             let (key, node) = (member.key(), member.spec.node.as_str());
-            match self.verdict(ground, node, wait_ms) {
-                Ok(()) => self.leave(at, PlaceAction::GiveUp, PlaceReason::NodeLost, placement),
+            match self.verdict(ground, node, wait_ms(failover, member.document)) {
+                Ok(()) => {
+                    if let Some(member) = self.members.get_mut(at) {
+                        member.gives_up = true;
+                    }
+                    self.leave(at, PlaceAction::GiveUp, PlaceReason::NodeLost, placement);
+                }
                 Err(hold) => self.hold_failover(key, hold, placement),
             }
         }
-        for (process, spec) in self.going.clone() {
-            let place = (self.key.namespace.clone(), spec.node.clone());
-            let is_seen = self.world.seen.get(&place).is_some_and(|seen| seen.complete);
-            if is_seen || process.metadata.given_up {
-                continue;
-            }
-            match self.verdict(ground, &spec.node, wait_ms) {
-                Ok(()) => placement.step(PlaceAction::GiveUp(process.key()), PlaceReason::NodeLost),
-                Err(hold) => self.hold_failover(process.key(), hold, placement),
+        for at in 0..self.going.len() {
+            let is_lost = |going: &&Going<'_>| {
+                let place = (self.key.namespace.clone(), going.spec.node.clone());
+                let is_seen = self.world.seen.get(&place).is_some_and(|seen| seen.complete);
+                !is_seen && !going.gives_up && is_owned(going.document, &self.key.name)
+            };
+            let Some(going) = self.going.get(at).filter(is_lost) else { continue };
+            let key = going.document.key();
+            match self.verdict(ground, &going.spec.node, wait_ms(failover, going.document)) {
+                Ok(()) => {
+                    if let Some(going) = self.going.get_mut(at) {
+                        going.gives_up = true;
+                    }
+                    placement.step(PlaceAction::GiveUp(key), PlaceReason::NodeLost);
+                }
+                Err(hold) => self.hold_failover(key, hold, placement),
             }
         }
     }
@@ -313,21 +330,29 @@ impl<'a> Case<'a, '_> {
             placement.wake_at(*at_ms);
         }
         if let PlaceHold::Frozen { why: Frozen::Settling, .. } = &hold {
-            placement.wake_at(self.world.since_ms.saturating_add(self.world.freeze.settle_ms));
+            let settled_ms = self.world.since_ms.saturating_add(self.world.freeze.settle_ms);
+            // After that it is the end of the first try that is waited for, and that rings.
+            if settled_ms > self.world.now_ms {
+                placement.wake_at(settled_ms);
+            }
         }
         placement.holds.insert(key, hold);
     }
 
     /// Whether what is on a node that does not answer is given up now.
-    fn verdict(&self, ground: &mut Ground, node: &str, wait_ms: u64) -> Result<(), PlaceHold> {
+    fn verdict(&self, ground: &mut Ground, node: &str, wait_ms: Option<u64>) -> Result<(), PlaceHold> {
         let named = || Key::within(Kind::Node, &*self.key.namespace, node).to_string();
+        let Some(wait_ms) = wait_ms else { return Err(PlaceHold::Unfenced { node: named() }) };
         if let Some(why) = ground.frozen() {
             return Err(PlaceHold::Frozen { node: named(), why });
         }
         let seen = self.world.seen.get(&(self.key.namespace.clone(), node.to_owned()));
+        // Who has not tried yet knows of no silence.
+        let Some(since_ms) = seen.and_then(|seen| seen.unseen_since_ms) else {
+            return Err(PlaceHold::Frozen { node: named(), why: Frozen::Settling });
+        };
         // What was before this controller looked, it did not see: another may have renewed a lease until then.
-        let since_ms = seen.and_then(|seen| seen.unseen_since_ms).unwrap_or(0).max(self.world.since_ms);
-        let at_ms = since_ms.saturating_add(wait_ms);
+        let at_ms = since_ms.max(self.world.since_ms).saturating_add(wait_ms);
         if at_ms > self.world.now_ms {
             return Err(PlaceHold::GivesUp { node: named(), at_ms });
         }
@@ -346,8 +371,7 @@ impl<'a> Case<'a, '_> {
             .map(|node| (process_id(instance, &self.key.name, node, 0), node))
             .collect();
         for at in 0..self.members.len() {
-            let is_wanted =
-                |member: &Member<'_>| wanted.contains_key(member.id) || !member.is_owned_by(&self.key.name);
+            let is_wanted = |member: &Member<'_>| wanted.contains_key(member.id) || !self.owns(member);
             if self.members.get(at).is_some_and(|member| !member.leaves && !is_wanted(member)) {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
@@ -373,8 +397,7 @@ impl<'a> Case<'a, '_> {
     /// The service has no placement any more: what was made for one goes.
     fn unplace(&mut self, placement: &mut Placement) {
         for at in 0..self.members.len() {
-            if self.members.get(at).is_some_and(|member| !member.leaves && member.is_owned_by(&self.key.name))
-            {
+            if self.members.get(at).is_some_and(|member| !member.leaves && self.owns(member)) {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
         }
@@ -390,19 +413,21 @@ impl<'a> Case<'a, '_> {
     fn move_away(&mut self, ground: &mut Ground, budget: &mut u32, placement: &mut Placement) {
         for at in 0..self.members.len() {
             let Some(member) = self.members.get(at) else { continue };
-            if member.leaves || !member.is_owned_by(&self.key.name) || self.fit(member).keeps() {
+            if member.leaves || !self.owns(member) || self.fit(member).keeps() {
                 continue;
             }
             let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node);
-            let (key, is_free) = (member.key(), !member.runs || !(member.works() || member.is_unknown()));
+            let (key, is_free) = (member.key(), !member.runs || member.is_down());
             if member.is_unknown() {
-                placement.holds.insert(key, PlaceHold::NodeUnknown(node));
+                // What failover says of it says more.
+                placement.holds.entry(key).or_insert(PlaceHold::NodeUnknown(node));
             } else if !ground.takes(self.world, &self.key.namespace, self.service, &member.spec.node) {
                 placement.holds.insert(key, PlaceHold::NowhereElse { node: node.to_string() });
-            } else if is_free || *budget > 0 {
+            } else if is_free || (*budget > 0 && member.works()) {
                 if !is_free {
                     *budget -= 1;
                 }
+                placement.holds.remove(&key);
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::Moved, placement);
             } else {
                 placement.holds.insert(key, PlaceHold::MoveWaits { node: node.to_string() });
@@ -412,48 +437,39 @@ impl<'a> Case<'a, '_> {
 
     /// `replicas` processes: those that are well placed stay. What leaves keeps its place until it is gone.
     fn spread(&mut self, ground: &mut Ground, replicas: u32, placement: &mut Placement) {
-        let name = self.key.name.as_str();
-        self.shrink(replicas, placement);
         let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
-        let staying = self.members.iter().filter(|member| !member.leaves && member.is_owned_by(name));
-        let mut placed = 0u32;
-        for member in staying {
+        let (mut placed, mut waits) = (0u32, None);
+        for member in self.members.iter().filter(|member| self.owns(member) && !member.gives_up) {
             placed += 1;
             *here.entry(member.spec.node.as_str()).or_default() += 1;
-        }
-        let given_up: BTreeSet<Key> = placement
-            .steps
-            .iter()
-            .filter(|step| matches!(step.action, PlaceAction::GiveUp(_)))
-            .map(|step| step.action.key())
-            .collect();
-        let leaving =
-            self.members.iter().filter(|member| member.leaves).map(|member| (member.document, member.spec));
-        let mut waits = None;
-        for (process, spec) in self.going.iter().copied().chain(leaving) {
-            let is_owned = process.metadata.owner_references.iter().any(|owner| owner.name == name);
-            if !is_owned || process.metadata.given_up || given_up.contains(&process.key()) {
-                continue;
+            if member.leaves {
+                waits = Some(member.key());
             }
+        }
+        let going = self.going.iter().filter(|going| !going.gives_up);
+        for going in going.filter(|going| is_owned(going.document, &self.key.name)) {
             placed += 1;
-            waits = Some(process.key());
-            *here.entry(spec.node.as_str()).or_default() += 1;
+            *here.entry(going.spec.node.as_str()).or_default() += 1;
+            waits = Some(going.document.key());
         }
         let missing = replicas.saturating_sub(placed);
         let taken: BTreeSet<&str> = self.all_ids();
         let chosen = ground.choose(self.world, &self.key.namespace, self.service, &here, missing);
         let found = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
-        let mut made: BTreeSet<String> = BTreeSet::new();
+        let mut next: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         for node in chosen {
             // The first ordinal that is free, counting those that are still going.
-            let ids = (0u32..).map(|ordinal| process_id(&self.key.namespace, name, &node, ordinal));
-            let id = ids.into_iter().find(|id| !taken.contains(id.as_str()) && !made.contains(id));
-            if let Some(id) = id {
-                made.insert(id.clone());
-                self.create(id, &node, placement);
-            }
+            let next = next.entry(Arc::clone(&node)).or_default();
+            let id = loop {
+                let id = process_id(&self.key.namespace, &self.key.name, &node, *next);
+                *next += 1;
+                if !taken.contains(id.as_str()) {
+                    break id;
+                }
+            };
+            self.create(id, &node, placement);
         }
-        let staying = self.members.iter().filter(|member| !member.leaves && member.is_owned_by(name)).count();
+        let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
         if found < missing {
             placement.holds.insert(self.key.clone(), PlaceHold::NoNode { missing: missing - found });
         } else if let Some(waits) =
@@ -464,37 +480,37 @@ impl<'a> Case<'a, '_> {
     }
 
     fn all_ids(&self) -> BTreeSet<&'a str> {
-        let going = self.going.iter().map(|(process, _)| process.metadata.name.as_str());
+        let going = self.going.iter().map(|going| going.document.metadata.name.as_str());
         self.members.iter().map(|member| member.id).chain(going).collect()
     }
 
-    /// Takes away what is too much: first what has to move anyway, then what does not do its work, then from where there are the most.
+    /// Takes away what is too much: first what does not do its work, then what has to move anyway, then from where there are the most.
     fn shrink(&mut self, replicas: u32, placement: &mut Placement) {
-        let name = self.key.name.clone();
-        let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut count: BTreeMap<&'a str, usize> = BTreeMap::new();
+        // By how gladly they are given away, then by node; of a node the last first.
+        let mut classes: BTreeMap<(bool, bool), BTreeMap<&'a str, Vec<usize>>> = BTreeMap::new();
         let mut staying = 0usize;
-        for member in self.members.iter().filter(|member| !member.leaves && member.is_owned_by(&name)) {
+        for (at, member) in self.members.iter().enumerate() {
+            if member.leaves || !self.owns(member) {
+                continue;
+            }
             staying += 1;
             *count.entry(member.spec.node.as_str()).or_default() += 1;
+            let class = classes.entry((member.is_up(), self.fit(member).keeps())).or_default();
+            class.entry(member.spec.node.as_str()).or_default().push(at);
         }
-        while staying > replicas as usize {
-            let rank = |member: &Member<'a>| {
-                let on_node = count.get(member.spec.node.as_str()).copied().unwrap_or(0);
-                (!self.fit(member).keeps(), !member.works(), on_node, member.spec.node.as_str(), member.id)
-            };
-            let all = self.members.iter().enumerate();
-            let staying_now = all.filter(|(_, member)| !member.leaves && member.is_owned_by(&name));
-            let Some((at, node)) = staying_now
-                .max_by_key(|(_, member)| rank(member))
-                .map(|(at, member)| (at, member.spec.node.as_str()))
-            else {
-                break;
-            };
-            if let Some(count) = count.get_mut(node) {
-                *count -= 1;
+        let mut excess = staying.saturating_sub(replicas as usize);
+        for (_, mut class) in classes {
+            let mut fullest: BTreeSet<(usize, &str)> =
+                class.keys().map(|node| (count.get(node).copied().unwrap_or(0), *node)).collect();
+            while excess > 0 {
+                let Some((on_node, node)) = fullest.pop_last() else { break };
+                let Some(at) = class.get_mut(node).and_then(Vec::pop) else { continue };
+                count.insert(node, on_node - 1);
+                fullest.insert((on_node - 1, node));
+                excess -= 1;
+                self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
-            staying -= 1;
-            self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
         }
     }
 
@@ -502,39 +518,69 @@ impl<'a> Case<'a, '_> {
     fn roll_out(&self, mut budget: u32, placement: &mut Placement) {
         let target = self.target.number;
         if target == 0 {
-            self.wake_for_readiness(placement);
             return;
         }
-        let stays = self.document.metadata.annotations.contains_key(PAUSED);
-        let mut outdated: Vec<&Member<'_>> = self
-            .members
-            .iter()
-            .filter(|member| !member.leaves && member.document.metadata.revision != target)
-            .collect();
+        let mut outdated: Vec<&Member<'_>> = Vec::new();
+        for member in self.members.iter().filter(|member| !member.leaves) {
+            if member.document.metadata.revision != target {
+                outdated.push(member);
+            } else if self.is_being_judged()
+                && self.is_timed(member) == (member.document.metadata.revised_ms == 0)
+            {
+                // Its time to do its work begins when it is told to run, and others do not keep it from that.
+                self.assign(member, placement);
+            }
+        }
         outdated.sort_by_key(|member| (&member.spec.node, member.id));
         for member in outdated {
-            let (action, reason) =
-                (PlaceAction::Assign { process: member.key(), revision: target }, PlaceReason::RolledOut);
             // It runs from what is declared already, or it does not run: nothing is taken away.
             let changes_nothing = member.document.metadata.revision == 0 || !member.runs;
             if changes_nothing {
-                placement.step(action, reason);
-            } else if stays {
+                self.assign(member, placement);
+            } else if self.is_paused() {
                 placement.holds.insert(member.key(), PlaceHold::RolloutPaused { revision: target });
             } else if let Some(why) = self.target.failed() {
                 let why = why.to_owned();
                 placement.holds.insert(member.key(), PlaceHold::RolloutFailed { revision: target, why });
-            } else if !member.works() && !member.is_unknown() {
+            } else if !self.may_start {
+                // Nothing is ended to be started anew before what it needs is there.
+                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
+            } else if !member.takes_new {
+                let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node).to_string();
+                placement
+                    .holds
+                    .entry(member.key())
+                    .or_insert(PlaceHold::RolloutCordoned { revision: target, node });
+            } else if member.is_down() {
                 // It is unavailable as it is.
-                placement.step(action, reason);
+                self.assign(member, placement);
             } else if budget > 0 && member.works() {
                 budget -= 1;
-                placement.step(action, reason);
+                self.assign(member, placement);
             } else {
-                placement.holds.insert(member.key(), PlaceHold::RolloutWaits { revision: target });
+                // What a move or failover says of it says more.
+                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
             }
         }
         self.wake_for_readiness(placement);
+    }
+
+    /// Has a process run from the target. One that should not run has no time within which it has to do its work.
+    fn assign(&self, member: &Member<'_>, placement: &mut Placement) {
+        let at_ms = if self.is_timed(member) { self.world.now_ms } else { 0 };
+        let action = PlaceAction::Assign { process: member.key(), revision: self.target.number, at_ms };
+        placement.step(action, PlaceReason::RolledOut);
+    }
+
+    /// Whether the time runs within which a process has to do its work.
+    const fn is_timed(&self, member: &Member<'_>) -> bool {
+        member.runs && self.may_start
+    }
+
+    /// Whether the target is an update that has neither failed nor reached all.
+    fn is_being_judged(&self) -> bool {
+        let is_open = |(_, revision): (_, &RevisionSpec)| !revision.completed && revision.failed.is_none();
+        self.target.all.len() > 1 && self.target.revision.is_some_and(is_open)
     }
 
     /// A process that has to run for longer, or to do its work for longer, does so by time alone.
@@ -555,11 +601,12 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Records what becomes of the target: that all do their work with it, or that one does not.
-    fn judge(&self, placement: &mut Placement) {
+    fn judge(&self, pruned: &BTreeSet<u64>, placement: &mut Placement) {
         // Whoever declares again what failed before wants it to be tried again.
         for (document, revision) in &self.target.all {
             let is_marked = revision.failed.is_some() || revision.replaced_by.is_some();
-            if is_marked && revision.number != self.target.declared && self.target.declared != 0 {
+            let is_declared = revision.number == self.target.declared || self.target.declared == 0;
+            if is_marked && !is_declared && !pruned.contains(&revision.number) {
                 let cleared = RevisionSpec { failed: None, replaced_by: None, ..(*revision).clone() };
                 let mut document = Document::clone(document);
                 document.spec = Spec::Revision(cleared);
@@ -593,7 +640,7 @@ impl<'a> Case<'a, '_> {
         let mut all = all.peekable();
         all.peek().is_some()
             && self.total() == self.working()
-            && all.all(|member| member.document.metadata.revision == self.target.number)
+            && all.all(|member| member.document.metadata.revision == self.target.number && !member.is_behind)
     }
 
     /// The last revision before this one that once did its work everywhere.
@@ -608,14 +655,14 @@ impl<'a> Case<'a, '_> {
     /// Why the rollout has failed, if it has: a process that was given the target does not do its work with it.
     fn failure(&self, placement: &mut Placement) -> Option<String> {
         // Something has to run from another one, or there has to be one to go back to; else there is nothing to be done.
-        let is_update = self.target.all.len() > 1;
-        if !is_update {
+        if !self.is_being_judged() {
             return None;
         }
         for member in &self.members {
             let is_new = member.document.metadata.revision == self.target.number;
-            // What is not seen has not failed.
-            if member.leaves || !member.runs || !is_new || member.is_unknown() || member.works() {
+            // What is not seen has not failed, nor has what is not started because its node is cordoned.
+            let is_judged = member.runs && is_new && !member.is_unknown() && member.takes_new;
+            if member.leaves || !is_judged || member.works() {
                 continue;
             }
             if let Some(seen) = member.seen.filter(|seen| member.is_settled && seen.restarts >= CRASHES) {
@@ -627,10 +674,15 @@ impl<'a> Case<'a, '_> {
                 ));
             }
             let deadline_ms = self.update.progress_deadline_ms();
-            let at_ms = member.document.metadata.revised_ms.saturating_add(deadline_ms);
-            if at_ms > self.world.now_ms {
+            // One that did its work and has just ended has its time anew.
+            let since_ms = member.seen.map_or(0, |seen| seen.since_ms);
+            let revised_ms = member.document.metadata.revised_ms;
+            let at_ms = revised_ms.max(since_ms).saturating_add(deadline_ms);
+            if revised_ms == 0 {
+                // It has just been told to run.
+            } else if at_ms > self.world.now_ms {
                 placement.wake_at(at_ms);
-            } else if self.has_what_it_is_after() {
+            } else if self.may_start {
                 return Some(format!(
                     "process {} on {} does not do its work {} s after its update",
                     member.id,
@@ -642,32 +694,26 @@ impl<'a> Case<'a, '_> {
         None
     }
 
-    /// Whether the services that this one starts after do their work: else it is theirs that nothing starts.
-    fn has_what_it_is_after(&self) -> bool {
-        self.service.after.iter().all(|other| {
-            let key = Key::within(Kind::Service, &*self.key.namespace, other.as_str());
-            self.world.documents.service(&key).is_some_and(|service| {
-                super::availability::of_service(self.world, &key, service).is_enough(service)
-            })
-        })
-    }
-
-    /// Takes out old revisions that nothing runs from.
-    fn prune(&self, placement: &mut Placement) {
+    /// Takes out old revisions that nothing runs from, and answers their numbers.
+    fn prune(&self, placement: &mut Placement) -> BTreeSet<u64> {
+        let mut pruned = BTreeSet::new();
         let excess = self.target.all.len().saturating_sub(KEPT);
         if excess == 0 {
-            return;
+            return pruned;
         }
         let of_members = self.members.iter().map(|member| member.document.metadata.revision);
-        let of_going = self.going.iter().map(|(process, _)| process.metadata.revision);
+        let of_going = self.going.iter().map(|going| going.document.metadata.revision);
         let mut used: BTreeSet<u64> = of_members.chain(of_going).collect();
-        used.insert(self.target.number);
+        // Without the one that is declared it would not be known that it has failed.
+        used.extend([self.target.number, self.target.declared]);
         used.extend(self.target.all.iter().filter_map(|(_, revision)| revision.replaced_by));
         for (document, revision) in self.target.all.iter().take(excess) {
-            if !used.contains(&revision.number) {
+            if !used.contains(&revision.number) && !document.is_deleting() {
+                pruned.insert(revision.number);
                 placement.step(PlaceAction::MarkDeleting(document.key()), PlaceReason::Superseded);
             }
         }
+        pruned
     }
 
     fn status(&self) -> ServiceStatus {
@@ -678,7 +724,9 @@ impl<'a> Case<'a, '_> {
         };
         let target = self.target.number;
         let (desired, placed) = (self.total(), count(&|_| true));
-        let updated = count(&|member| member.document.metadata.revision == target && member.is_settled);
+        let updated = count(&|member| {
+            member.document.metadata.revision == target && member.is_settled && !member.is_behind
+        });
         let available = count(&|member| matches!(member.availability, Availability::Since(_)));
         let unknown = count(&|member| member.is_unknown());
         let (wants, may_miss) = (desired, self.update.max_unavailable(desired));
@@ -694,9 +742,12 @@ impl<'a> Case<'a, '_> {
             },
             (false, false) => Condition::no("TooFew", of),
         };
-        let is_paused = self.document.metadata.annotations.contains_key(PAUSED);
-        let is_done = updated == desired && placed == desired;
-        let progressing = match (is_done, is_paused, self.target.failed()) {
+        let has_arrived = self.target.revision.is_some_and(|(_, revision)| revision.completed);
+        // Where it once was everywhere, nothing moves because a node is not seen.
+        let is_done = placed == desired
+            && (updated == desired
+                || has_arrived && count(&|member| member.document.metadata.revision == target) == desired);
+        let progressing = match (is_done, self.is_paused(), self.target.failed()) {
             (true, _, _) => Condition::no("Complete", format!("all run from revision {target}")),
             (false, true, _) => {
                 Condition::no("Paused", format!("{updated} of {desired} run from revision {target}"))
@@ -725,7 +776,12 @@ impl<'a> Case<'a, '_> {
                 let back = failed
                     .replaced_by
                     .map_or_else(String::new, |number| format!("; back to revision {number}"));
-                Condition::yes("RolloutFailed", format!("revision {}: {why}{back}", failed.number))
+                let message = format!("revision {}: {why}{back}", failed.number);
+                if why == RevisionSpec::ROLLED_BACK {
+                    Condition::no("RolledBack", message)
+                } else {
+                    Condition::yes("RolloutFailed", message)
+                }
             }
             (None, Some(member)) => {
                 let restarts = member.seen.map_or(0, |seen| seen.restarts);

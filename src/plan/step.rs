@@ -30,7 +30,10 @@ pub struct Care {
     pub log: LogSpec,
     /// How it is checked.
     pub health: Option<Check>,
-    /// Hash of all of this.
+    /// Seconds after which its node stops it when the controller has not renewed its lease; none when it runs whether the controller is
+    /// there or not.
+    pub lease: Option<u32>,
+    /// Hash of all of this, and of how it is stopped where it has a lease.
     pub hash: String,
 }
 
@@ -163,6 +166,21 @@ impl Action {
         }
     }
 
+    /// Seconds that the lease lasts of what it may start, or gives a supervisor.
+    pub fn lease(&self) -> Option<u32> {
+        match self {
+            Action::Adopt { start, .. } | Action::Restart { start, .. } | Action::Start { start, .. } => {
+                start.care.lease
+            }
+            Action::Bundle { .. }
+            | Action::Unbundle
+            | Action::Remove { .. }
+            | Action::Stop { .. }
+            | Action::Reload { .. }
+            | Action::Discard { .. } => None,
+        }
+    }
+
     /// What it is to reach.
     pub fn aim(&self) -> Aim {
         match self {
@@ -242,7 +260,7 @@ pub enum Reason {
     Lost,
     /// It runs without a supervisor.
     Unsupervised,
-    /// How its supervisor looks after it changed: health check or log.
+    /// How its supervisor looks after it changed: health check, log or lease.
     CareChanged,
     /// Its command, environment or options changed.
     Changed,
@@ -291,7 +309,7 @@ impl fmt::Display for Reason {
             Reason::Stopped => "should run and was stopped",
             Reason::Lost => "should run and is gone with its supervisor",
             Reason::Unsupervised => "runs without a supervisor",
-            Reason::CareChanged => "health check or log changed",
+            Reason::CareChanged => "health check, log or lease changed",
             Reason::Changed => "command, environment or options changed",
             Reason::LiveChanged => "live configuration changed",
             Reason::BundleOutdated => "is not as declared",

@@ -79,6 +79,8 @@ pub struct ProcessSighting {
     pub hash: String,
     /// Hash of how its supervisor looks after it.
     pub care: String,
+    /// Seconds that its lease lasts: for how long it may run without the controller. None when it runs under none.
+    pub lease: Option<u32>,
     /// Hash of what it was last told.
     pub live: String,
     /// What its health check found; none where there is none, or not yet an answer.
@@ -109,7 +111,8 @@ pub struct NodeSighting {
     pub pending: BTreeSet<String>,
     /// Which conversation with the node this is; each has another number. 0 before the first.
     pub conversation: u64,
-    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try.
+    /// Since when the node has not been seen, on the clock that [`NodeWorld::now_ms`] is; none while it is, and before the first try. Leases
+    /// there were renewed by words of it that came before this.
     pub unseen_since_ms: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::placed::Placed;
 use super::target::Common;
-use crate::clock::{Clock, timestamp};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::model::meta::Kind;
@@ -168,8 +168,9 @@ async fn run(
             let mut tasks = Tasks::new();
             let reign = Reign { tenure, mode: mode.clone() };
             tokio::select! {
-                () = reconcile(&shared, &reign, &mut tasks) => {}
+                biased;
                 () = over(reign.tenure.clone()) => {}
+                () = reconcile(&shared, &reign, &mut tasks) => {}
             }
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
@@ -184,6 +185,7 @@ async fn run(
             return;
         }
         tokio::select! {
+            biased;
             changed = tenures.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
         }
@@ -213,6 +215,12 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     let mut snapshots = shared.state.changes();
     let mut sightings = shared.observed.changes();
     let mut mode = reign.mode.clone();
+    // What an earlier leader did, it did by documents that our watch may not have told of yet: by older ones we would undo it.
+    tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+        () = catch_up(&shared.state) => {}
+    }
     let since_ms = shared.clock.now_ms();
     let mut known = Known::default();
     while *mode.borrow_and_update() != Mode::End {
@@ -244,18 +252,34 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     return;
                 }
                 Err(error) => {
-                    // Nothing is lost: the next pass decides anew. Not at once, for the store may need time.
+                    // Nothing is lost: the next pass decides anew, though nothing may ring for it. Not at once, for the store may
+                    // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
             }
         }
         tokio::select! {
+            biased;
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = sightings.changed() => if changed.is_err() { return },
             changed = mode.changed() => if changed.is_err() { return },
             () = time_comes(&shared.clock, wake_at_ms) => {}
         }
+        // The nodes' tasks are rung by the same bells. What they say of it at once is taken together with it, for less writes.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until the documents are known as they are now.
+async fn catch_up(state: &State) {
+    while let Err(error) = state.catch_up().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "this server leads and can't read the documents"
+        );
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -375,7 +399,7 @@ async fn pass(
 ) -> Result<Pass, StateError> {
     let placement = known.place(world, views);
     shared.metrics.place_passes.inc();
-    shared.placed.set(&placement);
+    shared.placed.set(&placement, world.now_ms);
     let mut standing = deleting::told(world.documents, &placement.holds, views);
     standing.extend(told(&placement));
     shared.events.stand(standing, world.now_ms);
@@ -384,13 +408,13 @@ async fn pass(
     if steps.is_empty() {
         return Ok(going);
     }
-    let now = timestamp();
+    let now = shared.clock.timestamp();
     let mut edits = Vec::new();
     let mut said = Vec::new();
     for PlaceStep { action, reason } in steps {
         tracing::info!(%reason, "{} {}", action.word(), action.key());
         said.extend(done(&action, reason));
-        edits.extend(edits_of(world.documents, action, &now, world.now_ms));
+        edits.extend(edits_of(world.documents, action, &now));
     }
     // Many are written in parts, each of which wakes the nodes: what is a node's comes at once, and so in one batch.
     edits.sort_by(|a, b| node_of(a).cmp(&node_of(b)));
@@ -424,7 +448,7 @@ fn node_of(edit: &Edit) -> Option<(&str, &str)> {
 /// What people should hear of a step, where it is more than what they asked for.
 fn done(action: &PlaceAction, reason: PlaceReason) -> Option<Said> {
     let (key, word, message) = match action {
-        PlaceAction::Assign { process, revision } => {
+        PlaceAction::Assign { process, revision, at_ms: _ } => {
             (process.clone(), "Update", format!("to revision {revision}"))
         }
         PlaceAction::GiveUp(key) => (key.clone(), "GiveUp", "another one takes its place".to_owned()),
@@ -444,6 +468,7 @@ fn done(action: &PlaceAction, reason: PlaceReason) -> Option<Said> {
             (key, "Rollout", message)
         }
         PlaceAction::Create(_)
+        | PlaceAction::Lease { .. }
         | PlaceAction::MarkDeleting(_)
         | PlaceAction::Finalize(_)
         | PlaceAction::Unlink(_)
@@ -458,6 +483,7 @@ fn told(placement: &Placement) -> impl Iterator<Item = Said> {
     placement.holds.iter().filter_map(|(key, hold)| {
         let (action, reason) = match hold {
             PlaceHold::GivesUp { .. } => ("Failover", "NodeSilent"),
+            PlaceHold::Unfenced { .. } => ("Failover", "Unfenced"),
             PlaceHold::Frozen { .. } => ("Failover", "Frozen"),
             PlaceHold::NowhereElse { .. } => ("Move", "NowhereElse"),
             PlaceHold::NoNode { .. } => ("Place", "NoNode"),
@@ -466,6 +492,7 @@ fn told(placement: &Placement) -> impl Iterator<Item = Said> {
             | PlaceHold::NodeUnknown(_)
             | PlaceHold::MoveWaits { .. }
             | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
         };
@@ -479,7 +506,7 @@ fn deleted(document: &Document) -> Said {
 }
 
 /// What a step is in the store. An object that is not there any more needs none.
-fn edits_of(documents: &Documents, action: PlaceAction, now: &str, now_ms: u64) -> Vec<Edit> {
+fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
     let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
     let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
@@ -494,13 +521,20 @@ fn edits_of(documents: &Documents, action: PlaceAction, now: &str, now_ms: u64) 
             });
             given_up.map(|found| deletion(&found, now)).into_iter().collect()
         }
-        PlaceAction::Assign { process, revision } => {
+        PlaceAction::Assign { process, revision, at_ms } => {
             let assigned = found(&process).map(|mut found| {
                 found.metadata.revision = revision;
-                found.metadata.revised_ms = now_ms;
+                found.metadata.revised_ms = at_ms;
                 found
             });
             assigned.map(Edit::Replace).into_iter().collect()
+        }
+        PlaceAction::Lease { process, lease, bound_ms } => {
+            let leased = found(&process).map(|mut found| {
+                (found.metadata.lease, found.metadata.lease_bound_ms) = (lease, bound_ms);
+                found
+            });
+            leased.map(Edit::Replace).into_iter().collect()
         }
         PlaceAction::Judge(document) => vec![Edit::Replace(*document)],
         PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),

@@ -51,9 +51,12 @@ fn waits(documents: &Documents, holds: &OrdMap<Key, PlaceHold>, views: &Views, k
             | PlaceHold::MoveWaits { .. }
             | PlaceHold::NowhereElse { .. }
             | PlaceHold::RolloutWaits { .. }
+            | PlaceHold::RolloutCordoned { .. }
             | PlaceHold::RolloutPaused { .. }
             | PlaceHold::RolloutFailed { .. } => return None,
-            PlaceHold::GivesUp { .. } | PlaceHold::Frozen { .. } => return Some(format!("waits for {at}")),
+            PlaceHold::GivesUp { .. } | PlaceHold::Unfenced { .. } | PlaceHold::Frozen { .. } => {
+                return Some(format!("waits for {at}"));
+            }
             PlaceHold::WaitsFor(node) | PlaceHold::NodeUnknown(node) if at.kind == Kind::Process => {
                 let what = if at == *key { "it is gone" } else { "the processes there are gone" };
                 let view = views.get(&(node.namespace.clone(), node.name.clone()));

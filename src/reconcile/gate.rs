@@ -45,6 +45,7 @@ impl Gate {
         let turn = self.turns.acquire().await;
         let mut connecting = pin!(connecting);
         let place = tokio::select! {
+            biased;
             done = &mut connecting => return done,
             place = async { sleep(self.turn).await; self.waiting.acquire().await } => place,
         };

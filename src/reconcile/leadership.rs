@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::clock::timestamp;
+use crate::clock::{Clock, timestamp};
 use crate::state::leader::{Candidate, Election, Known, Leader, Term};
 use crate::state::{Epoch, State, StateError};
 use crate::store::{Kept, Lease, LeaseId};
@@ -138,6 +138,7 @@ impl Standing {
     /// Waits until what is known changes.
     pub async fn changed(&mut self) {
         let ended = tokio::select! {
+            biased;
             changed = self.known.changed() => changed.is_err(),
             changed = self.tenure.changed() => changed.is_err(),
         };
@@ -181,7 +182,7 @@ pub struct Leadership {
 
 impl Leadership {
     /// Stands for election whenever nobody leads.
-    pub fn start(state: Arc<State>, candidate: Candidate, lease: Duration) -> Leadership {
+    pub fn start(state: Arc<State>, candidate: Candidate, lease: Duration, clock: Clock) -> Leadership {
         let (known, tenure) = (Arc::new(watch::Sender::default()), watch::Sender::default());
         let (ending, ended) = watch::channel(false);
         let standing = Standing {
@@ -191,8 +192,17 @@ impl Leadership {
             tenure: tenure.subscribe(),
         };
         let follower = tokio::spawn(follow(Arc::clone(&state), Arc::clone(&known)));
-        let runner =
-            Runner { state, candidate, lease, heard: known.subscribe(), known, tenure, ended, left: None };
+        let runner = Runner {
+            state,
+            candidate,
+            lease,
+            clock,
+            heard: known.subscribe(),
+            known,
+            tenure,
+            ended,
+            left: None,
+        };
         Leadership { standing, ending, task: tokio::spawn(runner.run()), follower }
     }
 
@@ -249,6 +259,7 @@ struct Runner {
     state: Arc<State>,
     candidate: Candidate,
     lease: Duration,
+    clock: Clock,
     known: Arc<watch::Sender<Known>>,
     heard: watch::Receiver<Known>,
     tenure: watch::Sender<Option<Tenure>>,
@@ -273,6 +284,7 @@ impl Runner {
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "no election can be held");
                     tokio::select! {
+                        biased;
                         _ = self.ended.wait_for(|ended| *ended) => {}
                         () = sleep(pause) => {}
                     }
@@ -310,7 +322,7 @@ impl Runner {
         let lease = self.state.grant(self.lease).await?;
         // From here on there may be a key of ours; not if the election is won.
         self.left = Some(lease.id);
-        match self.state.stand(&self.candidate, lease.id, &timestamp()).await? {
+        match self.state.stand(&self.candidate, lease.id, &self.clock.timestamp()).await? {
             Election::Won(leader) => Ok(Some((lease, Hold::new(lease.ttl, sent), leader))),
             Election::Lost => Ok(None),
         }
@@ -360,6 +372,7 @@ impl Runner {
     /// Waits until nobody leads. What the watch can't tell, such as one at a member that hangs, is asked every now and then.
     async fn wait_for_vacancy(&mut self) {
         tokio::select! {
+            biased;
             _ = self.ended.wait_for(|ended| *ended) => {}
             _ = self.heard.wait_for(|known| known.leader.is_none()) => {}
             () = sleep(self.lease / 2) => {}

@@ -5,6 +5,9 @@
 //! one store, only the one that leads has these tasks ([`leadership`]).
 //!
 //! **Invariant:** what wakes a loop is never an input of what it decides.
+//! **Invariant:** what a loop does follows from what it is told and when, and from nothing else, so that a simulator can run it twice.
+//! So each `select!` here is `biased`. Nothing is starved by that: what comes first is ready once, or at a time that was set, and
+//! what a bell that comes last has to say is read in every round.
 
 pub mod connected;
 pub mod controller;

@@ -17,7 +17,7 @@ use super::observed::{LinkState, NodeView, Observed};
 use super::placed::Placed;
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
-use crate::clock::{Clock, time_of_day_s};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
@@ -33,6 +33,7 @@ use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessS
 use crate::state::{Snapshot, State};
 
 mod mind;
+mod renewals;
 
 use mind::{BUNDLE, Mind, Moment, Told};
 
@@ -268,7 +269,8 @@ impl NodeTask {
     }
 
     fn moment(&self) -> Moment {
-        Moment { at: Instant::now(), ms: self.shared.clock.now_ms(), time_of_day_s: time_of_day_s() }
+        let clock = &self.shared.clock;
+        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_s: clock.time_of_day_s() }
     }
 
     fn spec(&self) -> Option<NodeSpec> {
@@ -318,8 +320,9 @@ impl NodeTask {
     ) -> Result<Ending, LinkError> {
         // A revision of its own: a batch of the conversation before that is still on its way is refused from here on.
         let revision = self.shared.revisions.next();
-        self.mind.begin(revision, Instant::now());
-        send(link, &protocol::open(root, self.tenure.term.epoch.0, revision)).await?;
+        let epoch = self.tenure.term.epoch.0;
+        self.mind.begin(epoch, revision, Instant::now());
+        send(link, &protocol::open(root, epoch, revision)).await?;
         loop {
             if !self.tenure.holds() {
                 return self.hear_out(link).await;
@@ -349,7 +352,24 @@ impl NodeTask {
                 None => now + LOOK_EVERY,
             });
             let timer = if self.transfer.is_some() { timer.min(now + PROGRESS_EVERY) } else { timer };
+            // What is rare comes first, then what the node says, of which there may be much at any time. Last the bell of the
+            // documents: those are read in every round, whoever rang.
             tokio::select! {
+                biased;
+                () = self.tenure.over() => {}
+                changed = self.mode.changed() => {
+                    if changed.is_err() { return Ok(Ending::Asked); }
+                }
+                (address, result) = ended(&mut self.transfer) => {
+                    self.transfer = None;
+                    self.delivered(address, result);
+                }
+                () = sleep_until(timer) => {
+                    // A lease is renewed only by who leads, and that is asked as late as can be.
+                    if let Some(text) = self.mind.tick(Instant::now())? && self.tenure.holds() {
+                        send(link, &text).await?;
+                    }
+                }
                 line = link.next() => {
                     let now = self.moment();
                     self.mind.hear(line?, now)?;
@@ -359,24 +379,11 @@ impl NodeTask {
                     }
                     self.tell();
                 }
-                (address, result) = ended(&mut self.transfer) => {
-                    self.transfer = None;
-                    self.delivered(address, result);
-                }
-                changed = self.snapshot.changed() => {
-                    if changed.is_err() { return Ok(Ending::Asked); }
-                }
                 changed = self.orders.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
                 }
-                changed = self.mode.changed() => {
+                changed = self.snapshot.changed() => {
                     if changed.is_err() { return Ok(Ending::Asked); }
-                }
-                () = self.tenure.over() => {}
-                () = sleep_until(timer) => {
-                    if let Some(text) = self.mind.tick(Instant::now())? {
-                        send(link, &text).await?;
-                    }
                 }
             }
         }
@@ -476,6 +483,14 @@ impl NodeTask {
         if !self.tenure.holds() {
             return Ok(());
         }
+        let (renewal, is_ready) = self.mind.ready(&steps, Instant::now());
+        if let Some(text) = renewal {
+            send(link, &text).await?;
+        }
+        if !is_ready {
+            // The node answers that, and then all is planned again.
+            return Ok(());
+        }
         let revision = self.shared.revisions.next();
         for step in &steps {
             tracing::info!(
@@ -561,6 +576,7 @@ impl NodeTask {
                 return true;
             }
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return false,
                 changed = self.snapshot.changed() => if changed.is_err() { return true; },
                 changed = self.mode.changed() => if changed.is_err() { return true; },

@@ -154,6 +154,7 @@ async fn deliver(
     };
     let mut early = std::pin::pin!(side.line());
     let _writer = tokio::select! {
+        biased;
         // Whatever it says before all is there is why it takes no more.
         line = &mut early => return Err(refusal(line.map_err(|error| error.to_string()))),
         writer = sending => match writer {

@@ -311,8 +311,11 @@ pub enum StoreError {
     Open(String),
 }
 
-/// The checks that both engines make before a transaction, so that neither can drift.
-pub(crate) fn check(txn: &Txn) -> Result<(), StoreError> {
+/// The checks that every engine makes before a transaction, so that none can drift.
+///
+/// # Errors
+/// [`StoreError::Invalid`], as [`Store::txn`] says.
+pub fn check(txn: &Txn) -> Result<(), StoreError> {
     let refuse = |why: String| Err(StoreError::Invalid(why));
     if txn.when.len() > MAX_TXN_OPS || txn.then.len() > MAX_TXN_OPS {
         return refuse(format!(

@@ -148,7 +148,7 @@ impl Scene {
                     self.documents.insert(document);
                 }
                 PlaceAction::Drop(key) => self.documents.remove_waiting(key),
-                action => desk::write(&mut self.documents, action, self.revision, self.now_ms),
+                action => desk::write(&mut self.documents, action, self.revision),
             }
         }
     }

@@ -6,8 +6,8 @@ use mainstay::plan::place::PlaceAction;
 /// When what is deleted here was.
 pub(crate) const DELETED: &str = "2026-01-01T00:00:00Z";
 
-/// Does it, at this revision and time.
-pub(crate) fn write(documents: &mut Documents, action: &PlaceAction, revision: u64, now_ms: u64) {
+/// Does it, at this revision.
+pub(crate) fn write(documents: &mut Documents, action: &PlaceAction, revision: u64) {
     let found = |documents: &Documents, key: &Key| documents.get(key).map(|found| Document::clone(found));
     let change = |documents: &mut Documents, key: &Key, change: &dyn Fn(&mut Document)| {
         if let Some(mut document) = found(documents, key) {
@@ -22,9 +22,12 @@ pub(crate) fn write(documents: &mut Documents, action: &PlaceAction, revision: u
             document.metadata.resource_version = revision.to_string();
             documents.insert(document);
         }
-        PlaceAction::Assign { process, revision: number } => change(documents, process, &|found| {
+        PlaceAction::Assign { process, revision: number, at_ms } => change(documents, process, &|found| {
             found.metadata.revision = *number;
-            found.metadata.revised_ms = now_ms;
+            found.metadata.revised_ms = *at_ms;
+        }),
+        PlaceAction::Lease { process, lease, bound_ms } => change(documents, process, &|found| {
+            (found.metadata.lease, found.metadata.lease_bound_ms) = (*lease, *bound_ms);
         }),
         // Nothing on a node stands for a revision, so it goes at once.
         PlaceAction::MarkDeleting(key) if documents.revision(key).is_some() => documents.remove(key),

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use mainstay::model::id::process_id;
+use mainstay::model::amount::{Seconds, Share};
+use mainstay::model::id::{process_id, revision_name};
 use mainstay::model::kinds::{
-    ArtifactSpec, InstanceSpec, NodeSpec, Object, ProcessSpec, ReloadSpec, ServiceSpec, ServiceTypeSpec,
-    Signal,
+    ArtifactSpec, FailoverSpec, HealthSpec, InstanceSpec, NodeSpec, Object, OnFailure, ProcessSpec,
+    ReloadSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec, Signal, UpdateSpec,
 };
-use mainstay::model::meta::OwnerReference;
+use mainstay::model::meta::{DRAINING, OwnerReference, PAUSED};
 use mainstay::model::{Document, Documents, Key, Kind, Metadata, Spec};
 use mainstay::plan::render::{Surroundings, desired};
-use mainstay::plan::world::{NodeDesired, NodeSighting, Phase, ProcessSighting};
+use mainstay::plan::revision::declared;
+use mainstay::plan::world::{Health, NodeDesired, NodeSighting, Phase, ProcessSighting};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -31,6 +33,14 @@ const ZONES: [&str; 2] = ["east", "west"];
 pub(crate) struct Fleet {
     pub(crate) documents: Vec<Document>,
     pub(crate) seen: BTreeMap<Place, NodeSighting>,
+}
+
+/// How many revisions of a service were, whether all but the last were everywhere, and whether the last is what is declared.
+#[derive(Debug, Clone, Copy)]
+struct History {
+    count: u64,
+    completed: bool,
+    is_current: bool,
 }
 
 impl Fleet {
@@ -57,9 +67,10 @@ pub(crate) fn surroundings() -> Surroundings {
 
 /// Any fleet: two instances with up to four nodes and three services each.
 pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
-    INSTANCES
-        .map(instance)
-        .prop_map(|parts| {
+    let history = (0..4_u64, any::<bool>(), any::<bool>());
+    let history = history.prop_map(|(count, completed, is_current)| History { count, completed, is_current });
+    (INSTANCES.map(instance), vec(history, INSTANCES.len() * SERVICES.len()))
+        .prop_map(|(parts, histories)| {
             let mut documents = service_types();
             let mut raw = Vec::new();
             for (instance, (found, seen)) in INSTANCES.into_iter().zip(parts) {
@@ -68,6 +79,17 @@ pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
                     seen.into_iter().map(|(node, seen)| ((instance.to_owned(), node.to_owned()), seen)),
                 );
             }
+            let past = revisions(&documents, &histories);
+            for document in &mut documents {
+                let Spec::Process(process) = &document.spec else { continue };
+                let of_it = past.iter().filter(|past| {
+                    past.metadata.namespace == document.metadata.namespace
+                        && matches!(&past.spec, Spec::Revision(revision) if revision.service == process.service)
+                });
+                // None is to run from a revision that is yet to be.
+                document.metadata.revision = document.metadata.revision.min(of_it.count() as u64);
+            }
+            documents.extend(past);
             let map: Documents = documents.iter().cloned().collect();
             let wanted = all_desired(&map);
             let nothing = NodeDesired::default();
@@ -86,6 +108,30 @@ pub(crate) fn fleet() -> BoxedStrategy<Fleet> {
             Fleet { documents, seen }
         })
         .boxed()
+}
+
+/// The revisions that the services went through.
+fn revisions(documents: &[Document], histories: &[History]) -> Vec<Document> {
+    let map: Documents = documents.iter().cloned().collect();
+    let mut past = Vec::new();
+    for ((key, service), history) in map.of_kind(Kind::Service).zip(histories) {
+        for number in 1..=history.count {
+            let mut earlier = map.service(key).expect("it is one").clone();
+            let is_last = number == history.count;
+            if !(is_last && history.is_current)
+                && let Some(options) = &mut earlier.options
+            {
+                options.insert("port".into(), json!(9000 + number));
+            }
+            if let Some(spec) = declared(&map, service, &earlier) {
+                let completed = history.completed && !is_last;
+                let spec = RevisionSpec { number, completed, ..spec };
+                let name = revision_name(&key.name, number);
+                past.push(document(&key.namespace, &name, false, Spec::Revision(spec)));
+            }
+        }
+    }
+    past
 }
 
 /// The address of an artifact that nothing is declared to run from.
@@ -122,12 +168,24 @@ fn service_types() -> Vec<Document> {
                 ..ServiceTypeSpec::default()
             },
         ),
+        kind(
+            "checked",
+            ServiceTypeSpec {
+                command: command(&["/opt/checked", "{{ options.port }}"]),
+                health: Some(listens()),
+                ..ServiceTypeSpec::default()
+            },
+        ),
         kind("untold", ServiceTypeSpec { command: command(&["/opt/untold"]), ..ServiceTypeSpec::default() }),
         kind(
             "broken",
             ServiceTypeSpec { command: command(&["{{ options.absent }}"]), ..ServiceTypeSpec::default() },
         ),
     ]
+}
+
+fn listens() -> HealthSpec {
+    serde_json::from_value(json!({ "tcp": "127.0.0.1:80" })).expect("it is a check")
 }
 
 fn document(namespace: &str, name: &str, deleting: bool, spec: Spec) -> Document {
@@ -172,11 +230,14 @@ fn instance(name: &'static str) -> BoxedStrategy<Part> {
 fn node(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
     let zone = proptest::option::of(proptest::sample::select(&ZONES));
     let status = proptest::option::weighted(0.4, any::<bool>());
-    (zone, status, deleting())
-        .prop_map(move |(zone, status, deleting)| {
+    (zone, status, proptest::bool::weighted(0.15), deleting())
+        .prop_map(move |(zone, status, is_draining, deleting)| {
             let spec =
                 NodeSpec { name: name.into(), ip_address: "192.0.2.1".into(), status, ..NodeSpec::default() };
             let mut node = document(instance, name, deleting, Spec::Node(spec));
+            if is_draining {
+                node.metadata.annotations.insert(DRAINING.into(), "since then".into());
+            }
             node.metadata.labels.extend(zone.map(|zone| ("zone".to_owned(), zone.to_owned())));
             node
         })
@@ -184,7 +245,7 @@ fn node(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
 }
 
 fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document> {
-    let kind = prop_oneof![6 => Just("told"), 4 => Just("untold"), 3 => Just("packed"), 2 => Just("packed-too"), 1 => Just("broken"), 1 => Just("absent")];
+    let kind = prop_oneof![6 => Just("told"), 6 => Just("checked"), 4 => Just("untold"), 3 => Just("packed"), 2 => Just("packed-too"), 1 => Just("broken"), 1 => Just("absent")];
     let on_nodes = vec(proptest::sample::select(&NODES), 0..5);
     let selector = proptest::option::weighted(0.3, proptest::sample::select(&ZONES));
     let placement = prop_oneof![
@@ -193,7 +254,7 @@ fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document
             let nodes = nodes.into_iter().map(str::to_owned).collect();
             ServiceSpec { nodes: Some(nodes), ..ServiceSpec::default() }
         }),
-        2 => (0..6_u32, selector).prop_map(|(replicas, zone)| ServiceSpec {
+        4 => (0..6_u32, selector).prop_map(|(replicas, zone)| ServiceSpec {
             replicas: Some(replicas),
             node_selector: zone.map(|zone| ("zone".to_owned(), zone.to_owned())).into_iter().collect(),
             ..ServiceSpec::default()
@@ -205,8 +266,18 @@ fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document
         SERVICES.iter().take_while(|other| **other != name).map(|other| (*other).to_owned()).collect();
     let after =
         proptest::option::weighted(0.4, proptest::sample::subsequence(before.clone(), 0..=before.len()));
-    (kind, placement, running, deleting(), after)
-        .prop_map(move |(kind, placement, running, deleting, after)| {
+    let paused = proptest::bool::weighted(0.1);
+    (
+        kind,
+        placement,
+        running,
+        proptest::option::of(rollout()),
+        proptest::option::of(failover()),
+        paused,
+        deleting(),
+        after,
+    )
+        .prop_map(move |(kind, placement, running, update, failover, is_paused, deleting, after)| {
             let options: Object =
                 [("port".to_owned(), json!(8080)), ("level".to_owned(), json!(1))].into_iter().collect();
             let spec = ServiceSpec {
@@ -215,11 +286,39 @@ fn service(instance: &'static str, name: &'static str) -> BoxedStrategy<Document
                 options: Some(options),
                 running,
                 after: after.unwrap_or_default(),
+                update,
+                failover,
                 ..placement
             };
-            document(instance, name, deleting, Spec::Service(spec))
+            let mut service = document(instance, name, deleting, Spec::Service(spec));
+            if is_paused {
+                service.metadata.annotations.insert(PAUSED.into(), "since then".into());
+            }
+            service
         })
         .boxed()
+}
+
+fn rollout() -> impl Strategy<Value = UpdateSpec> {
+    let share = prop_oneof![(1..4_u32).prop_map(Share::Count), (1..=100_u8).prop_map(Share::Percent)];
+    let on_failure = prop_oneof![Just(OnFailure::Pause), Just(OnFailure::Rollback)];
+    let (share, on_failure) = (proptest::option::of(share), proptest::option::of(on_failure));
+    (share, proptest::option::of(0..20_u32), on_failure).prop_map(
+        |(max_unavailable, min_ready_seconds, on_failure)| UpdateSpec {
+            max_unavailable,
+            min_ready_seconds,
+            progress_deadline_seconds: None,
+            on_failure,
+        },
+    )
+}
+
+fn failover() -> impl Strategy<Value = FailoverSpec> {
+    prop_oneof![
+        Just(FailoverSpec::Hold),
+        (1..60_u32).prop_map(|after| FailoverSpec::Replace { after: Seconds(after) }),
+        (5..60_u32).prop_map(|lease| FailoverSpec::Fenced { lease: Seconds(lease) }),
+    ]
 }
 
 /// One that the service's placement made, or one that people made.
@@ -228,14 +327,16 @@ fn process(instance: &'static str) -> BoxedStrategy<Document> {
     let service = proptest::sample::select(&SERVICES);
     let node = proptest::sample::select(&NODES);
     let running = proptest::option::weighted(0.2, any::<bool>());
-    (made, service, node, 0..3_u32, running, deleting())
-        .prop_map(move |(made, service, node, ordinal, running, deleting)| {
+    (made, service, node, 0..3_u32, running, 0..4_u64, 0..3_u64, deleting())
+        .prop_map(move |(made, service, node, ordinal, running, revision, written, deleting)| {
             let spec = ProcessSpec { service: service.into(), node: node.into(), running };
             let id = match made {
                 true => process_id(instance, service, node, ordinal),
                 false => format!("own-{ordinal}"),
             };
             let mut process = document(instance, &id, deleting, Spec::Process(spec));
+            process.metadata.revision = revision;
+            process.metadata.resource_version = written.to_string();
             if made {
                 process.metadata.owner_references =
                     vec![OwnerReference { kind: Kind::Service, name: service.into(), uid: String::new() }];
@@ -251,7 +352,10 @@ struct Raw {
     complete: bool,
     bundle: Same,
     artifacts: [bool; 3],
-    processes: Vec<(Index, Phase, Same, Same, Same)>,
+    processes: Vec<(Index, Phase, Same, Same, Same, Option<Health>)>,
+    behind: Vec<Index>,
+    planned: u64,
+    was_tried: bool,
 }
 
 /// How something that was seen relates to what should be.
@@ -279,9 +383,23 @@ pub(crate) fn phase() -> impl Strategy<Value = Phase> {
 }
 
 fn raw() -> BoxedStrategy<Raw> {
-    let process = (any::<Index>(), phase(), same(), same(), same());
-    (proptest::bool::weighted(0.85), same(), any::<[bool; 3]>(), vec(process, 0..8))
-        .prop_map(|(complete, bundle, artifacts, processes)| Raw { complete, bundle, artifacts, processes })
+    let health = prop_oneof![
+        2 => Just(None),
+        4 => Just(Some(Health::Healthy)),
+        1 => Just(Some(Health::Unhealthy { why: "it is ill".into() })),
+    ];
+    let process = (any::<Index>(), phase(), same(), same(), same(), health);
+    let told = (vec(any::<Index>(), 0..2), 0..4_u64, proptest::bool::weighted(0.8));
+    (proptest::bool::weighted(0.85), same(), any::<[bool; 3]>(), vec(process, 0..8), told)
+        .prop_map(|(complete, bundle, artifacts, processes, (behind, planned, was_tried))| Raw {
+            complete,
+            bundle,
+            artifacts,
+            processes,
+            behind,
+            planned,
+            was_tried,
+        })
         .boxed()
 }
 
@@ -292,13 +410,13 @@ impl Raw {
             (Same::Absent, _) => "-".into(),
             (Same::Equal | Same::Different, _) => "other".into(),
         };
-        let processes = self.processes.into_iter().map(|(index, phase, hash, care, live)| {
+        let processes = self.processes.into_iter().map(|(index, phase, hash, care, live, health)| {
             let id = index.get(ids).clone();
             let start = desired.processes.get(&id).and_then(|process| process.start.as_ref().ok());
             let hash = pick(hash, start.map(|start| &start.hash));
             let live = pick(live, start.map(|start| &start.live));
             let care = pick(care, start.map(|start| &start.care.hash));
-            (id, ProcessSighting { care, ..sighting(phase, &hash, &live) })
+            (id, ProcessSighting { care, health, ..sighting(phase, &hash, &live) })
         });
         let bundle = match self.bundle {
             Same::Absent => None,
@@ -314,6 +432,9 @@ impl Raw {
                 .zip(self.artifacts)
                 .filter_map(|(address, is_there)| is_there.then_some(address))
                 .collect(),
+            planned: self.planned,
+            behind: self.behind.iter().map(|index| index.get(ids).clone()).collect(),
+            unseen_since_ms: (!self.complete && self.was_tried).then_some(0),
             ..NodeSighting::default()
         }
     }

@@ -1,9 +1,9 @@
 //! A small model of a node: what the node's script does with a step, without the waiting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay::plan::step::{Action, Delivery, Start};
-use mainstay::plan::world::{NodeSighting, Phase, ProcessSighting};
+use mainstay::plan::world::{Health, NodeSighting, Phase, ProcessSighting};
 
 /// Our directory on every node.
 pub(crate) const ROOT: &str = "/node";
@@ -15,12 +15,30 @@ pub(crate) struct Machine {
     pub(crate) truth: NodeSighting,
     /// Processes that go once they have ended.
     removing: BTreeSet<String>,
+    /// Processes whose health is checked.
+    checked: BTreeSet<String>,
+    /// Processes that were started with what is no good.
+    bad: BTreeMap<String, Bad>,
 }
+
+/// What comes of a start with what is no good.
+#[derive(Debug, Clone, Copy)]
+enum Bad {
+    /// It ends at once.
+    Crashes,
+    /// Its health check finds it ill.
+    Ill,
+}
+
+/// An argument of a command that makes whoever is started with it end at once, whatever it is.
+pub(crate) const CRASHES: &str = "666";
+/// One that makes whoever is checked be found ill.
+pub(crate) const ILL: &str = "667";
 
 impl Machine {
     pub(crate) fn new(truth: NodeSighting) -> Machine {
         let root = Some(ROOT.to_owned());
-        Machine { truth: NodeSighting { complete: true, root, ..truth }, removing: BTreeSet::new() }
+        Machine { truth: NodeSighting { complete: true, root, ..truth }, ..Machine::default() }
     }
 
     /// An artifact has arrived.
@@ -30,6 +48,11 @@ impl Machine {
 
     /// Does what a step says. A start of what is there does nothing, and so does a stop of what is not.
     pub(crate) fn carry_out(&mut self, action: &Action) {
+        if let Action::Start { id, start } | Action::Restart { id, start } | Action::Adopt { id, start } =
+            action
+        {
+            self.note(id, start);
+        }
         let processes = &mut self.truth.processes;
         match action {
             Action::Bundle { hash, .. } => self.truth.bundle = Some(hash.clone()),
@@ -76,6 +99,42 @@ impl Machine {
         }
     }
 
+    fn note(&mut self, id: &str, start: &Start) {
+        if start.care.health.is_some() {
+            self.checked.insert(id.to_owned());
+        } else {
+            self.checked.remove(id);
+        }
+        let says = |word: &str| start.command.iter().any(|argument| argument == word);
+        let bad = says(CRASHES).then_some(Bad::Crashes).or(says(ILL).then_some(Bad::Ill));
+        match bad {
+            Some(bad) => drop(self.bad.insert(id.to_owned(), bad)),
+            None => drop(self.bad.remove(id)),
+        }
+    }
+
+    /// Time passes: what is about to be started again runs, what is checked is found well, and what is no good is found so.
+    #[allow(dead_code, reason = "the stories tell that themselves")]
+    pub(crate) fn live(&mut self, now_ms: u64) {
+        for (id, process) in &mut self.truth.processes {
+            match process.phase {
+                Phase::Backoff | Phase::Busy => (process.phase, process.since_ms) = (Phase::Running, now_ms),
+                Phase::Running | Phase::Unsupervised => {}
+                Phase::Stopping | Phase::Stopped | Phase::Lost => continue,
+            }
+            let is_ill = matches!(self.bad.get(id), Some(Bad::Ill));
+            process.health = match (self.checked.contains(id), is_ill) {
+                (false, _) => process.health.clone(),
+                (true, false) => Some(Health::Healthy),
+                (true, true) => Some(Health::Unhealthy { why: "it is ill".into() }),
+            };
+            if matches!(self.bad.get(id), Some(Bad::Crashes)) {
+                (process.phase, process.exit) = (Phase::Backoff, Some(1));
+                process.restarts += 1;
+            }
+        }
+    }
+
     /// What was asked to end has ended.
     pub(crate) fn finish_stops(&mut self) {
         let removing = std::mem::take(&mut self.removing);
@@ -90,7 +149,7 @@ impl Machine {
 
 fn running(start: &Start) -> ProcessSighting {
     let seen = sighting(Phase::Running, &start.hash, &start.live);
-    ProcessSighting { care: start.care.hash.clone(), ..seen }
+    ProcessSighting { care: start.care.hash.clone(), lease: start.care.lease, ..seen }
 }
 
 /// A process in a phase, with the hashes of what it was started with and told.
@@ -102,6 +161,7 @@ pub(crate) fn sighting(phase: Phase, hash: &str, live: &str) -> ProcessSighting 
         exit: None,
         hash: hash.to_owned(),
         care: String::new(),
+        lease: None,
         health: None,
         live: live.to_owned(),
         since_ms: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay::model::{Documents, Key};
+use mainstay::model::{Document, Documents, Key};
 use mainstay::plan::node::plan;
 use mainstay::plan::orders::orders;
 use mainstay::plan::place::{Placement, place};
@@ -57,7 +57,9 @@ pub(crate) struct Sim {
     attempts: BTreeMap<Place, BTreeMap<String, Attempt>>,
     tries: BTreeMap<(Place, String), u32>,
     stocks: BTreeMap<Place, Stock>,
-    now_ms: u64,
+    pub(crate) now_ms: u64,
+    /// Rounds in which nothing was done, up to now.
+    idle: usize,
     /// Counts what is written to the documents.
     revision: u64,
 }
@@ -82,7 +84,9 @@ impl Sim {
             tries: BTreeMap::new(),
             stocks: BTreeMap::new(),
             now_ms: 1_000,
-            revision: 0,
+            idle: 0,
+            // After all that was written before.
+            revision: 10,
         }
     }
 
@@ -90,7 +94,9 @@ impl Sim {
     pub(crate) fn seen(&self) -> BTreeMap<Place, NodeSighting> {
         let look = |(place, machine): (&Place, &Machine)| {
             let complete = !self.dark.contains(place);
-            (place.clone(), NodeSighting { complete, ..machine.truth.clone() })
+            // Whoever is dark was tried once, before everything.
+            let unseen_since_ms = (!complete).then_some(0);
+            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.truth.clone() })
         };
         self.machines.iter().map(look).collect()
     }
@@ -146,8 +152,17 @@ impl Sim {
     fn write(&mut self, placement: &Placement) {
         for step in &placement.steps {
             self.revision += 1;
-            desk::write(&mut self.documents, &step.action, self.revision, self.now_ms);
+            desk::write(&mut self.documents, &step.action, self.revision);
         }
+    }
+
+    /// Somebody writes a document.
+    pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Document)) {
+        let mut document = Document::clone(self.documents.get(key).expect("it is there"));
+        change(&mut document);
+        self.revision += 1;
+        document.metadata.resource_version = self.revision.to_string();
+        self.documents.insert(document);
     }
 
     /// Decides that an object goes.
@@ -188,22 +203,25 @@ impl Sim {
     fn pass_time(&mut self, round: &Round) {
         for machine in self.machines.values_mut() {
             machine.finish_stops();
-            for process in machine.truth.processes.values_mut() {
-                if matches!(process.phase, Phase::Backoff | Phase::Busy) {
-                    process.phase = Phase::Running;
-                }
-            }
+            machine.live(self.now_ms);
         }
         let wakes = round.plans.values().map(|plan| plan.wake_at_ms);
         let wake = wakes.chain([round.placement.wake_at_ms, round.wake_at_ms]).flatten().min();
-        self.now_ms = wake.unwrap_or(0).max(self.now_ms + 1);
+        // What was begun takes a moment, and not until the next time that somebody waits for.
+        let does_nothing = round.placement.steps.is_empty()
+            && round.plans.values().all(|plan| plan.steps.is_empty() && plan.deliveries.is_empty());
+        self.idle = if does_nothing { self.idle + 1 } else { 0 };
+        self.now_ms = match wake {
+            Some(at_ms) if self.idle > 1 => at_ms.max(self.now_ms + 1),
+            Some(_) | None => self.now_ms + 1,
+        };
     }
 
     /// Goes on without faults until nothing is done any more; then answers the last round.
     pub(crate) fn settle(&mut self) -> Result<Round, String> {
         let mut last = Round::default();
         let mut was_quiet = false;
-        for _ in 0..80 {
+        for _ in 0..200 {
             last = self.round(None);
             // Over all nodes is decided on what was seen before these planned.
             if last.is_quiet() && was_quiet {

@@ -63,6 +63,7 @@ const SECTIONS: [(&str, &str, &str); 10] = [
 /// Where something stands.
 fn section(path: &str) -> &'static str {
     let path = path.strip_prefix("/1.0/").unwrap_or_default();
+    let path = path.strip_prefix("explain/").unwrap_or(path);
     let path = path.strip_prefix("instances/{instance}/").unwrap_or(path);
     let word = path.split('/').next().unwrap_or_default();
     SECTIONS.iter().find(|(known, ..)| *known == word).map_or("Controller", |(_, name, _)| name)
@@ -204,7 +205,8 @@ impl Writer {
             Need::Change | Need::Secrets => operation["x-role"] = "admin".into(),
         }
         if let Some(content) = said.body {
-            operation["requestBody"] = json!({ "required": true, "content": self.content(content, body) });
+            operation["requestBody"] =
+                json!({ "required": !said.is_body_optional, "content": self.content(content, body) });
         }
         operation
     }

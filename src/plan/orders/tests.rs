@@ -94,6 +94,7 @@ impl Rows {
             care: start.care.hash,
             live: start.live,
             health: None,
+            lease: None,
             since_ms,
         };
         let seen = &mut self.seen.get_mut(&place(node)).expect("it is there").processes;

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
+use super::renewals::Renewals;
 use super::{ANSWER_WITHIN, LOOK_EVERY, backoff};
 use crate::node::link::LinkError;
 use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, NodeDesired, NodeSighting, ProcessSighting, Stock};
+use crate::plan::world::{Attempt, DesiredProcess, NodeDesired, NodeSighting, Phase, ProcessSighting, Stock};
 use crate::reconcile::observed::Warning;
 
 /// Most processes that are taken from one node's word; far more than one runs.
@@ -56,6 +57,10 @@ pub(super) struct Mind {
     pub(super) attempts: BTreeMap<String, Attempt>,
     counts: BTreeMap<String, u32>,
     in_flight: Option<InFlight>,
+    renewals: Renewals,
+    /// Of the controller in this conversation, and the last that was sent.
+    epoch: u64,
+    revision: u64,
     pub(super) stock: Stock,
     /// Processes, and artifacts by their addresses, heard of since everything was asked for.
     listing: Option<BTreeSet<String>>,
@@ -81,7 +86,9 @@ pub(super) const BUNDLE: &str = "";
 
 impl Mind {
     /// A new conversation starts: what was seen is kept for people, and counts for nothing until all is told again.
-    pub(super) fn begin(&mut self, conversation: u64, now: Instant) {
+    pub(super) fn begin(&mut self, epoch: u64, conversation: u64, now: Instant) {
+        (self.epoch, self.revision) = (epoch, conversation);
+        self.renewals = Renewals::default();
         self.sighting.complete = false;
         self.sighting.conversation = conversation;
         self.in_flight = None;
@@ -145,9 +152,12 @@ impl Mind {
         NodeSighting { pending, ..self.sighting.clone() }
     }
 
+    /// When there is something to do though nothing is heard. Nothing is asked while an answer is awaited, so a look that is due has
+    /// to wait for that.
     pub(super) fn next_deadline(&self, now: Instant) -> Instant {
         let far = now + LOOK_EVERY;
-        [self.answer_by, self.look_at].into_iter().flatten().fold(far, Instant::min)
+        let renewal = self.renewals.next_deadline(self.in_flight.is_some());
+        [self.answer_by.or(self.look_at), renewal].into_iter().flatten().fold(far, Instant::min)
     }
 
     pub(super) fn sent(&mut self, revision: u64, steps: &[Step], now: Instant) {
@@ -158,14 +168,22 @@ impl Mind {
             (id, (step.action.word(), step.reason.word()))
         };
         let words = steps.iter().map(words).collect();
+        self.revision = revision;
         self.in_flight = Some(InFlight { revision, aims, words, failed: BTreeMap::new() });
         self.answer_by = Some(now + ANSWER_WITHIN);
     }
 
-    /// What time asks for: a look at the node, or the end of a link that does not answer.
+    /// What time asks for: a renewal of the leases, a look at the node, or the end of a link that does not answer.
     pub(super) fn tick(&mut self, now: Instant) -> Result<Option<String>, LinkError> {
         if self.answer_by.is_some_and(|by| by <= now) {
             return Err(LinkError::TimedOut(format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
+        }
+        if self.renewals.is_unanswered(now) {
+            return Err(LinkError::TimedOut("a renewal of the leases was not answered in time".into()));
+        }
+        // Behind a batch it would wait for the end of that, and a node's shell may read ahead of it.
+        if self.sighting.complete && self.in_flight.is_none() && self.renewals.is_due(now) {
+            return Ok(self.renewal(now));
         }
         if self.answer_by.is_none() && self.look_at.is_some_and(|at| at <= now) {
             self.looks += 1;
@@ -175,6 +193,23 @@ impl Mind {
             return Ok(Some(protocol::look(self.looks)));
         }
         Ok(None)
+    }
+
+    fn renewal(&mut self, now: Instant) -> Option<String> {
+        let uptime = self.renewals.send(now)?;
+        Some(protocol::lease(self.epoch, self.revision, uptime))
+    }
+
+    /// What has to be sent before these steps, and whether they can follow: what is started under a lease needs one that was just renewed,
+    /// for which the node has to have said just now what time it is.
+    pub(super) fn ready(&mut self, steps: &[Step], now: Instant) -> (Option<String>, bool) {
+        match steps.iter().filter_map(|step| step.action.lease()).min() {
+            Some(seconds) => {
+                let is_fresh = self.renewals.is_fresh(seconds, now);
+                (self.renewal(now), is_fresh)
+            }
+            None => (None, true),
+        }
     }
 
     /// The node was heard out: nothing is awaited, and it is asked again after a while.
@@ -213,6 +248,7 @@ impl Mind {
                     )));
                 }
             }
+            Line::Uptime(uptime) => self.renewals.hear(uptime, now),
             Line::Opened { clock_s } => {
                 self.compare_clocks(clock_s, time_of_day_s);
                 self.heard_all();
@@ -276,6 +312,7 @@ impl Mind {
             exit: process.exit,
             hash: process.hash,
             care: process.care,
+            lease: process.lease,
             health: process.health,
             live: process.live,
             since_ms: now_ms.saturating_sub(process.age_ms),
@@ -328,8 +365,9 @@ impl Mind {
     }
 
     /// Forgets the attempts that have worked, and those for what nobody wants or sees any more; remembers since when artifacts
-    /// are unused.
+    /// are unused, and which leases have to be renewed.
     pub(super) fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired, now_ms: u64) {
+        self.renewals.want(self.shortest_lease(desired));
         self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
         for address in &plan.unused {
             self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
@@ -354,5 +392,14 @@ impl Mind {
         };
         self.attempts.retain(|id, _| matters(id));
         self.counts.retain(|id, _| matters(id));
+    }
+
+    /// In seconds, of what runs under one, whatever is wanted of it, and of what is to be started under one.
+    fn shortest_lease(&self, desired: &NodeDesired) -> Option<u32> {
+        let runs = |seen: &&ProcessSighting| !matches!(seen.phase, Phase::Stopped | Phase::Lost);
+        let seen = self.sighting.processes.values().filter(runs).filter_map(|seen| seen.lease);
+        let starts = |process: &&DesiredProcess| process.running && !process.deleting;
+        let start = |process: &DesiredProcess| process.start.as_ref().ok()?.care.lease;
+        seen.chain(desired.processes.values().filter(starts).filter_map(start)).min()
     }
 }

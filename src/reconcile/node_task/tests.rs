@@ -28,7 +28,7 @@ impl Talk {
             now: Instant::now(),
             now_ms: 1_000_000,
         };
-        talk.mind.begin(1, talk.now);
+        talk.mind.begin(1, 1, talk.now);
         talk
     }
 
@@ -192,6 +192,16 @@ fn a_look_that_was_answered_is_no_answer_to_a_batch() {
 }
 
 #[test]
+fn while_an_answer_is_awaited_a_look_that_is_due_wakes_nobody() {
+    let mut talk = Talk::opened(&[]);
+    talk.pass(LOOK_EVERY - SECOND);
+    talk.send(&[start("a")]);
+    talk.pass(2 * SECOND);
+    assert!(talk.mind.next_deadline(talk.now) > talk.now, "there is nothing to do before the answer");
+    assert_eq!(talk.tick(), Ok(None));
+}
+
+#[test]
 fn what_was_not_told_on_a_look_is_gone() {
     let mut talk = Talk::opened(&[A, B]);
     assert_eq!(talk.seen(), ["a", "b"]);
@@ -225,7 +235,7 @@ fn what_changes_between_looks_makes_nothing_gone() {
 fn a_new_conversation_keeps_what_was_seen_and_concludes_nothing_from_it() {
     let mut talk = Talk::opened(&[A, B]);
     talk.send(&[start("c")]);
-    talk.mind.begin(1, talk.now);
+    talk.mind.begin(1, 1, talk.now);
     assert_eq!(talk.seen(), ["a", "b"]);
     assert!(!talk.mind.sighting.complete && !talk.mind.can_plan());
     talk.hear(&[B]);
@@ -451,7 +461,7 @@ fn a_clock_that_nobody_can_tell_is_not_warned_of() {
     let mut talk = Talk::begun();
     talk.hear(&["O 0"]);
     assert_eq!(talk.mind.warnings().len(), 1);
-    talk.mind.begin(1, talk.now);
+    talk.mind.begin(1, 1, talk.now);
     assert_eq!(talk.mind.warnings(), [], "that was the last conversation");
     talk.hear(&[&format!("O {}", u64::MAX)]);
     assert_eq!(talk.mind.warnings().len(), 1, "whatever it says, it is a number");
@@ -499,7 +509,7 @@ fn every_step_is_told_of_with_its_end() {
 
     talk.send(&[start("a")]);
     talk.mind.lost();
-    talk.mind.begin(1, talk.now);
+    talk.mind.begin(1, 1, talk.now);
     let lost = "not known: the link ended before the node answered";
     assert_eq!(talk.told(), [told("a", "Start", "Absent", lost)]);
 }
@@ -509,3 +519,5 @@ fn a_full_disk_ends_the_conversation_by_its_name() {
     let full = Talk::begun().try_hear("X full there is no room for /x");
     assert!(matches!(full, Err(LinkError::DiskFull(why)) if why == "there is no room for /x"));
 }
+
+mod leases;

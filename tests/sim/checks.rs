@@ -1,0 +1,390 @@
+//! The invariants of the design, as far as somebody sees them who sees all of the world. Each has a name, which a violation tells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mainstay::model::kinds::{ProcessSpec, ServiceSpec};
+use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::render::{Surroundings, desired, wanted};
+use mainstay::plan::revision::declared;
+use mainstay::plan::world::{NodeDesired, Phase};
+use mainstay::reconcile::observed::LinkState;
+use mainstay::store::{Compare, Txn, Write};
+
+use crate::store::{LEADER, Reign};
+use crate::world::{Health, Inner};
+
+const INSTANCE: &str = "IN1";
+
+/// After everything that happens.
+pub(crate) fn after_step(inner: &mut Inner) {
+    one(inner);
+    own(inner);
+    unknown(inner);
+}
+
+/// ONE: never two live copies of one process, over all machines.
+fn one(inner: &mut Inner) {
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    for id in inner.machines.values().flat_map(|machine| machine.copies.values()) {
+        *counts.entry(id).or_default() += 1;
+    }
+    let twice = counts.into_iter().find(|(_, count)| *count > 1);
+    if let Some(message) = twice.map(|(id, count)| format!("{count} copies of {id} run")) {
+        inner.violate("ONE", message);
+    }
+}
+
+/// OWN: what is a stranger's lives on.
+fn own(inner: &mut Inner) {
+    if inner.machines.values().any(|machine| machine.strangers.len() != 2) {
+        inner.violate("OWN", "a stranger was ended");
+    }
+}
+
+/// Unknown is a state: what is not being seen is not shown as seen, and nothing that was seen last is dropped.
+fn unknown(inner: &mut Inner) {
+    let mut wrong = None;
+    for server in inner.servers.values().filter(|server| *server.health.borrow() == Health::Runs) {
+        let Some(parts) = &server.parts else { continue };
+        for ((_, node), view) in parts.observed.changes().borrow().iter() {
+            if matches!(view.link, LinkState::Down { .. }) && view.sighting.complete {
+                wrong = Some(format!("{} shows {node}, which it does not reach, as seen", server.name));
+            }
+        }
+    }
+    if let Some(wrong) = wrong {
+        inner.violate("UNKNOWN", wrong);
+    }
+}
+
+fn reign_of(inner: &Inner, epoch: u64) -> Option<(u64, Reign)> {
+    inner.store.reigns.iter().find(|(_, reign)| reign.epoch == epoch).map(|(at, reign)| (*at, *reign))
+}
+
+/// FEN: who sends a batch holds the lease at that moment. One that was stopped in the middle is for the nodes to refuse.
+pub(crate) fn at_send(inner: &mut Inner, who: u32, text: &str) {
+    let mut words = text.split(' ');
+    if words.next() != Some("BATCH") {
+        return;
+    }
+    let epoch = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let is_fine =
+        reign_of(inner, epoch).is_some_and(|(_, reign)| reign.who == who && inner.store.is_held(reign.lease));
+    if !is_fine {
+        let message = format!("{} sends a batch of epoch {epoch} and does not lead", inner.name_of(who));
+        inner.violate("FEN", message);
+    }
+}
+
+/// Before a transaction is done: a server writes documents only as the leader that it is, writes nothing that is there already, and
+/// takes out only what is gone.
+pub(crate) fn before_write(inner: &mut Inner, who: u32, txn: &Txn) {
+    if !inner.store.succeeds(txn) || !inner.servers.contains_key(&who) {
+        return;
+    }
+    let touches = |write: &Write| match write {
+        Write::Put(key, _) | Write::PutLeased(key, _, _) | Write::Delete(key) => key.starts_with("doc/"),
+    };
+    if !txn.then.iter().any(touches) {
+        return;
+    }
+    let is_the_leaders = txn.when.iter().any(|compare| match compare {
+        Compare::CreateRevision(key, at) => {
+            key == LEADER && inner.store.reigns.get(at).is_some_and(|reign| reign.who == who)
+        }
+        Compare::Absent(_) | Compare::ModRevision(..) | Compare::Value(..) => false,
+    });
+    if !is_the_leaders {
+        let message = format!("{} writes documents and not as the leader", inner.name_of(who));
+        inner.violate("FEN", message);
+    }
+    for write in &txn.then {
+        match write {
+            Write::Put(key, value) if inner.store.value(key) == Some(value.as_slice()) => {
+                let message = format!("{key} is written and does not change");
+                inner.violate("QUIET", message);
+            }
+            Write::Delete(key) => is_gone(inner, key),
+            Write::Put(..) | Write::PutLeased(..) => {}
+        }
+    }
+}
+
+/// IGN: the object of a process is taken out only when nothing of it is on its node.
+fn is_gone(inner: &mut Inner, path: &str) {
+    let Some(value) = inner.store.value(path) else { return };
+    let Ok(document) = Document::from_stored(path, value) else { return };
+    let Spec::Process(process) = &document.spec else { return };
+    if document.metadata.waiting {
+        return;
+    }
+    let node = Key::within(Kind::Node, INSTANCE, process.node.as_str());
+    let Some(host) = inner.store.now().node(&node).map(|node| node.ip_address.clone()) else { return };
+    let id = &document.metadata.name;
+    let is_there = inner.machines.get(&host).is_some_and(|machine| machine.phase(id).is_some());
+    if is_there {
+        let message = format!("{} is taken out and {host} has it", document.key());
+        inner.violate("IGN", message);
+    }
+}
+
+/// The node that a machine is, by the folder that it was told.
+fn node_of(inner: &Inner, host: &str) -> Option<String> {
+    let root = inner.machines.get(host)?.root.as_ref()?;
+    root.rsplit('/').next().map(str::to_owned)
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings { mainstay: crate::server::PROGRAM.into(), root: None }
+}
+
+/// What should be on a node by the documents of a revision.
+fn desired_at(inner: &mut Inner, revision: u64, node: &str) -> Arc<NodeDesired> {
+    let at = (revision, node.to_owned());
+    if let Some(found) = inner.rendered.get(&at) {
+        return Arc::clone(found);
+    }
+    let key = Key::within(Kind::Node, INSTANCE, node);
+    let wanted = Arc::new(desired(&inner.store.documents[&revision], &key, &surroundings()));
+    inner.rendered.insert(at, Arc::clone(&wanted));
+    wanted
+}
+
+/// IGN: what a batch does was called for by the documents as they were at its leader's election, or at any time since. So nothing is
+/// done by documents that the leader could not yet, or no longer, know.
+pub(crate) fn before_step(inner: &mut Inner, host: &str, epoch: u64, step: &[String]) {
+    let Some(node) = node_of(inner, host) else { return };
+    let Some((elected, _)) = reign_of(inner, epoch) else {
+        return inner.violate("FEN", format!("nobody was elected with the epoch {epoch}"));
+    };
+    let key = Key::within(Kind::Node, INSTANCE, node.as_str());
+    let is_here = |documents: &Documents| documents.node(&key).is_some_and(|node| node.ip_address == host);
+    let revisions: Vec<u64> = inner
+        .store
+        .known_since(elected)
+        .filter(|(_, documents)| is_here(documents))
+        .map(|(at, _)| at)
+        .collect();
+    let is_called_for = revisions.iter().any(|at| calls_for(&desired_at(inner, *at, &node), step));
+    if !is_called_for {
+        let step = step[..step.len().min(4)].join(" ");
+        let message =
+            format!("{node} is told to {step}, which no documents since revision {elected} call for");
+        inner.violate("IGN", message);
+    }
+}
+
+fn calls_for(wanted: &NodeDesired, step: &[String]) -> bool {
+    let id = step[1].as_str();
+    let process = wanted.processes.get(id);
+    let is_wanted = process.is_some_and(|process| process.running && !process.deleting);
+    let start = process.and_then(|process| process.start.as_ref().ok());
+    let full = |start: &mainstay::plan::step::Start| format!("{}.{}", start.hash, start.care.hash);
+    match step[0].as_str() {
+        "start" | "restart" => {
+            wanted.schedulable && is_wanted && start.is_some_and(|start| full(start) == step[2])
+        }
+        "adopt" => is_wanted && start.is_some_and(|start| full(start) == step[2]),
+        "reload" => is_wanted && start.is_some_and(|start| start.live == step[3]),
+        "stop" => process.is_some_and(|process| !process.running),
+        "remove" => process.is_none_or(|process| process.deleting),
+        "bundle" => wanted.bundle.as_ref().is_some_and(|(hash, _)| hash == id),
+        "unbundle" => wanted.bundle.is_none(),
+        _ => false,
+    }
+}
+
+/// DUR: what was acknowledged stands in the store's history.
+pub(crate) fn durable(inner: &mut Inner, revision: u64, wrote: &[(String, Option<Vec<u8>>)]) {
+    if revision < inner.store.oldest {
+        return;
+    }
+    for (path, value) in wrote {
+        if inner.store.at(revision, path) != *value {
+            let message = format!("{path} was acknowledged at revision {revision} and is not there");
+            inner.violate("DUR", message);
+        }
+    }
+}
+
+/// ESR: the world is as the documents say; or what is not.
+pub(crate) fn converged(inner: &mut Inner) -> Result<(), String> {
+    let documents = inner.store.now().clone();
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    if let Some((key, _)) = documents.iter().find(|(_, document)| document.is_deleting()) {
+        return Err(format!("{key} is still going"));
+    }
+    if let Some((key, _)) = documents.waiting().next() {
+        return Err(format!("{key} still waits"));
+    }
+    placed(&documents)?;
+    rolled_out(&documents)?;
+    let mut hosts = BTreeMap::new();
+    for (key, _) in documents.of_kind(Kind::Node) {
+        let host = documents.node(key).expect("it is a node").ip_address.clone();
+        let wanted = desired_at(inner, revision, &key.name);
+        brought(inner, &host, &wanted)?;
+        hosts.insert(host, key.name.clone());
+    }
+    for (host, machine) in inner.machines.iter().filter(|(host, _)| !hosts.contains_key(*host)) {
+        if let Some(id) = machine.copies.values().next() {
+            return Err(format!("{id} runs on {host}, which is no node any more"));
+        }
+    }
+    shown(inner, &hosts)
+}
+
+/// Whether one node is as the documents say.
+pub(crate) fn is_brought(inner: &mut Inner, node: &str, host: &str) -> Result<(), String> {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    let wanted = desired_at(inner, revision, node);
+    if wanted.processes.is_empty() {
+        return Err(format!("{node} has nothing to do"));
+    }
+    brought(inner, host, &wanted)
+}
+
+/// What is declared of each service is a revision of it, its processes are to run from that, and whether they do their work with it is
+/// recorded where it can be told.
+fn rolled_out(documents: &Documents) -> Result<(), String> {
+    for (key, document) in documents.of_kind(Kind::Service) {
+        let Spec::Service(service) = &document.spec else { continue };
+        let Some(declared) = declared(documents, document, service) else { continue };
+        let found = documents.revisions_of(key).map(|(_, revision)| revision);
+        let found = found.filter(|revision| revision.hash == declared.hash).last();
+        let Some(revision) = found else { return Err(format!("{key} has no revision of what is declared")) };
+        let mut runs = false;
+        let processes = || documents.processes_of(INSTANCE, &key.name);
+        let is_cordoned = |node: &str| {
+            let node = documents.node(&Key::within(Kind::Node, INSTANCE, node));
+            node.is_none_or(|node| node.status == Some(false))
+        };
+        // There nothing is started anew, and what is down there counts against what may be taken elsewhere.
+        if processes().any(|(_, spec)| is_cordoned(&spec.node)) {
+            continue;
+        }
+        for (process, spec) in processes() {
+            runs |= wanted(spec, Some(service));
+            if process.metadata.revision != revision.number && revision.failed.is_none() {
+                return Err(format!("{} is to run from another revision of {key}", process.key()));
+            }
+        }
+        let is_first = documents.revisions_of(key).count() == 1;
+        if runs && !is_first && !revision.completed && revision.failed.is_none() {
+            return Err(format!("revision {} of {key} is not judged", revision.number));
+        }
+    }
+    Ok(())
+}
+
+/// Each service has the processes that its placement asks for.
+fn placed(documents: &Documents) -> Result<(), String> {
+    for (key, document) in documents.of_kind(Kind::Service) {
+        let Spec::Service(service) = &document.spec else { continue };
+        let owned: Vec<&ProcessSpec> = documents
+            .processes_of(INSTANCE, &key.name)
+            .filter(|(process, _)| !process.metadata.owner_references.is_empty())
+            .map(|(_, process)| process)
+            .collect();
+        let node = |name: &str| documents.node(&Key::within(Kind::Node, INSTANCE, name));
+        match service {
+            ServiceSpec { nodes: Some(nodes), .. } => {
+                let mut wanted: Vec<&String> = nodes.iter().filter(|name| node(name).is_some()).collect();
+                let mut there: Vec<&String> = owned.iter().map(|process| &process.node).collect();
+                wanted.sort();
+                there.sort();
+                if wanted != there {
+                    return Err(format!("{key} is on {there:?} and should be on {wanted:?}"));
+                }
+            }
+            ServiceSpec { replicas: Some(replicas), .. } => {
+                let open = documents
+                    .of_kind(Kind::Node)
+                    .any(|(key, _)| documents.node(key).is_some_and(|node| node.status != Some(false)));
+                let count = owned.len() as u64;
+                if count > u64::from(*replicas) || (open && count < u64::from(*replicas)) {
+                    return Err(format!("{key} has {count} processes and should have {replicas}"));
+                }
+            }
+            ServiceSpec { .. } if !owned.is_empty() => {
+                return Err(format!("{key} is placed nowhere and has {} processes made for it", owned.len()));
+            }
+            ServiceSpec { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// A machine is as it should be.
+fn brought(inner: &Inner, host: &str, wanted: &NodeDesired) -> Result<(), String> {
+    let Some(machine) = inner.machines.get(host) else { return Err(format!("there is no {host}")) };
+    for (id, process) in &wanted.processes {
+        let phase = machine.phase(id);
+        if !process.running {
+            if machine.count(id) > 0 {
+                return Err(format!("{id} runs on {host} and should not ({phase:?})"));
+            }
+            continue;
+        }
+        // What can't be started, or may not be, is as it was. What runs as it should is looked after all the same.
+        let Ok(start) = &process.start else { continue };
+        let runs_so = machine.started_with(id).is_some_and(|(hash, _)| hash.starts_with(&start.hash));
+        if !wanted.schedulable && (!runs_so || machine.count(id) == 0) {
+            continue;
+        }
+        if phase != Some("running") {
+            return Err(format!("{id} on {host} is {phase:?} and should run"));
+        }
+        let (hash, live) = machine.started_with(id).expect("it runs");
+        if hash != format!("{}.{}", start.hash, start.care.hash) {
+            return Err(format!("{id} on {host} was started as {hash} and should be {}", start.hash));
+        }
+        if process.reload.is_some() && live != start.live {
+            return Err(format!("{id} on {host} was told {live} and should know {}", start.live));
+        }
+    }
+    if let Some(id) = machine.ids().into_iter().find(|id| !wanted.processes.contains_key(id)) {
+        return Err(format!("{host} has {id}, which is not declared"));
+    }
+    let bundle = wanted.bundle.as_ref().map(|(hash, _)| hash);
+    if machine.bundle.as_ref() != bundle {
+        return Err(format!("{host} has the bundle {:?} and should have {bundle:?}", machine.bundle));
+    }
+    Ok(())
+}
+
+/// What the leader shows is what there is.
+fn shown(inner: &Inner, hosts: &BTreeMap<String, String>) -> Result<(), String> {
+    let leader = inner.store.reigns.values().next_back().ok_or("nobody has led yet")?;
+    let server = inner.servers.get(&leader.who).filter(|_| inner.store.is_held(leader.lease));
+    let parts = server.and_then(|server| server.parts.as_ref()).ok_or("nobody leads")?;
+    let views = parts.observed.all();
+    if views.len() != hosts.len() {
+        return Err(format!("{} nodes are shown, and there are {}", views.len(), hosts.len()));
+    }
+    for (host, node) in hosts {
+        let Some(view) = views.get(&(INSTANCE.to_owned(), node.clone())) else {
+            return Err(format!("{node} is not shown"));
+        };
+        let machine = &inner.machines[host];
+        if !view.sighting.complete || !matches!(view.link, LinkState::Connected { .. }) {
+            return Err(format!("{node} is shown as {}", view.link.name()));
+        }
+        let told = |phase: Phase| match phase {
+            Phase::Running => "running",
+            Phase::Backoff => "backoff",
+            Phase::Stopping => "stopping",
+            Phase::Stopped => "stopped",
+            Phase::Unsupervised => "unsupervised",
+            Phase::Lost => "lost",
+            Phase::Busy => "busy",
+        };
+        let seen = view.sighting.processes.iter().map(|(id, seen)| (id.clone(), told(seen.phase)));
+        let there = machine.ids().into_iter().map(|id| (id.clone(), machine.phase(&id).unwrap_or("gone")));
+        if !seen.eq(there) {
+            return Err(format!("{node} is shown with {:?}", view.sighting.processes));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,570 @@
+//! One run: a world, faults and changes while it lasts, then none, and then it has to come to rest.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mainstay::model::{Key, Kind};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::checks;
+use crate::net::Outage;
+use crate::node::Machine;
+use crate::people::{People, Wish, host};
+use crate::server;
+use crate::store::Sim;
+use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, World};
+
+/// How long it may take, once nothing goes wrong any more, until all is as declared: the longest wait before a node that refused is
+/// tried again, and some more.
+const SETTLES_WITHIN_S: u64 = 600;
+
+/// How long nothing may happen then: more than three looks at each node.
+const QUIET_S: u64 = 50;
+
+/// What a run is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Script {
+    /// Everything at random.
+    Random,
+    /// A fixed course of changes, with a crash at one effect.
+    Crash { servers: u8, at: Option<CrashAt> },
+    /// The same course, with one fault in one of its steps.
+    Fault { kind: Fault, step: u8 },
+    /// One machine is stuck like this, or none is, the server is another one, and something changes.
+    Stuck(Option<Outage>),
+}
+
+/// A run's end.
+pub(crate) struct Report {
+    pub(crate) violation: Option<String>,
+    pub(crate) trace: Vec<String>,
+    pub(crate) effects: u64,
+    /// How long a change took to reach the node that is not stuck, in milliseconds.
+    pub(crate) took: u64,
+}
+
+/// Runs a seed's world to its end.
+pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async {
+        let world = World::new(seed);
+        world.with(|inner| inner.is_loud = is_loud);
+        tokio::spawn(world.clone().conduct());
+        tokio::spawn(world.clone().revive());
+        live(&world, script).await;
+        world.with(|inner| Report {
+            violation: inner.violation.take(),
+            trace: std::mem::take(&mut inner.trace),
+            effects: inner.effects,
+            took: inner.took,
+        })
+    })
+}
+
+/// Runs one case of the store's contract suite on a simulated store.
+pub(crate) fn on_a_store(case: crate::tools::Case) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async {
+        let world = World::new(0);
+        tokio::spawn(world.clone().conduct());
+        case(&Sim { world, who: CLIENT }).await;
+    });
+}
+
+/// What is wished for, and where people leave it.
+#[derive(Clone)]
+struct Desk(Arc<(Mutex<Papers>, Notify)>);
+
+struct Papers {
+    wish: Wish,
+    switches: Vec<(u8, bool)>,
+    is_applied: bool,
+}
+
+impl Desk {
+    fn new(wish: Wish) -> Desk {
+        Desk(Arc::new((Mutex::new(Papers { wish, switches: Vec::new(), is_applied: false }), Notify::new())))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Papers) -> T) -> T {
+        f(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what is wished for.
+    fn change(&self, change: impl FnOnce(&mut Papers)) {
+        self.with(|papers| {
+            papers.is_applied = false;
+            change(papers);
+        });
+        self.0.1.notify_one();
+    }
+
+    /// Brings what is wished for into the store, again and again.
+    async fn work(self, mut people: People) {
+        loop {
+            let (wish, switches) =
+                self.with(|papers| (papers.wish.clone(), std::mem::take(&mut papers.switches)));
+            for (service, running) in switches {
+                people.switch(service, running).await;
+            }
+            let is_applied = people.apply(&wish).await;
+            self.with(|papers| papers.is_applied = is_applied && papers.wish == wish);
+            if is_applied {
+                let _ = timeout(Duration::from_secs(20), self.0.1.notified()).await;
+            } else {
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+async fn live(world: &World, script: Script) {
+    let people = People::new(world).await;
+    let (wish, servers, steps) = world.with(|inner| {
+        for node in 1..=3 {
+            for machine in 1..=2 {
+                inner
+                    .machines
+                    .insert(host(node, machine), Machine::new(u64::from(node) * 100 + u64::from(machine), 1));
+            }
+        }
+        match script {
+            Script::Random => {
+                let nodes = inner.rng.between(1, 3) as u8;
+                let services = inner.rng.between(1, 3) as u8;
+                let wish = Wish::new(&mut inner.rng, nodes, services);
+                let servers = inner.rng.between(1, 2) as u8;
+                (wish, servers, inner.rng.between(4, 14))
+            }
+            Script::Crash { servers, at } => {
+                inner.crash_at = at;
+                (Wish::fixed(), servers, 5)
+            }
+            Script::Fault { .. } => (Wish::fixed(), 2, 5),
+            Script::Stuck(_) => (Wish::fixed(), 1, 1),
+        }
+    });
+    for number in 1..=servers {
+        server::start(world.clone(), format!("server-{number}")).await;
+    }
+    let desk = Desk::new(wish);
+    let papers = desk.clone();
+    tokio::spawn(papers.work(people));
+    if matches!(script, Script::Random) {
+        world.with(|inner| inner.odds = odds(inner));
+    }
+    for step in 0..steps {
+        match script {
+            Script::Random => chance(world, &desk).await,
+            Script::Crash { .. } => {
+                sleep(Duration::from_secs(12)).await;
+                desk.change(|papers| papers.wish.vary(step as u8));
+            }
+            Script::Stuck(outage) => {
+                sleep(Duration::from_secs(12)).await;
+                let stick = move |inner: &mut Inner| {
+                    if let Some(outage) = outage {
+                        inner.unreachable.insert(host(1, 1), outage);
+                    }
+                    if let Some(server) = inner.some_server() {
+                        inner.kill(server, "for another to begin");
+                    }
+                };
+                world.act(FATE, "stick", stick).await;
+                desk.change(|papers| papers.wish.vary(0));
+                reach_the_other(world).await;
+            }
+            Script::Fault { kind, step: at } => {
+                sleep(Duration::from_secs(12)).await;
+                if u64::from(at) == step {
+                    world.act(FATE, "fault", move |inner| kind.befall(inner)).await;
+                }
+                desk.change(|papers| papers.wish.vary(step as u8));
+            }
+        }
+        if world.with(|inner| inner.violation.is_some()) {
+            return;
+        }
+    }
+    if let Script::Stuck(_) = script {
+        return;
+    }
+    world.act(FATE, "heal", heal).await;
+    if settle(world, &desk).await {
+        rest(world).await;
+    }
+    if world.with(|inner| inner.violation.is_none()) {
+        fail_static(world).await;
+    }
+}
+
+/// ISO: waits until the node that is not stuck is as declared, and notes how long that took.
+async fn reach_the_other(world: &World) {
+    let (began, host) = (world.with(|inner| inner.now()), host(2, 1));
+    let mut why = String::new();
+    for _ in 0..600 {
+        sleep(Duration::from_millis(100)).await;
+        match world.with(|inner| checks::is_brought(inner, "ND2", &host)) {
+            Ok(()) => return world.with(|inner| inner.took = inner.now() - began),
+            Err(error) => why = error,
+        }
+    }
+    world.with(|inner| inner.violate("ISO", why));
+}
+
+/// What goes wrong by itself in this run: some of it, for where everything does nothing gets far.
+fn odds(inner: &mut Inner) -> Odds {
+    let mut maybe = |often: u64, rare: u64| match inner.rng.between(0, 2) {
+        0 => inner.rng.between(often, rare),
+        _ => 0,
+    };
+    Odds {
+        store_unknown: maybe(5, 30),
+        store_refuses: maybe(20, 100),
+        store_slow: maybe(20, 100),
+        watch_breaks: maybe(5, 30),
+        command_lost: maybe(8, 40),
+        answer_lost: maybe(8, 40),
+        duplicated: maybe(2, 8),
+        delayed: maybe(8, 40),
+        crash: maybe(20, 80),
+    }
+}
+
+/// Something changes or goes wrong, and then time passes.
+async fn chance(world: &World, desk: &Desk) {
+    let is_change = world.act(FATE, "chance", |inner| inner.rng.one_in(2)).await;
+    if is_change {
+        let (mut wish, is_applied) = desk.with(|papers| (papers.wish.clone(), papers.is_applied));
+        let changed = world.act(FATE, "wish", move |inner| {
+            let what = wish.change(&mut inner.rng, is_applied);
+            inner.say(format!("people: {what}"));
+            let switch = inner.rng.one_in(4).then(|| (inner.rng.between(1, 3) as u8, inner.rng.one_in(2)));
+            (wish, switch)
+        });
+        let (wish, switch) = changed.await;
+        desk.change(|papers| {
+            papers.wish = wish;
+            papers.switches.extend(switch);
+        });
+    } else {
+        let befall = |inner: &mut Inner| {
+            if let Some(fault) = inner.rng.pick(&Fault::ALL) {
+                fault.befall(inner);
+            }
+        };
+        world.act(FATE, "fault", befall).await;
+    }
+    let pause = world.act(FATE, "pause", |inner| match inner.rng.between(0, 3) {
+        0 => inner.rng.between(0, 50),
+        1 => inner.rng.between(50, 2_000),
+        _ => inner.rng.between(2_000, 25_000),
+    });
+    sleep(Duration::from_millis(pause.await)).await;
+}
+
+/// A kind of fault, as a step of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Reboot,
+    Replaced,
+    ReplacedWithOtherKey,
+    ProcessCrash,
+    SupervisorCrash,
+    BothCrash,
+    DiskFull,
+    Refused,
+    Silent,
+    Deaf,
+    Mute,
+    AuthFailed,
+    StoreDown,
+    Compaction,
+    StaleWatch,
+    Gap,
+    ClockAhead,
+    ClockBehind,
+    Pause,
+    Crash,
+}
+
+impl Fault {
+    /// Each.
+    pub(crate) const ALL: [Fault; 20] = [
+        Fault::Reboot,
+        Fault::Replaced,
+        Fault::ReplacedWithOtherKey,
+        Fault::ProcessCrash,
+        Fault::SupervisorCrash,
+        Fault::BothCrash,
+        Fault::DiskFull,
+        Fault::Refused,
+        Fault::Silent,
+        Fault::Deaf,
+        Fault::Mute,
+        Fault::AuthFailed,
+        Fault::StoreDown,
+        Fault::Compaction,
+        Fault::StaleWatch,
+        Fault::Gap,
+        Fault::ClockAhead,
+        Fault::ClockBehind,
+        Fault::Pause,
+        Fault::Crash,
+    ];
+
+    /// It happens now, to somebody.
+    pub(crate) fn befall(self, inner: &mut Inner) {
+        let hosts: Vec<String> = inner.used_hosts();
+        let host = inner.rng.pick(&hosts);
+        let process = inner.some_process();
+        let server = inner.some_server();
+        match self {
+            Fault::Reboot => {
+                let down = inner.rng.between(1_000, 40_000);
+                host.into_iter().for_each(|host| inner.reboot(&host, down));
+            }
+            Fault::Replaced => host.into_iter().for_each(|host| inner.replace_machine(&host, true)),
+            Fault::ReplacedWithOtherKey => {
+                host.into_iter().for_each(|host| inner.replace_machine(&host, false));
+            }
+            Fault::ProcessCrash => {
+                process.into_iter().for_each(|(host, id)| inner.crash_process(&host, &id));
+            }
+            Fault::SupervisorCrash => {
+                process.into_iter().for_each(|(host, id)| inner.crash_supervisor(&host, &id));
+            }
+            Fault::BothCrash => {
+                if let Some((host, id)) = process {
+                    inner.crash_supervisor(&host, &id);
+                    inner.crash_process(&host, &id);
+                }
+            }
+            Fault::DiskFull => {
+                if let Some(host) = host {
+                    let (lasts, name) = (inner.rng.between(1_000, 60_000), host.clone());
+                    inner.say(format!("{host}: its disk is full"));
+                    inner.set_disk(&host, true);
+                    inner.after(lasts, move |inner| inner.set_disk(&name, false));
+                }
+            }
+            Fault::Refused => inner.outage(host, Outage::Refused),
+            Fault::Silent => inner.outage(host, Outage::Silent),
+            Fault::Deaf => inner.outage(host, Outage::Deaf),
+            Fault::Mute => inner.outage(host, Outage::Mute),
+            Fault::AuthFailed => inner.outage(host, Outage::AuthFailed),
+            Fault::StoreDown => {
+                let lasts = inner.rng.between(500, 20_000);
+                inner.say(format!("the store is down for {lasts} ms"));
+                inner.store_down_until = inner.now() + lasts;
+            }
+            Fault::Compaction => inner.compact(),
+            Fault::StaleWatch => inner.go_stale(server),
+            Fault::Gap => {
+                inner.go_stale(server);
+                inner.after(3_000, Inner::compact);
+            }
+            Fault::ClockAhead => inner.set_clock(server, 3_600_000),
+            Fault::ClockBehind => inner.set_clock(server, -3_600_000),
+            Fault::Pause => {
+                if let Some(who) = server {
+                    let lasts = inner.rng.between(500, 20_000);
+                    inner.say(format!("{} is paused for {lasts} ms", inner.name_of(who)));
+                    inner.set_health(who, Health::Paused);
+                    inner.after(lasts, move |inner| inner.set_health(who, Health::Runs));
+                }
+            }
+            Fault::Crash => server.into_iter().for_each(|who| inner.kill(who, "by itself")),
+        }
+    }
+}
+
+impl Inner {
+    /// The machines that nodes are.
+    fn used_hosts(&self) -> Vec<String> {
+        let documents = self.store.now();
+        let hosts = documents.of_kind(Kind::Node).filter_map(|(key, _)| documents.node(key));
+        hosts.map(|node| node.ip_address.clone()).collect()
+    }
+
+    fn some_process(&mut self) -> Option<(String, String)> {
+        let all: Vec<(String, String)> = self
+            .machines
+            .iter()
+            .flat_map(|(host, machine)| machine.ids().into_iter().map(|id| (host.clone(), id)))
+            .collect();
+        self.rng.pick(&all)
+    }
+
+    fn some_server(&mut self) -> Option<u32> {
+        let is_there = |(_, server): &(&u32, &crate::world::Server)| *server.health.borrow() == Health::Runs;
+        let all: Vec<u32> = self.servers.iter().filter(is_there).map(|(who, _)| *who).collect();
+        self.rng.pick(&all)
+    }
+
+    fn set_health(&mut self, who: u32, health: Health) {
+        if self.lives(who)
+            && let Some(server) = self.servers.get_mut(&who)
+        {
+            server.health.send_replace(health);
+        }
+    }
+
+    fn set_disk(&mut self, host: &str, is_full: bool) {
+        if let Some(machine) = self.machines.get_mut(host) {
+            machine.disk_full = is_full;
+        }
+    }
+
+    fn outage(&mut self, host: Option<String>, outage: Outage) {
+        let Some(host) = host else { return };
+        let lasts = self.rng.between(1_000, 60_000);
+        self.say(format!("{host} is cut off ({outage:?}) for {lasts} ms"));
+        self.unreachable.insert(host.clone(), outage);
+        if outage == Outage::Refused {
+            self.drop_conns_of(&host);
+        }
+        self.after(lasts, move |inner| {
+            inner.unreachable.remove(&host);
+        });
+    }
+
+    fn compact(&mut self) {
+        let revision = self.store.revision;
+        self.say(format!("the store is compacted at {revision}"));
+        self.store.compact(revision).expect("it is the present one");
+    }
+
+    fn go_stale(&mut self, server: Option<u32>) {
+        if let Some(who) = server {
+            let lasts = self.rng.between(1_000, 40_000);
+            self.say(format!("the watches of {} tell nothing for {lasts} ms", self.name_of(who)));
+            let until = self.now() + lasts;
+            if let Some(server) = self.servers.get_mut(&who) {
+                server.stale_until = until;
+            }
+        }
+    }
+
+    fn set_clock(&mut self, server: Option<u32>, off: i64) {
+        if let Some(who) = server {
+            self.say(format!("the clock of {} is set by {off} ms", self.name_of(who)));
+            if let Some(server) = self.servers.get_mut(&who) {
+                server.wall_off_ms += off;
+            }
+        }
+    }
+}
+
+/// Nothing goes wrong from here on.
+fn heal(inner: &mut Inner) {
+    inner.say("all is well from here on");
+    inner.odds = Odds::default();
+    inner.crash_at = None;
+    inner.store_down_until = 0;
+    inner.unreachable.clear();
+    for machine in inner.machines.values_mut() {
+        machine.disk_full = false;
+    }
+    for server in inner.servers.values_mut() {
+        server.stale_until = 0;
+        server.wall_off_ms = 0;
+        if *server.health.borrow() == Health::Paused {
+            server.health.send_replace(Health::Runs);
+        }
+    }
+}
+
+/// ESR: waits until all is as declared, twice in a row.
+async fn settle(world: &World, desk: &Desk) -> bool {
+    let mut why = String::new();
+    let mut fine = 0;
+    for _ in 0..SETTLES_WITHIN_S / 5 {
+        sleep(Duration::from_secs(5)).await;
+        let is_applied = desk.with(|papers| papers.is_applied);
+        let found = world.with(|inner| {
+            if inner.violation.is_some() {
+                return None;
+            }
+            Some(if is_applied { checks::converged(inner) } else { Err("not all is applied".into()) })
+        });
+        match found {
+            None => return false,
+            Some(Ok(())) => {
+                fine += 1;
+                if fine == 2 {
+                    world.with(|inner| inner.say("all is as declared"));
+                    return true;
+                }
+            }
+            Some(Err(error)) => {
+                (fine, why) = (0, error);
+                trust(world);
+            }
+        }
+    }
+    world.with(|inner| inner.violate("ESR", why));
+    false
+}
+
+/// A person trusts each machine that has another key.
+fn trust(world: &World) {
+    let pingers = world.with(|inner| {
+        let parts = inner.servers.values().filter_map(|server| server.parts.as_ref());
+        parts.map(|parts| (parts.controller.pinger(), parts.observed.all())).collect::<Vec<_>>()
+    });
+    for (pinger, views) in pingers {
+        for (instance, node) in views.keys().cloned() {
+            // Refused where there is nothing to trust.
+            let _ = pinger.trust(&Key::within(Kind::Node, instance, node));
+        }
+    }
+}
+
+/// ESR: then nothing more is done.
+async fn rest(world: &World) {
+    let counts = |inner: &mut Inner| (inner.writes, inner.batches);
+    let before = world.with(counts);
+    sleep(Duration::from_secs(QUIET_S)).await;
+    let after = world.with(counts);
+    if before != after {
+        world.with(|inner| {
+            inner.violate("QUIET", format!("writes and batches went from {before:?} to {after:?}"));
+        });
+        return;
+    }
+    if let Err(why) = world.with(checks::converged) {
+        world.with(|inner| inner.violate("ESR", format!("it did not stay so: {why}")));
+    }
+}
+
+/// Fail static: the servers end, and what runs goes on.
+async fn fail_static(world: &World) {
+    let copies = |inner: &mut Inner| {
+        inner
+            .machines
+            .iter()
+            .map(|(host, machine)| (host.clone(), machine.copies.clone()))
+            .collect::<Vec<_>>()
+    };
+    let before = world.with(copies);
+    let running: Vec<_> =
+        world.with(|inner| inner.servers.values_mut().filter_map(|server| server.parts.take()).collect());
+    for parts in running {
+        parts.controller.end().await;
+        parts.leadership.resign().await;
+    }
+    sleep(Duration::from_secs(30)).await;
+    if world.with(copies) != before {
+        world.with(|inner| inner.violate("FAIL STATIC", "the servers ended, and processes with them"));
+    }
+}
