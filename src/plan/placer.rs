@@ -17,7 +17,7 @@ use super::spread::{Ground, Selector};
 use super::standing::ServiceStatus;
 use super::world::{Freeze, NodeSighting, World};
 use crate::model::kinds::{FailoverSpec, ServiceSpec};
-use crate::model::meta::{Key, Kind};
+use crate::model::meta::{DRAINING, Key, Kind};
 use crate::model::{Change, Document, Documents, Spec};
 
 /// The nodes of which something else was seen than in the last pass, by (instance, node), each with what was seen then; none where
@@ -281,9 +281,10 @@ fn placed<'a>(documents: &'a Documents, key: &Key) -> Option<(&'a Document, &'a 
 }
 
 /// What of a node's document says whether what is there may stay, or be started anew: the rest is for what is to come.
-fn stands(node: &Document) -> (bool, bool, &BTreeMap<String, String>) {
+fn stands(node: &Document) -> ([bool; 3], &BTreeMap<String, String>) {
     let near = Near { document: Some(node), seen: None };
-    (node.is_deleting(), near.takes_new(), &node.metadata.labels)
+    let is_draining = node.metadata.annotations.contains_key(DRAINING);
+    ([node.is_deleting(), is_draining, near.takes_new()], &node.metadata.labels)
 }
 
 /// The services with processes on a node.
