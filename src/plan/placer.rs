@@ -204,6 +204,14 @@ impl Placer {
                     let selector = documents.service(key).map(|now| &now.node_selector);
                     if selector != Some(&service.node_selector) {
                         self.ground.forget(instance, &service.node_selector);
+                        // Of nodes that turn open to it nobody hears any more, until one of these is decided again.
+                        let is_alike = |held: &&Key| {
+                            held.namespace == instance
+                                && documents
+                                    .service(held)
+                                    .is_some_and(|other| other.node_selector == service.node_selector)
+                        };
+                        news.due.extend(self.held.iter().filter(is_alike).cloned());
                     }
                 }
                 Spec::Process(process) => {

@@ -193,19 +193,18 @@ impl Census {
     pub(crate) fn left_over(&self, known: &[u32]) -> impl Iterator<Item = &Seen> {
         let supervisors: BTreeSet<u32> =
             self.trees.values().flat_map(|tree| &tree.supervisors).map(|seen| seen.pid).collect();
-        // One a node keeps its logs for as long as something runs there.
-        let keepers: BTreeMap<Option<&String>, u32> = self
-            .others
-            .iter()
-            .filter(|seen| seen.session == seen.pid)
-            .filter_map(|seen| Some((seen.after(["mainstay", "keep"])?.first(), seen.pid)))
-            .collect();
-        let keepers: BTreeSet<u32> = keepers.into_values().collect();
+        // One of each a node, for as long as something runs there.
+        let one_a_node = |helper: &'static str| -> BTreeMap<Option<&String>, u32> {
+            let leaders = self.others.iter().filter(|seen| seen.session == seen.pid);
+            leaders.filter_map(|seen| Some((seen.after(["mainstay", helper])?.first(), seen.pid))).collect()
+        };
+        let helpers: BTreeSet<u32> =
+            ["keeper", "guard"].into_iter().flat_map(|helper| one_a_node(helper).into_values()).collect();
         let is_pause = |seen: &Seen| seen.argv.first().is_some_and(|program| program == "sleep");
         self.others.iter().filter(move |seen| {
             !known.contains(&seen.pid)
                 && !supervisors.contains(&seen.session)
-                && !keepers.contains(&seen.session)
+                && !helpers.contains(&seen.session)
                 && !is_pause(seen)
         })
     }
