@@ -60,11 +60,6 @@ fn since_1970_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The machine's own time of day now, in seconds since 1970.
-pub fn time_of_day_s() -> u64 {
-    since_1970_ms(SystemTime::now()) / 1000
-}
-
 /// A time in milliseconds since 1970, as RFC 3339 in UTC with seconds. A time that has no such form is the first that has.
 pub fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

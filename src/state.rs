@@ -34,7 +34,7 @@ use crate::model::meta::{FILE, Key, Kind, RUNNING_DECLARED, SAID_OF_IT, SOURCE};
 use crate::model::{Document, Documents, Problem, Spec};
 use crate::store::backup::RESTORING;
 use crate::store::{
-    Change, Compare, Item, Listing, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write,
+    Change, Compare, Item, Listing, MAX_TXN_BYTES, Revision, Store, StoreError, Txn, TxnReply, Write, fitting,
 };
 
 use self::age::Age;
@@ -96,6 +96,14 @@ impl Edit {
             | Edit::Replace(document)
             | Edit::Remove(document)
             | Edit::Expect(document) => document,
+        }
+    }
+
+    /// Bytes of the document that it writes.
+    fn bytes(&self) -> usize {
+        match self {
+            Edit::Create(document) | Edit::Replace(document) => document.to_value().to_string().len(),
+            Edit::Remove(_) | Edit::Expect(_) => 0,
         }
     }
 }
@@ -244,7 +252,7 @@ impl State {
         let mut last = self.snapshot.borrow().revision;
         let mut rest = edits;
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(fitting(rest));
+            let (part, after) = rest.split_at(fitting(rest, BATCH, BATCH_BYTES, Edit::bytes));
             rest = after;
             let mut txn = Txn::default();
             if let Some(Term { revision, .. }) = term {
@@ -253,11 +261,10 @@ impl State {
             for edit in part {
                 let document = edit.document();
                 let path = path(document);
-                let read = || document.metadata.resource_version.parse().unwrap_or(0);
                 txn.when.push(match edit {
                     Edit::Create(_) => Compare::Absent(path.clone()),
                     Edit::Replace(_) | Edit::Remove(_) | Edit::Expect(_) => {
-                        Compare::ModRevision(path.clone(), read())
+                        Compare::ModRevision(path.clone(), document.revision())
                     }
                 });
                 txn.then.extend(match edit {
@@ -449,19 +456,6 @@ impl State {
             }
         }
     }
-}
-
-/// How many of the first edits one transaction takes; at least one.
-fn fitting(edits: &[Edit]) -> usize {
-    let mut bytes = 0usize;
-    let fits = edits.iter().take(BATCH).take_while(|edit| {
-        bytes = bytes.saturating_add(match edit {
-            Edit::Create(document) | Edit::Replace(document) => document.to_value().to_string().len(),
-            Edit::Remove(_) | Edit::Expect(_) => 0,
-        });
-        bytes <= BATCH_BYTES
-    });
-    fits.count().max(1)
 }
 
 fn same_key(stored: String, given: &str) -> Result<(), StateError> {

@@ -101,7 +101,7 @@ fn made(documents: &Documents, service: &Key) -> BTreeMap<String, String> {
 
 fn is_cordoned(documents: &Documents, instance: &str, node: &str) -> bool {
     let key = Key::within(Kind::Node, instance, node);
-    documents.node(&key).is_some_and(|node| !takes_new(documents, &key, node))
+    documents.get(&key).is_some_and(|node| !takes_new(node))
 }
 
 /// Whether a process of a service may stay on a node: that is neither silent nor being drained, and has the labels.
@@ -181,7 +181,10 @@ fn does_its_work(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>, se
         .map(|runs| runs.unwrap_or(false))
         .collect();
     let running = should_run.iter().filter(|runs| **runs).count();
-    running > 0 && should_run.len() - running <= 1
+    // No more are missing than an update may take away.
+    let all = u32::try_from(should_run.len()).unwrap_or(u32::MAX);
+    let may_miss = spec.update.clone().unwrap_or_default().max_unavailable(all);
+    running > 0 && should_run.len() - running <= may_miss as usize
 }
 
 /// The plans of all nodes on the orders that are given.

@@ -71,6 +71,17 @@ impl<S: Send + Sync> FromRequest<S> for Parameters {
     }
 }
 
+/// Refuses a body that has another field than this one.
+///
+/// # Errors
+/// What to tell who sent it.
+pub(super) fn only(given: &Object, field: &str) -> Result<(), String> {
+    match given.keys().find(|name| *name != field) {
+        None => Ok(()),
+        Some(name) => Err(format!("{name}: unknown field `{name}`; did you mean `{field}`?")),
+    }
+}
+
 /// The same where a body may be left out.
 pub(super) struct Maybe(pub(super) Object);
 

@@ -11,16 +11,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::body::{Parameters, Place};
+use super::body::{Parameters, Place, only};
 use super::error::Error;
 use super::etag::UNCONDITIONAL;
 use super::nodes::{self, NodeStatus};
-use super::resource::{change, change_one, deleting, file, visible};
+use super::resource::{change, change_one, deleting, file, spoken_of, visible};
 use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::{Clock, timestamp};
-use crate::model::id::did_you_mean;
 use crate::model::kinds::{NodeSpec, Object};
 use crate::model::meta::{DRAINING, FORGOTTEN};
 use crate::model::{Document, Documents, Key, Kind, Spec};
@@ -121,15 +120,6 @@ pub(super) fn left(documents: &Documents, decided: &Decided, node: &Key) -> Vec<
         Left { process: key.name, service: spec.service.clone(), stays, reason }
     });
     left.collect()
-}
-
-/// One that waits for an older one to go is not there yet.
-fn spoken_of<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Document, Error> {
-    let document = visible(documents, key)?;
-    if document.metadata.waiting {
-        return Err(Error::Conflict(format!("{key}: {WAITS}")));
-    }
-    Ok(document)
 }
 
 async fn set_status(context: &Context, key: &Key, takes: bool) -> Result<(), Error> {
@@ -244,10 +234,7 @@ fn refuse_seen(key: &Key, view: &NodeView) -> Result<(), Error> {
 }
 
 fn reason(given: &Object) -> Result<String, String> {
-    if let Some(name) = given.keys().find(|name| *name != "reason") {
-        let meant = did_you_mean(name, ["reason"]).unwrap_or("reason");
-        return Err(format!("{name}: unknown field `{name}`; did you mean `{meant}`?"));
-    }
+    only(given, "reason")?;
     let is_visible = |text: &str| {
         text.chars().next().is_some_and(|first| !first.is_whitespace())
             && text.chars().count() <= MAX_REASON
@@ -264,7 +251,7 @@ fn reason(given: &Object) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-
+    use imbl::OrdMap;
     use serde_json::json;
 
     use super::*;
@@ -302,7 +289,7 @@ mod tests {
         .collect();
         let held = PlaceHold::NowhereElse { node: "Node IN1/ND1".into() };
         let key = |id: &str| Key::within(Kind::Process, "IN1", id);
-        let decided = Decided { holds: imbl::OrdMap::from_iter([(key("b"), held)]), ..Decided::default() };
+        let decided = Decided { holds: OrdMap::from_iter([(key("b"), held)]), ..Decided::default() };
         let left = left(&documents, &decided, &Key::within(Kind::Node, "IN1", "ND1"));
         let said: Vec<(&str, bool, &str)> =
             left.iter().map(|left| (left.process.as_str(), left.stays, left.reason.as_str())).collect();

@@ -6,6 +6,7 @@
 //!
 //! **Absent here:** who of several people called the API. The audit log has that, by the revision of the store that is told here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -20,7 +21,7 @@ use super::resource::natural;
 use super::route::{Content, Operation, Route};
 use super::running::{WAITS, crash_loop};
 use super::{Context, Shared};
-use crate::clock::{Clock, rfc3339};
+use crate::clock::rfc3339;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::{DRAINING, FILE, FORGOTTEN, PAUSED, SOURCE};
 use crate::model::{Document, Documents, Key, Kind, Spec};
@@ -28,9 +29,9 @@ use crate::plan::place::PlaceHold;
 use crate::plan::render::wanted;
 use crate::plan::spread::{Fit, fit};
 use crate::plan::step::Hold;
-use crate::plan::world::{Health, Phase, ProcessSighting, World};
+use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::logs::Start;
-use crate::reconcile::observed::{LinkState, Views};
+use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::reconcile::placed::Decided;
 use crate::state::CATALOGUE;
 
@@ -162,8 +163,7 @@ async fn explained(context: &Context, key: Key) -> Result<Explanation, Error> {
     let documents = context.state.snapshot().documents;
     let views = context.observed.all();
     let decided = context.placed.last();
-    let case =
-        Case { documents: &documents, views: &views, decided: &decided, now_ms: Clock::default().now_ms() };
+    let case = Case { documents: &documents, views: &views, decided: &decided };
     let mut chain = case.explain(&key).ok_or_else(|| Error::NotFound(format!("{key} does not exist")))?;
     if let Some((process, node)) = case.writer(&key) {
         let lines = tokio::time::timeout(LOG_WITHIN, last_words(context, process.clone(), node)).await;
@@ -197,7 +197,6 @@ struct Case<'a> {
     documents: &'a Documents,
     views: &'a Views,
     decided: &'a Decided,
-    now_ms: u64,
 }
 
 impl Case<'_> {
@@ -235,7 +234,7 @@ impl Case<'_> {
         let service = self.documents.service(key)?;
         let mut all = self.documents.processes_of(&key.namespace, &key.name);
         let (document, process) = all.find(|(document, process)| {
-            let view = self.views.get(&(key.namespace.clone(), process.node.clone()));
+            let view = self.view(&key.namespace, &process.node);
             let id = &document.metadata.name;
             wanted(process, Some(service))
                 && view.is_some_and(|view| view.sighting.processes.contains_key(id) && !view.is_up(id))
@@ -281,9 +280,13 @@ impl Case<'_> {
         all
     }
 
+    fn view(&self, instance: &str, node: &str) -> Option<&NodeView> {
+        self.views.get(&(instance.to_owned(), node.to_owned())).map(|view| &**view)
+    }
+
     /// How the connection to a node is.
     fn link_of(&self, node: &Key) -> Link {
-        match self.views.get(&(node.namespace.clone(), node.name.clone())).map(|view| &view.link) {
+        match self.view(&node.namespace, &node.name).map(|view| &view.link) {
             None | Some(LinkState::Connecting) => Link::new(Step::Seen, "being connected to"),
             Some(LinkState::Connected { since_ms }) => Link::new(Step::Seen, "connected").at(*since_ms),
             Some(LinkState::Down { name, message, since_ms, .. }) if message.is_empty() => {
@@ -297,7 +300,7 @@ impl Case<'_> {
 
     /// When a node that is not connected is tried again.
     fn next_connect(&self, node: &Key) -> Option<Link> {
-        match &self.views.get(&(node.namespace.clone(), node.name.clone()))?.link {
+        match &self.view(&node.namespace, &node.name)?.link {
             LinkState::Down { next_try_ms, .. } => {
                 Some(Link::new(Step::NextTry, "it is connected to again").at(*next_try_ms))
             }
@@ -319,7 +322,7 @@ impl Case<'_> {
         chain.push(self.link_of(key));
         for (process, spec) in self.documents.processes_on(&key.namespace, &key.name) {
             let process = process.key();
-            let how = self.seen_of(&process, spec).map_or("not there".into(), |seen| sighting(&seen));
+            let how = self.seen_of(&process, spec).map_or("not there".into(), sighting);
             let mut text = format!("of {}: {how}", spec.service);
             if let Some(hold) = self.decided.holds.get(&process) {
                 text.push_str(&format!("; {hold}"));
@@ -330,9 +333,9 @@ impl Case<'_> {
         chain.extend(self.next_connect(key));
     }
 
-    fn seen_of(&self, process: &Key, spec: &ProcessSpec) -> Option<ProcessSighting> {
-        let view = self.views.get(&(process.namespace.clone(), spec.node.clone()))?;
-        view.sighting.processes.get(&process.name).cloned()
+    fn seen_of(&self, process: &Key, spec: &ProcessSpec) -> Option<&ProcessSighting> {
+        let view = self.view(&process.namespace, &spec.node)?;
+        view.sighting.processes.get(&process.name)
     }
 
     fn service(&self, key: &Key, document: &Document, service: &ServiceSpec, chain: &mut Vec<Link>) {
@@ -365,7 +368,7 @@ impl Case<'_> {
         self.nodes_of(key, service, chain);
         for (process, spec) in self.documents.processes_of(&key.namespace, &key.name) {
             let process = process.key();
-            let how = self.seen_of(&process, spec).map_or("not there".into(), |seen| sighting(&seen));
+            let how = self.seen_of(&process, spec).map_or("not there".into(), sighting);
             chain.push(Link::new(Step::Seen, format!("on {}: {how}", spec.node)).about(&process));
             let hold = self.hold_of(&process, spec).map(|hold| hold.to_string());
             let hold = self.decided.holds.get(&process).map(ToString::to_string).or(hold);
@@ -376,15 +379,17 @@ impl Case<'_> {
 
     /// Of each node of the instance, why something of a service is there, or why not.
     fn nodes_of(&self, key: &Key, service: &ServiceSpec, chain: &mut Vec<Link>) {
-        let world = World::at(self.documents, self.views, self.now_ms);
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, process) in self.documents.processes_of(&key.namespace, &key.name) {
+            *count.entry(&process.node).or_default() += 1;
+        }
         let nodes = self.sorted(Kind::Node, &key.namespace);
         if nodes.is_empty() {
             chain.push(Link::new(Step::Dropped, "its instance has no nodes"));
         }
         for (node, document) in &nodes {
-            let here = self.documents.processes_on(&key.namespace, &node.name);
-            let here = here.filter(|(_, process)| process.service == key.name).count();
-            let seen = world.seen.get(&(key.namespace.clone(), node.name.clone()));
+            let here = count.get(node.name.as_str()).copied().unwrap_or(0);
+            let seen = self.view(&key.namespace, &node.name).map(|view| &view.sighting);
             let fit = fit(document, seen, service);
             let (is_placed, why) = match (&service.nodes, service.replicas) {
                 (Some(named), _) if named.contains(&node.name) => (true, "the service names it".to_owned()),
@@ -413,7 +418,7 @@ impl Case<'_> {
     }
 
     fn hold_of(&self, process: &Key, spec: &ProcessSpec) -> Option<&Hold> {
-        self.views.get(&(process.namespace.clone(), spec.node.clone()))?.holds.get(&process.name)
+        self.view(&process.namespace, &spec.node)?.holds.get(&process.name)
     }
 
     fn process(&self, key: &Key, document: &Document, spec: &ProcessSpec, chain: &mut Vec<Link>) {
@@ -439,12 +444,12 @@ impl Case<'_> {
             Some(_) | None => "people created it there",
         };
         chain.push(Link::new(Step::Placed, why).about(&node));
-        let view = self.views.get(&(key.namespace.clone(), spec.node.clone()));
+        let view = self.view(&key.namespace, &spec.node);
         chain.push(self.link_of(&node).about(&node));
         let is_known = view.is_some_and(|view| view.sighting.complete);
         let is_up = view.is_some_and(|view| view.is_up(&key.name));
         let seen = self.seen_of(key, spec);
-        let how = match (&seen, is_known) {
+        let how = match (seen, is_known) {
             (Some(seen), true) => Link::new(Step::Seen, sighting(seen)).at(seen.since_ms),
             (Some(seen), false) => {
                 Link::new(Step::Seen, format!("unknown; last seen {}", sighting(seen))).at(seen.since_ms)
@@ -453,7 +458,7 @@ impl Case<'_> {
             (None, false) => Link::new(Step::Seen, "unknown; never seen"),
         };
         chain.push(how);
-        let crashing = seen.as_ref().filter(|_| is_known).and_then(|seen| crash_loop(seen, is_up));
+        let crashing = seen.filter(|_| is_known).and_then(|seen| crash_loop(seen, is_up));
         chain.extend(crashing.map(|crashing| Link::new(Step::Held, crashing)));
         if let Some(hold) = self.hold_of(key, spec).filter(|_| is_known) {
             chain.push(Link::new(Step::Held, hold.to_string()));
@@ -537,7 +542,7 @@ mod tests {
     /// The lines of an object.
     fn lines(documents: &Documents, views: &Views, key: &Key) -> Vec<String> {
         let decided = Decided::default();
-        let case = Case { documents, views, decided: &decided, now_ms: 0 };
+        let case = Case { documents, views, decided: &decided };
         case.explain(key).unwrap().iter().map(Link::line).collect()
     }
 

@@ -57,7 +57,7 @@ async fn ready(State(context): State<Shared>) -> Result<&'static str, Error> {
 fn metrics(context: &Shared) -> impl IntoResponse + use<> {
     let metrics = &context.metrics;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let (role, leader) = status::leader(context);
+    let (role, leader) = status::leader(context, &context.standing.role());
     metrics.leading.set(i64::from(role == "leads"));
     metrics.leader_address.clear();
     if let Some(address) = leader.as_ref().and_then(|leader| leader.address.clone()) {

@@ -1,5 +1,6 @@
 //! `/1.0/instances/{instance}/nodes`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::body::Place;
 use super::drain::{Left, left};
 use super::error::Error;
-use super::resource::{self, Resource, visible};
+use super::resource::{self, Resource, spoken_of, visible};
 use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
@@ -120,7 +121,7 @@ impl NodeStatus {
     }
 }
 
-fn view(context: &Context, key: &Key) -> NodeView {
+fn view(context: &Context, key: &Key) -> Arc<NodeView> {
     context.observed.node(&key.namespace, &key.name).unwrap_or_default()
 }
 
@@ -148,17 +149,15 @@ pub(super) fn shown(context: &Context, key: &Key) -> Result<NodeStatus, Error> {
 /// has no such thing.
 async fn trust(State(context): State<Shared>, place: Place) -> Result<Json<NodeStatus>, Error> {
     let key = place.key(Kind::Node);
-    if visible(&context.documents(), &key)?.metadata.waiting {
-        return Err(Error::Conflict(format!("{key}: {WAITS}")));
-    }
+    spoken_of(&context.documents(), &key)?;
     let mut changes = context.observed.changes();
-    let before = view(&context, &key).link;
+    let before = view(&context, &key);
     context.pinger.trust(&key).map_err(|error| match error {
         TrustError::Refused(why) => Error::Conflict(why),
         TrustError::Record { .. } => Error::Damaged(error.to_string()),
     })?;
     let node = (key.namespace.clone(), key.name.clone());
-    let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before));
+    let is_tried = changes.wait_for(|all| all.get(&node).is_none_or(|view| view.link != before.link));
     // Without an answer in time, what is known by then is the answer.
     let _ = tokio::time::timeout(PING_TIME, is_tried).await;
     shown(&context, &key).map(Json)

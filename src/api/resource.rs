@@ -19,6 +19,7 @@ use super::error::Error;
 use super::etag::{Conditions, quoted};
 use super::flat::{self, Face, Flat, admitted, check_names, face, merged, reseal};
 use super::route::{Content, Operation, Route, Version};
+use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::kinds::Object;
@@ -173,6 +174,15 @@ pub(super) fn visible<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Arc
         .live(key)
         .filter(|document| has_all(documents, document))
         .ok_or_else(|| Error::NotFound(format!("{key} does not exist")))
+}
+
+/// The object, as long as it is visible and is there: one that waits for an older one to go is not yet.
+pub(super) fn spoken_of<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Document, Error> {
+    let document = visible(documents, key)?;
+    if document.metadata.waiting {
+        return Err(Error::Conflict(format!("{key}: {WAITS}")));
+    }
+    Ok(document)
 }
 
 /// Whether there is all that an object goes with: a process goes with its service and its node.

@@ -16,18 +16,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::body::{Maybe, Place};
+use super::body::{Maybe, Place, only};
 use super::error::Error;
-use super::resource::{change, visible};
+use super::resource::{change, spoken_of, visible};
 use super::route::{Content, Operation, Route};
-use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::{rfc3339, timestamp};
-use crate::model::id::did_you_mean;
 use crate::model::kinds::{Object, RevisionSpec};
 use crate::model::meta::{PAUSED, RESTARTED};
 use crate::model::{Document, Documents, Key, Kind, Spec};
-use crate::plan::revision::is_declared;
+use crate::plan::revision::Declarations;
 use crate::plan::standing::{self, ServiceStatus, Truth};
 use crate::reconcile::placed::{Decided, Since};
 use crate::state::Edit;
@@ -304,14 +302,16 @@ fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
 }
 
 /// The revision that a service is as it is declared, if it was recorded.
-fn declared<'a>(documents: &'a Documents, document: &Document) -> Option<(&'a Document, &'a RevisionSpec)> {
+fn declared<'a>(
+    documents: &'a Documents,
+    document: &'a Document,
+) -> Option<(&'a Document, &'a RevisionSpec)> {
     let service = documents.service(&document.key())?;
     if document.metadata.waiting {
         return None;
     }
     let all: Vec<_> = documents.revisions_of(&document.key()).collect();
-    let found =
-        all.into_iter().rev().find(|(_, revision)| is_declared(documents, document, service, revision));
+    let found = Declarations::new(documents).find(document, service, &all);
     found.map(|(document, revision)| (document.as_ref(), revision))
 }
 
@@ -343,15 +343,6 @@ async fn say(context: &Context, key: &Key, word: Word) -> Result<Rollout, Error>
     shown(context, key)
 }
 
-/// One that waits for an older one to go has no rollout yet.
-fn spoken_of<'a>(documents: &'a Documents, key: &Key) -> Result<&'a Document, Error> {
-    let document = visible(documents, key)?;
-    if document.metadata.waiting {
-        return Err(Error::Conflict(format!("{key}: {WAITS}")));
-    }
-    Ok(document)
-}
-
 fn refuse_paused(document: &Document) -> Result<(), Error> {
     match document.metadata.annotations.get(PAUSED) {
         None => Ok(()),
@@ -372,9 +363,13 @@ fn annotated(document: &Document, say: impl FnOnce(&mut BTreeMap<String, String>
 
 fn restarted(document: &Document) -> Edit {
     annotated(document, |annotations| {
-        // The time is for people; two within a second are two.
-        annotations.insert(RESTARTED.into(), format!("{} {}", timestamp(), Uuid::new_v4()));
+        annotations.insert(RESTARTED.into(), again());
     })
+}
+
+/// A restart, unlike all others. The time is for people; two within a second are two.
+fn again() -> String {
+    format!("{} {}", timestamp(), Uuid::new_v4())
 }
 
 /// Takes the pause away, and has the declared revision tried again if it failed or was replaced.
@@ -386,23 +381,23 @@ fn resumed(context: &Context, documents: &Documents, document: &Document) -> Vec
         return if is_paused { vec![annotated(document, unpause)] } else { Vec::new() };
     };
     let key = document.key();
-    let views = context.observed.changes();
+    let views = context.observed.all();
     let fails = documents.processes_of(&key.namespace, &key.name).any(|(process, spec)| {
         let place = (key.namespace.clone(), spec.node.clone());
-        let view = views.borrow().get(&place).filter(|view| view.sighting.complete).cloned();
+        let view = views.get(&place).filter(|view| view.sighting.complete);
         process.metadata.revision == revision.number
             && view.is_some_and(|view| !view.is_up(&process.metadata.name))
     });
-    let mut again = recorded.clone();
-    again.spec = Spec::Revision(RevisionSpec { failed: None, replaced_by: None, ..revision.clone() });
+    let mut retried = recorded.clone();
+    retried.spec = Spec::Revision(RevisionSpec { failed: None, replaced_by: None, ..revision.clone() });
     let said = annotated(document, |annotations| {
         unpause(annotations);
         // What has failed with it goes on failing until it is started anew, and so would the rollout.
         if fails {
-            annotations.insert(RESTARTED.into(), format!("{} {}", timestamp(), Uuid::new_v4()));
+            annotations.insert(RESTARTED.into(), again());
         }
     });
-    vec![said, Edit::Replace(again)]
+    vec![said, Edit::Replace(retried)]
 }
 
 fn unpause(annotations: &mut BTreeMap<String, String>) {
@@ -427,10 +422,7 @@ async fn roll_back(
 
 /// The number in a body, if there is one.
 fn wish(given: &Object) -> Result<Option<u64>, String> {
-    if let Some(name) = given.keys().find(|name| *name != "revision") {
-        let meant = did_you_mean(name, ["revision"]).unwrap_or("revision");
-        return Err(format!("{name}: unknown field `{name}`; did you mean `{meant}`?"));
-    }
+    only(given, "revision")?;
     let Some(value) = given.get("revision") else { return Ok(None) };
     // 3.0 is a whole number, too.
     let whole = value.as_u64().or_else(|| {

@@ -2,10 +2,8 @@
 //!
 //! **Invariant:** where a node is not seen now, what was seen last is shown, with a reason that says so.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,8 +11,9 @@ use super::resource::{file, has_all};
 use crate::clock::rfc3339;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
 use crate::model::meta::RUNNING_DECLARED;
-use crate::model::{Document, Documents, Key, Kind, Spec};
+use crate::model::{Document, Documents, Key, Kind};
 use crate::plan::render::wanted;
+use crate::plan::standing::CRASHES;
 use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView, Views};
 use crate::store::Revision;
@@ -72,37 +71,18 @@ pub(super) fn services(
     instance: &str,
     asked: &[(String, bool)],
 ) -> Vec<ServiceStanding> {
-    let mut processes: BTreeMap<&str, Vec<(&Arc<Document>, &ProcessSpec)>> =
-        asked.iter().map(|(id, _)| (id.as_str(), Vec::new())).collect();
-    for (_, document) in documents.within(Kind::Process, instance) {
-        if let Spec::Process(spec) = &document.spec
-            && !document.is_deleting()
-            // With its node or its service deleted it is not there any more, though nobody has come to mark it.
-            && has_all(documents, document)
-            && let Some(known) = processes.get_mut(spec.service.as_str())
-        {
-            known.push((document, spec));
-        }
-    }
-    let none = Vec::new();
-    asked
-        .iter()
-        .map(|(id, asked)| {
-            let processes = processes.get(id.as_str()).unwrap_or(&none);
-            service(documents, views, &Key::within(Kind::Service, instance, id.as_str()), *asked, processes)
-        })
-        .collect()
+    let standing = |(id, asked): &(String, bool)| {
+        service(documents, views, &Key::within(Kind::Service, instance, id.as_str()), *asked)
+    };
+    asked.iter().map(standing).collect()
 }
 
-fn service(
-    documents: &Documents,
-    views: &Views,
-    key: &Key,
-    asked: bool,
-    processes: &[(&Arc<Document>, &ProcessSpec)],
-) -> ServiceStanding {
+fn service(documents: &Documents, views: &Views, key: &Key, asked: bool) -> ServiceStanding {
+    let processes = documents.processes_of(&key.namespace, &key.name);
+    // With its node or its service deleted it is not there any more, though nobody has come to mark it.
+    let processes = processes.filter(|(document, _)| !document.is_deleting() && has_all(documents, document));
     let processes: Vec<ProcessStanding> =
-        processes.iter().map(|(document, spec)| process(documents, views, document, spec, asked)).collect();
+        processes.map(|(document, spec)| process(documents, views, document, spec, asked)).collect();
     let running = match asked {
         true => !processes.is_empty() && processes.iter().all(|process| process.running),
         false => processes.iter().any(|process| process.running),
@@ -198,8 +178,7 @@ fn ill(seen: &ProcessSighting) -> Option<String> {
 fn written(documents: &Documents, document: &Document, spec: &ProcessSpec) -> Revision {
     let instance = document.metadata.namespace.as_str();
     let service = documents.get(&Key::within(Kind::Service, instance, spec.service.as_str()));
-    let revision = |document: &Document| document.metadata.resource_version.parse().unwrap_or(0);
-    revision(document).max(service.map_or(0, |service| revision(service)))
+    document.revision().max(service.map_or(0, |service| service.revision()))
 }
 
 /// Whether what is asked is given, by a complete sighting.
@@ -211,9 +190,6 @@ fn is_as_asked(last: Option<&ProcessSighting>, is_up: bool, asked: bool) -> bool
         Some(Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy) => false,
     }
 }
-
-/// How often a process has to have ended, to be said to do so again and again.
-const CRASHES: u64 = 3;
 
 /// Milliseconds that a node waits at most before it starts again what has ended.
 const RESTARTED_WITHIN_MS: u64 = 30_000;
@@ -261,12 +237,12 @@ fn link(view: Option<&NodeView>) -> String {
         Some(LinkState::Connecting) => "connecting".into(),
         Some(LinkState::Connected { .. }) => "connected and being read".into(),
         Some(LinkState::Down { name, message, since_ms, .. }) => {
-            let since = i64::try_from(*since_ms)
-                .ok()
-                .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-                .map(|time| format!(" since {}", time.strftime("%Y-%m-%dT%H:%M:%SZ")))
-                .unwrap_or_default();
-            if message.is_empty() { format!("{name}{since}") } else { format!("{name}{since} ({message})") }
+            let since = rfc3339(*since_ms);
+            if message.is_empty() {
+                format!("{name} since {since}")
+            } else {
+                format!("{name} since {since} ({message})")
+            }
         }
     }
 }
@@ -289,7 +265,7 @@ pub(super) fn contradiction(document: &Document, asked: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Metadata;
+    use crate::model::{Metadata, Spec};
     use crate::plan::step::Hold;
 
     fn documents(service: ServiceSpec, processes: &[(&str, Option<bool>)]) -> Documents {

@@ -84,17 +84,17 @@ struct Store {
     age_seconds: u64,
 }
 
-/// Who leads, as far as this server knows, and whether it is this one.
-pub(super) fn leader(context: &Context) -> (&'static str, Option<Leader>) {
+/// What a role of this server is called, and who leads in it.
+pub(super) fn leader(context: &Context, role: &Role) -> (&'static str, Option<Leader>) {
     let age = context.state.age();
-    let shown = |leader: crate::state::leader::Leader, is_own: bool| Leader {
+    let shown = |leader: &crate::state::leader::Leader, is_own: bool| Leader {
         heard_seconds_ago: (!is_own && age >= STALE).then_some(age.as_secs()),
-        address: leader.address,
+        address: leader.address.clone(),
         epoch: leader.epoch.0,
-        since: leader.since,
+        since: leader.since.clone(),
         revision: leader.revision,
     };
-    match context.standing.role() {
+    match role {
         Role::Leads(leader) => ("leads", Some(shown(leader, true))),
         Role::Follows(leader) => ("follows", Some(shown(leader, false))),
         Role::Nobody => ("waits", None),
@@ -110,8 +110,9 @@ async fn status(State(context): State<Shared>, headers: HeaderMap) -> Json<Statu
         revision: snapshot.revision,
         age_seconds: if age < STALE { 0 } else { age.as_secs() },
     };
-    let (role, leader) = leader(&context);
-    let (nodes, services) = match context.standing.role() {
+    let standing = context.standing.role();
+    let (role, leader) = leader(&context, &standing);
+    let (nodes, services) = match standing {
         Role::Leads(_) => {
             let views = context.observed.all();
             (json(&nodes(&snapshot.documents, &views)), json(&services(&snapshot.documents, &views)))

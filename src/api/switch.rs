@@ -256,7 +256,7 @@ mod tests {
                 view.up.insert((*id).into());
             }
         }
-        context.observed.set(&("IN1".into(), "ND1".into()), view);
+        context.observed.set(&("IN1".into(), "ND1".into()), &view);
     }
 
     /// Waits until it is written that the service runs, or does not: what is seen before that does not count.

@@ -1,11 +1,10 @@
 //! Where an etcd cluster is and who we are there: what was typed, to what is meant.
 
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::edge::private::{self, PrivateError};
 use crate::store::etcd::{Config, Login, Tls};
 
 /// Where in etcd, unless said otherwise.
@@ -51,8 +50,8 @@ pub(super) enum EtcdError {
         #[source]
         source: std::io::Error,
     },
-    #[error("others can read the password in {path}; run: chmod 600 {path}")]
-    Open { path: PathBuf },
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     #[error("{path} holds no password: it should be its first line")]
     NoPassword { path: PathBuf },
     #[error("{text:?} names no etcd: write etcd://HOST:PORT,HOST:PORT/PREFIX")]
@@ -109,14 +108,7 @@ fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
 }
 
 fn password(path: &Path) -> Result<String, EtcdError> {
-    let failed = |source| EtcdError::File { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        return Err(EtcdError::Open { path: path.to_owned() });
-    }
-    let mut text = String::new();
-    Read::by_ref(&mut file).take(4096).read_to_string(&mut text).map_err(failed)?;
-    match text.lines().next() {
+    match private::read(path)?.lines().next() {
         Some(password) if !password.is_empty() => Ok(password.to_owned()),
         Some(_) | None => Err(EtcdError::NoPassword { path: path.to_owned() }),
     }
@@ -155,7 +147,7 @@ mod tests {
         let path = directory.path().join("password");
         std::fs::write(&path, "butter\n").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        assert!(matches!(password(&path), Err(EtcdError::Open { .. })));
+        assert!(matches!(password(&path), Err(EtcdError::Private(PrivateError::Open { .. }))));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         assert_eq!(password(&path).unwrap(), "butter");
     }

@@ -358,18 +358,10 @@ impl Cli {
             Command::Logs(arguments) => logs::run(arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Rollout(RolloutArguments { command }) => command.run(),
-            Command::Restart(ServiceArguments { server, service }) => {
-                rollout::say(&server, &service, rollout::Word::Restart)
-            }
-            Command::Pause(ServiceArguments { server, service }) => {
-                rollout::say(&server, &service, rollout::Word::Pause)
-            }
-            Command::Resume(ServiceArguments { server, service }) => {
-                rollout::say(&server, &service, rollout::Word::Resume)
-            }
-            Command::Rollback { service: ServiceArguments { server, service }, to } => {
-                rollout::undo(&server, &service, to)
-            }
+            Command::Restart(service) => RolloutCommand::Restart(service).run(),
+            Command::Pause(service) => RolloutCommand::Pause(service).run(),
+            Command::Resume(service) => RolloutCommand::Resume(service).run(),
+            Command::Rollback { service, to } => RolloutCommand::Undo { service, to }.run(),
             Command::Cordon(OneNodeArguments { server, node }) => node::cordon(&server, &node),
             Command::Uncordon(OneNodeArguments { server, node }) => node::uncordon(&server, &node),
             Command::Drain { node: OneNodeArguments { server, node }, timeout } => {

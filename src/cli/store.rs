@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::etcd::{EtcdArguments, EtcdIdentity};
 use super::{Outcome, ServerArguments};
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::state;
 use crate::store::backup::{self, Backup, Lines};
 use crate::store::embedded::{self, Damage, Embedded};
@@ -125,7 +125,7 @@ pub(super) async fn run(arguments: StoreArguments) -> Outcome {
                 File::open(&file).map_err(|source| StoreCommandError::Read { path: file.clone(), source })?;
             let mut backup = backup::read(&mut BufReader::new(source))?;
             // Controllers may have taken over since it was made, and the nodes remember.
-            state::raise_epoch(&mut backup.items, clock::time_of_day_s());
+            state::raise_epoch(&mut backup.items, Clock::default().time_of_day_s());
             let said = format!("{} keys of {}", backup.items.len(), backup.made);
             match etcd.config()? {
                 Some(config) => backup::restore(backup, &Etcd::open(&config).await?).await?,

@@ -319,6 +319,8 @@ detach() {
 depose() {
   _left=500
   while [ $_left -gt 0 ]; do
+    # Others may have done it while this waited, and another process has been started since.
+    is_due || exit 0
     # With all that is in its group: its checker, and what these two wait for.
     if load && [ "$boot" = "$BOOT" ] && alive "$sup" "$sups" &&
       { kill -KILL "-$sup" || kill -KILL "$sup"; } 2>/dev/null; then
@@ -334,13 +336,21 @@ depose() {
   return 1
 }
 
+# False for a stop for a lease that is over, when the lease of what is there now is not, or there is none: it was renewed, taken back, or is
+# another process's.
+is_due() {
+  [ "$op" = stop ] && [ "$lease" != - ] || return 0
+  _seconds=''
+  { read -r _seconds _ <"$d/lease"; } 2>/dev/null
+  [ -n "$_seconds" ] && is_over "$_seconds"
+}
+
 # OP ID HASH SIGNAL GRACE KEEP CHECK LEASE ARGV…, in a session of its own.
 run() {
   op=$1 id=$2 want=$3 sig=$4 grace=$5 keep=$6 check=$7 lease=$8 adopted=''
   shift 8
   d=$ROOT/p/$id
-  # Stopped because its lease is over, and renewed meanwhile.
-  if [ "$op" = stop ] && [ "$lease" != - ] && ! is_over "$lease"; then exit 0; fi
+  is_due || exit 0
   if [ "$op" = start ] && [ -n "$LOCKER" ]; then
     # It came with the lock, see spawn.
     # shellcheck disable=SC3013 # the link has tried it

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, revision};
+use super::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement};
 use super::world::World;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FORGOTTEN, Key, Kind, SOURCE};
@@ -32,12 +32,7 @@ impl Ending {
         for (owner, _) in documents.with_processes() {
             let instance = Key::cluster(Kind::Instance, &*owner.namespace);
             if documents.live(owner).is_none() || documents.live(&instance).is_none() {
-                let (on, of) = (Some(owner), Some(owner));
-                let on = on.filter(|owner| owner.kind == Kind::Node);
-                let of = of.filter(|owner| owner.kind == Kind::Service);
-                let on = on.into_iter().flat_map(|node| documents.processes_on(&node.namespace, &node.name));
-                let of = of.into_iter().flat_map(|key| documents.processes_of(&key.namespace, &key.name));
-                on.chain(of).for_each(|(process, _)| ending.check(documents, &process.key()));
+                documents.needing(owner).for_each(|(key, _)| ending.check(documents, key));
             }
         }
         let dangling: BTreeSet<Key> = documents.dangling().map(|(_, document)| document.key()).collect();
@@ -145,7 +140,7 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
                 match world.seen.get(&(instance.to_owned(), process.node.clone())) {
                     // There is nobody left who could confirm it.
                     _ if documents.get(&node).is_none_or(is_forgotten) => None,
-                    Some(seen) if seen.is_clean_of(&key.name, revision(document)) => None,
+                    Some(seen) if seen.is_clean_of(&key.name, document.revision()) => None,
                     Some(seen) if seen.complete => Some(PlaceHold::WaitsFor(node)),
                     Some(_) | None => Some(PlaceHold::NodeUnknown(node)),
                 }

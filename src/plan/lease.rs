@@ -8,7 +8,6 @@
 //! reaches a node that is seen at about the time at which it is written here.
 
 use super::member::Member;
-use super::world::Phase;
 use crate::model::kinds::{FailoverSpec, ServiceSpec};
 use crate::model::{Documents, Key, Kind, Metadata};
 
@@ -40,8 +39,7 @@ pub(super) fn next(wanted: (u32, u64), member: &Member<'_>) -> Option<(u32, u64)
 
 /// Whether a process runs under this lease, or not at all; then it will be started under it.
 fn runs_under(lease: u32, member: &Member<'_>) -> bool {
-    let is_over = |phase| matches!(phase, Phase::Stopped | Phase::Lost);
-    let runs_so = member.seen.is_none_or(|seen| is_over(seen.phase) || seen.lease == Some(lease));
+    let runs_so = member.seen.is_none_or(|seen| seen.phase.is_over() || seen.lease == Some(lease));
     member.is_heard && runs_so
 }
 
@@ -55,7 +53,7 @@ mod tests {
     use crate::model::kinds::{ProcessSpec, ServiceTypeSpec};
     use crate::model::{Document, Spec};
     use crate::plan::near::Near;
-    use crate::plan::world::{NodeSighting, ProcessSighting, World};
+    use crate::plan::world::{NodeSighting, Phase, ProcessSighting, World};
 
     const TEN: (u32, u64) = (10, 21_000);
     const TWENTY: (u32, u64) = (20, 32_000);

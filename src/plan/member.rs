@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::availability::{Availability, on_node};
 use super::near::Near;
-use super::place::revision;
 use super::render::wanted;
 use super::world::{Phase, ProcessSighting, World};
 use crate::model::Document;
@@ -54,8 +53,7 @@ impl<'a> Member<'a> {
     ) -> Member<'a> {
         let id = document.metadata.name.as_str();
         let seen = node.seen.filter(|seen| seen.complete);
-        let planned = seen.filter(|seen| seen.planned >= revision(document));
-        let is_checked = kind.is_some_and(|kind| kind.health.is_some());
+        let planned = seen.filter(|seen| seen.planned >= document.revision());
         let is_heard = planned.is_some_and(|seen| !seen.pending.contains(id));
         let is_behind = planned.is_some_and(|seen| seen.behind.contains(id));
         let takes_new = node.takes_new();
@@ -64,9 +62,7 @@ impl<'a> Member<'a> {
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: seen.map_or(Availability::Unknown, |seen| {
-                on_node(seen, id, start_ms(kind), is_checked, world.now_ms)
-            }),
+            availability: seen.map_or(Availability::Unknown, |seen| on_node(seen, id, kind, world.now_ms)),
             is_heard,
             is_settled: is_heard && !(is_behind && takes_new),
             is_behind,
@@ -110,11 +106,6 @@ impl<'a> Member<'a> {
     pub(super) fn key(&self) -> Key {
         self.document.key()
     }
-}
-
-/// Milliseconds that a process of a type has to stay up before it counts as running.
-pub(super) fn start_ms(kind: Option<&ServiceTypeSpec>) -> u64 {
-    kind.map_or(0, |kind| u64::from(kind.start.seconds) * 1000)
 }
 
 /// Whether a process was made by the placement of the service of this name.

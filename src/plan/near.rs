@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::revision::Asked;
+use super::render::takes_new;
+use super::revision::Declarations;
 use super::world::{NodeSighting, World};
-use crate::model::meta::{DRAINING, Key, Kind};
-use crate::model::{Document, Spec};
+use crate::model::Document;
+use crate::model::meta::{Key, Kind};
 
 /// A node, as documents and sightings say it.
 #[derive(Debug, Clone, Copy)]
@@ -24,20 +25,7 @@ impl Near<'_> {
 
     /// Whether something may be started on it.
     pub(super) fn takes_new(&self) -> bool {
-        self.document.is_some_and(|node| match &node.spec {
-            Spec::Node(spec) => {
-                spec.status != Some(false) && !node.metadata.annotations.contains_key(DRAINING)
-            }
-            Spec::Instance(_)
-            | Spec::Tenant(_)
-            | Spec::User(_)
-            | Spec::Integration(_)
-            | Spec::ServiceType(_)
-            | Spec::Service(_)
-            | Spec::Process(_)
-            | Spec::Revision(_)
-            | Spec::Event(_) => false,
-        })
+        self.document.is_some_and(takes_new)
     }
 }
 
@@ -46,14 +34,13 @@ pub(super) struct Nearby<'a> {
     world: World<'a>,
     /// By instance and node.
     found: BTreeMap<&'a str, BTreeMap<&'a str, Near<'a>>>,
-    /// What templates ask for.
-    pub(super) asked: Asked<'a>,
+    pub(super) declarations: Declarations<'a>,
 }
 
 impl<'a> Nearby<'a> {
     /// Nothing is looked up yet.
     pub(super) fn new(world: World<'a>) -> Nearby<'a> {
-        Nearby { world, found: BTreeMap::new(), asked: Asked::default() }
+        Nearby { world, found: BTreeMap::new(), declarations: Declarations::new(world.documents) }
     }
 
     /// A node of an instance.

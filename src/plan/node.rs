@@ -212,13 +212,12 @@ fn discard(plan: &mut NodePlan, world: &NodeWorld<'_>) {
 }
 
 fn uses_only_what_it_should(id: &str, seen: &ProcessSighting, world: &NodeWorld<'_>) -> bool {
-    let is_over = matches!(seen.phase, Phase::Stopped | Phase::Lost);
     let is_as_declared = |process: &DesiredProcess| {
         process.running
             && !process.deleting
             && process.start.as_ref().is_ok_and(|start| start.hash == seen.hash)
     };
-    is_over || world.desired.processes.get(id).is_some_and(is_as_declared)
+    seen.phase.is_over() || world.desired.processes.get(id).is_some_and(is_as_declared)
 }
 
 /// While the bundle waits, nobody can be told of it: what runs waits too, and what is started is told later.

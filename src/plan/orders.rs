@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::availability::{Availability, of_process, of_service};
-use super::render::{desired_start_ms, wanted};
-use super::world::{Gate, Orders, Phase, Ties, World};
-use crate::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
+use super::availability::{Availability, of_process, of_service, type_of};
+use super::render::wanted;
+use super::world::{Gate, Orders, Ties, World};
+use crate::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::{Document, Documents};
 
@@ -97,7 +97,7 @@ pub(super) fn awaited(world: &World<'_>, key: &Key) -> Option<Gate> {
     let why = match (world.documents.get(key), world.documents.service(key)) {
         (Some(document), Some(service)) if !document.is_deleting() => {
             let count = of_service(world, key, service);
-            if count.is_enough(service) {
+            if count.is_enough(&service.update.clone().unwrap_or_default()) {
                 return None;
             }
             match unseen_node(world, key, service) {
@@ -129,7 +129,8 @@ fn unseen_node(world: &World<'_>, key: &Key, service: &ServiceSpec) -> Option<St
 
 /// When the next process of a service counts as available though nothing new is seen.
 fn next_available(world: &World<'_>, key: &Key) -> Option<u64> {
-    let start_ms = desired_start_ms(world.documents, &key.namespace, &key.name);
+    let kind = type_of(world.documents, &key.namespace, &key.name);
+    let start_ms = kind.map_or(0, ServiceTypeSpec::start_ms);
     let at = |(document, process)| match of_process(world, document, process) {
         Availability::Starting { since_ms } => Some(since_ms.saturating_add(start_ms)),
         Availability::Since(_) | Availability::No | Availability::Unknown => None,
@@ -158,10 +159,7 @@ fn ending(world: &World<'_>, key: &Key, halt: bool) -> Option<Gate> {
         let place = (key.namespace.clone(), spec.node.clone());
         let Some(seen) = world.seen.get(&place).filter(|seen| seen.complete) else { return false };
         let id = &process.metadata.name;
-        let is_over = seen
-            .processes
-            .get(id)
-            .is_none_or(|process| matches!(process.phase, Phase::Stopped | Phase::Lost));
+        let is_over = seen.processes.get(id).is_none_or(|process| process.phase.is_over());
         // Or else a start may be under way from an older wish.
         let is_known = seen.planned >= process.revision().max(document.revision());
         !is_over || !is_known || seen.pending.contains(id)

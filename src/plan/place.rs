@@ -346,11 +346,6 @@ pub fn place(world: &World<'_>) -> Placement {
     Placer::default().place(world, &Earlier::new())
 }
 
-/// The store's revision at which a document was written last.
-pub(super) fn revision(document: &Document) -> u64 {
-    document.metadata.resource_version.parse().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

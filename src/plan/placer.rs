@@ -1,7 +1,8 @@
 //! The decision over all nodes, again and again: a pass decides anew what has changed since the last one concerns, and knows the rest.
 //!
-//! **Invariant:** a pass answers what [`super::place::place`] would of the same world. A service is decided again when a document, a sighting or a time
-//! has changed on which its last decision rests, and for as long as that had steps: whether these were written, the documents say.
+//! **Invariant:** a pass answers what [`super::place::place`] would of the same world. A service is decided again when a document, a
+//! sighting or a time has changed on which its last decision rests, and for as long as that had steps: whether these were written,
+//! the documents say.
 //! **Absent here:** what a change costs where it concerns much. A changed type concerns all services of it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@
 //! **Absent here:** what differs from node to node. A process of a changed node starts anew at once, for that is one node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -15,91 +16,84 @@ use crate::model::meta::RESTARTED;
 use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents, Key, Kind};
 
-/// The revision that a service is, as it is declared now; its number is yet to be given. None when its type does not exist.
-pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpec) -> Option<RevisionSpec> {
-    cut(&mut Asked::default(), documents, document, service)
-}
-
-/// The same, in a pass that has found out something already.
-pub(super) fn cut<'a>(
-    asked: &mut Asked<'a>,
-    documents: &Documents,
-    document: &'a Document,
-    service: &'a ServiceSpec,
-) -> Option<RevisionSpec> {
-    let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let service_type = documents.service_type(&key)?;
-    let (variables, instance) = asked.of(documents, document, service, service_type);
-    let restarted = document.metadata.annotations.get(RESTARTED).cloned();
-    Some(RevisionSpec {
-        service: document.metadata.name.clone(),
-        hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
-        template: Box::new(service.clone()),
-        service_type: Box::new(service_type.clone()),
-        instance,
-        restarted,
-        ..RevisionSpec::default()
-    })
-}
-
-/// Whether a service is, as it is declared now, this revision of it.
-pub fn is_declared(
-    documents: &Documents,
-    document: &Document,
-    service: &ServiceSpec,
-    revision: &RevisionSpec,
-) -> bool {
-    is_still(&mut Asked::default(), documents, document, service, revision)
-}
-
-/// The same, in a pass that has found out something already.
-pub(super) fn is_still<'a>(
-    asked: &mut Asked<'a>,
-    documents: &Documents,
-    document: &'a Document,
-    service: &'a ServiceSpec,
-    revision: &RevisionSpec,
-) -> bool {
-    let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let Some(service_type) = documents.service_type(&key) else { return false };
-    // Mostly nothing has changed, and that is sooner seen than a hash is made.
-    let is_same = *revision.template == *service
-        && *revision.service_type == *service_type
-        && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref();
-    if is_same && asked.of(documents, document, service, service_type).1 == revision.instance {
-        return true;
-    }
-    let declared = cut(asked, documents, document, service);
-    declared.is_some_and(|declared| declared.hash == revision.hash)
-}
-
-/// What templates ask for, as a pass has found it out, so that it is not found out for each service of a type.
-#[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
-    /// Variables by type, where a service adds nothing of its own.
-    of_types: BTreeMap<&'a str, BTreeSet<String>>,
+/// Services as they are declared now, for who asks of many: what the templates of a type ask for is found out once, and so is what an
+/// instance is to them.
+#[derive(Debug)]
+pub struct Declarations<'a> {
+    documents: &'a Documents,
+    /// What is asked for by type, where a service has no templates of its own.
+    of_types: BTreeMap<&'a str, Arc<BTreeSet<String>>>,
     /// Instances, as templates see them, by id.
     instances: BTreeMap<&'a str, Value>,
 }
 
-impl<'a> Asked<'a> {
-    /// All that a service's templates ask for, and what that is of its instance.
-    fn of(
+impl<'a> Declarations<'a> {
+    /// Nothing is found out yet.
+    pub const fn new(documents: &'a Documents) -> Declarations<'a> {
+        Declarations { documents, of_types: BTreeMap::new(), instances: BTreeMap::new() }
+    }
+
+    /// The revision that a service is; its number is yet to be given. None when its type does not exist.
+    pub fn of(&mut self, document: &'a Document, service: &'a ServiceSpec) -> Option<RevisionSpec> {
+        let service_type = self.type_of(service)?;
+        let (variables, instance) = self.asked(document, service, service_type);
+        let restarted = document.metadata.annotations.get(RESTARTED).cloned();
+        Some(RevisionSpec {
+            service: document.metadata.name.clone(),
+            hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
+            template: Box::new(service.clone()),
+            service_type: Box::new(service_type.clone()),
+            instance,
+            restarted,
+            ..RevisionSpec::default()
+        })
+    }
+
+    /// Whether a service is this revision of it.
+    pub fn is(&mut self, document: &'a Document, service: &'a ServiceSpec, revision: &RevisionSpec) -> bool {
+        let Some(service_type) = self.type_of(service) else { return false };
+        // Mostly nothing has changed, and that is sooner seen than a hash is made.
+        let is_same = *revision.template == *service
+            && *revision.service_type == *service_type
+            && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref();
+        if is_same && self.asked(document, service, service_type).1 == revision.instance {
+            return true;
+        }
+        self.of(document, service).is_some_and(|declared| declared.hash == revision.hash)
+    }
+
+    /// The last of these revisions that a service is; one that is going is none. The last one is looked at first, for mostly nothing
+    /// has changed.
+    pub fn find(
         &mut self,
-        documents: &Documents,
+        document: &'a Document,
+        service: &'a ServiceSpec,
+        revisions: &[(&'a Arc<Document>, &'a RevisionSpec)],
+    ) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
+        let mut all = revisions.iter().rev().filter(|(found, _)| !found.is_deleting());
+        all.find(|(_, revision)| self.is(document, service, revision)).copied()
+    }
+
+    fn type_of(&self, service: &ServiceSpec) -> Option<&'a ServiceTypeSpec> {
+        self.documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()))
+    }
+
+    /// All that a service's templates ask for, and what that is of its instance.
+    fn asked(
+        &mut self,
         document: &'a Document,
         service: &'a ServiceSpec,
         service_type: &ServiceTypeSpec,
-    ) -> (BTreeSet<String>, Object) {
+    ) -> (Arc<BTreeSet<String>>, Object) {
+        let find = || Arc::new(variables(service, service_type));
         let is_plain = service.command.is_none() && service.env.is_empty();
         let variables = if is_plain {
-            let known = self.of_types.entry(&service.kind);
-            known.or_insert_with(|| variables(service, service_type)).clone()
+            Arc::clone(self.of_types.entry(&service.kind).or_insert_with(find))
         } else {
-            variables(service, service_type)
+            find()
         };
         let id = document.metadata.namespace.as_str();
-        let instance = self.instances.entry(id).or_insert_with(|| instance_value(documents, id));
+        let instance = self.instances.entry(id).or_insert_with(|| instance_value(self.documents, id));
         let instance = used(instance, "instance", &variables);
         (variables, instance)
     }
@@ -189,7 +183,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        declared(&documents, &document, &service).expect("its type exists").hash
+        Declarations::new(&documents).of(&document, &service).expect("its type exists").hash
     }
 
     #[test]

@@ -1,28 +1,26 @@
-//! One service over all nodes: its revisions, its places, its rollout, and how it stands.
+//! One service over all nodes: the revision that it is, and its places. `rollout` says which of its processes run from that revision, and
+//! `status` how it stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::availability::Availability;
 use super::lease;
-use super::member::{Going, Member, is_owned, start_ms};
+use super::member::{Going, Member, is_owned};
 use super::near::{Near, Nearby};
 use super::orders::awaited;
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
-use super::revision::{Asked, cut, is_still};
+use super::revision::Declarations;
 use super::spread::{Fit, Ground, fit};
-use super::standing::{Condition, ServiceStatus, Truth};
 use super::world::World;
 use crate::model::id::{process_id, revision_name};
-use crate::model::kinds::{FailoverSpec, OnFailure, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
+use crate::model::kinds::{
+    FailoverSpec, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec,
+};
 use crate::model::meta::{Key, Kind, OwnerReference, PAUSED};
 use crate::model::{Document, Metadata, Spec};
 
-/// How many revisions of a service are kept beside those that are in use: to see what was, and to go back to it.
-const KEPT: usize = 10;
-
-/// How often a process has to be started again after an update, before that counts as failed.
-const CRASHES: u64 = 3;
+mod rollout;
+mod status;
 
 /// Milliseconds that a node may take to notice that a lease is over.
 const MARGIN_MS: u64 = 5_000;
@@ -47,7 +45,7 @@ pub(super) fn place_service<'a>(
             members.push(Member::new(world, document, spec, node, (service, kind)));
         }
     }
-    let target = Target::find(world, &mut near.asked, (key, document, service), placement);
+    let target = Target::find(world, &mut near.declarations, (key, document, service), placement);
     let mut others =
         service.after.iter().map(|other| Key::within(Kind::Service, &*key.namespace, other.as_str()));
     let may_start = others.all(|other| awaited(world, &other).is_none());
@@ -56,7 +54,7 @@ pub(super) fn place_service<'a>(
         key,
         document,
         service,
-        start_ms: start_ms(kind),
+        start_ms: kind.map_or(0, ServiceTypeSpec::start_ms),
         target,
         members,
         going,
@@ -102,20 +100,16 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn find(
         world: &World<'a>,
-        asked: &mut Asked<'a>,
+        declarations: &mut Declarations<'a>,
         (key, document, service): (&Key, &'a Document, &'a ServiceSpec),
         placement: &mut Placement,
     ) -> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
-        // The last one first, for mostly nothing has changed.
-        let mut same = |(found, revision): &&(&Arc<Document>, &RevisionSpec)| {
-            !found.is_deleting() && is_still(asked, world.documents, document, service, revision)
-        };
-        if let Some(found) = all.iter().rev().find(&mut same) {
+        if let Some(found) = declarations.find(document, service, &all) {
             let instead = found.1.replaced_by;
             let instead = instead.and_then(|number| all.iter().find(|(_, other)| other.number == number));
-            let revision = *instead.unwrap_or(found);
+            let revision = instead.copied().unwrap_or(found);
             return Target {
                 number: revision.1.number,
                 declared: found.1.number,
@@ -123,7 +117,7 @@ impl<'a> Target<'a> {
                 all,
             };
         }
-        let Some(declared) = cut(asked, world.documents, document, service) else {
+        let Some(declared) = declarations.of(document, service) else {
             return Target { number: 0, declared: 0, revision: None, all };
         };
         let number = last + 1;
@@ -254,10 +248,14 @@ impl<'a> Case<'a, '_> {
     /// Has its processes run under the lease that the service says. What has another step waits for the next pass.
     fn fence(&self, placement: &mut Placement) {
         let wanted = lease::wanted(self.world.documents, self.service);
+        // Those of the whole placement, and only when there is anything to ask of them: mostly there is not.
+        let mut stepped: Option<BTreeSet<Key>> = None;
         for member in self.members.iter().filter(|member| !member.leaves) {
             let Some((lease, bound_ms)) = lease::next(wanted, member) else { continue };
             let process = member.key();
-            if !placement.steps.iter().any(|step| step.action.key() == process) {
+            let stepped =
+                stepped.get_or_insert_with(|| placement.steps.iter().map(|step| step.action.key()).collect());
+            if !stepped.contains(&process) {
                 placement.step(PlaceAction::Lease { process, lease, bound_ms }, PlaceReason::Fenced);
             }
         }
@@ -511,301 +509,6 @@ impl<'a> Case<'a, '_> {
                 excess -= 1;
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
-        }
-    }
-
-    /// Has processes run from the target, no more at once than may be unavailable.
-    fn roll_out(&self, mut budget: u32, placement: &mut Placement) {
-        let target = self.target.number;
-        if target == 0 {
-            return;
-        }
-        let mut outdated: Vec<&Member<'_>> = Vec::new();
-        for member in self.members.iter().filter(|member| !member.leaves) {
-            if member.document.metadata.revision != target {
-                outdated.push(member);
-            } else if self.is_being_judged()
-                && self.is_timed(member) == (member.document.metadata.revised_ms == 0)
-            {
-                // Its time to do its work begins when it is told to run, and others do not keep it from that.
-                self.assign(member, placement);
-            }
-        }
-        outdated.sort_by_key(|member| (&member.spec.node, member.id));
-        for member in outdated {
-            // It runs from what is declared already, or it does not run: nothing is taken away.
-            let changes_nothing = member.document.metadata.revision == 0 || !member.runs;
-            if changes_nothing {
-                self.assign(member, placement);
-            } else if self.is_paused() {
-                placement.holds.insert(member.key(), PlaceHold::RolloutPaused { revision: target });
-            } else if let Some(why) = self.target.failed() {
-                let why = why.to_owned();
-                placement.holds.insert(member.key(), PlaceHold::RolloutFailed { revision: target, why });
-            } else if !self.may_start {
-                // Nothing is ended to be started anew before what it needs is there.
-                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
-            } else if !member.takes_new {
-                let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node).to_string();
-                placement
-                    .holds
-                    .entry(member.key())
-                    .or_insert(PlaceHold::RolloutCordoned { revision: target, node });
-            } else if member.is_down() {
-                // It is unavailable as it is.
-                self.assign(member, placement);
-            } else if budget > 0 && member.works() {
-                budget -= 1;
-                self.assign(member, placement);
-            } else {
-                // What a move or failover says of it says more.
-                placement.holds.entry(member.key()).or_insert(PlaceHold::RolloutWaits { revision: target });
-            }
-        }
-        self.wake_for_readiness(placement);
-    }
-
-    /// Has a process run from the target. One that should not run has no time within which it has to do its work.
-    fn assign(&self, member: &Member<'_>, placement: &mut Placement) {
-        let at_ms = if self.is_timed(member) { self.world.now_ms } else { 0 };
-        let action = PlaceAction::Assign { process: member.key(), revision: self.target.number, at_ms };
-        placement.step(action, PlaceReason::RolledOut);
-    }
-
-    /// Whether the time runs within which a process has to do its work.
-    const fn is_timed(&self, member: &Member<'_>) -> bool {
-        member.runs && self.may_start
-    }
-
-    /// Whether the target is an update that has neither failed nor reached all.
-    fn is_being_judged(&self) -> bool {
-        let is_open = |(_, revision): (_, &RevisionSpec)| !revision.completed && revision.failed.is_none();
-        self.target.all.len() > 1 && self.target.revision.is_some_and(is_open)
-    }
-
-    /// A process that has to run for longer, or to do its work for longer, does so by time alone.
-    fn wake_for_readiness(&self, placement: &mut Placement) {
-        let now_ms = self.world.now_ms;
-        for member in self.members.iter().filter(|member| member.runs && !member.leaves) {
-            let at_ms = match member.availability {
-                Availability::Since(since) if member.document.metadata.revision == self.target.number => {
-                    since.saturating_add(self.update.min_ready_ms())
-                }
-                Availability::Starting { since_ms } => since_ms.saturating_add(self.start_ms),
-                Availability::Since(_) | Availability::No | Availability::Unknown => continue,
-            };
-            if at_ms > now_ms {
-                placement.wake_at(at_ms);
-            }
-        }
-    }
-
-    /// Records what becomes of the target: that all do their work with it, or that one does not.
-    fn judge(&self, pruned: &BTreeSet<u64>, placement: &mut Placement) {
-        // Whoever declares again what failed before wants it to be tried again.
-        for (document, revision) in &self.target.all {
-            let is_marked = revision.failed.is_some() || revision.replaced_by.is_some();
-            let is_declared = revision.number == self.target.declared || self.target.declared == 0;
-            if is_marked && !is_declared && !pruned.contains(&revision.number) {
-                let cleared = RevisionSpec { failed: None, replaced_by: None, ..(*revision).clone() };
-                let mut document = Document::clone(document);
-                document.spec = Spec::Revision(cleared);
-                placement.step(PlaceAction::Judge(Box::new(document)), PlaceReason::Changed);
-            }
-        }
-        let Some((document, revision)) = self.target.revision else { return };
-        if revision.completed || revision.failed.is_some() {
-            return;
-        }
-        let mut judged = revision.clone();
-        let reason = if let Some(why) = self.failure(placement) {
-            if self.update.on_failure == Some(OnFailure::Rollback) {
-                judged.replaced_by = self.good_before(revision.number);
-            }
-            judged.failed = Some(why);
-            PlaceReason::Failed
-        } else if self.is_complete() {
-            judged.completed = true;
-            PlaceReason::Completed
-        } else {
-            return;
-        };
-        let mut document = Document::clone(document);
-        document.spec = Spec::Revision(judged);
-        placement.step(PlaceAction::Judge(Box::new(document)), reason);
-    }
-
-    fn is_complete(&self) -> bool {
-        let all = self.members.iter().filter(|member| member.runs && !member.leaves);
-        let mut all = all.peekable();
-        all.peek().is_some()
-            && self.total() == self.working()
-            && all.all(|member| member.document.metadata.revision == self.target.number && !member.is_behind)
-    }
-
-    /// The last revision before this one that once did its work everywhere.
-    fn good_before(&self, number: u64) -> Option<u64> {
-        let before = self.target.all.iter().rev().map(|(_, revision)| revision);
-        before
-            .filter(|revision| revision.number < number && revision.completed)
-            .map(|revision| revision.number)
-            .next()
-    }
-
-    /// Why the rollout has failed, if it has: a process that was given the target does not do its work with it.
-    fn failure(&self, placement: &mut Placement) -> Option<String> {
-        // Something has to run from another one, or there has to be one to go back to; else there is nothing to be done.
-        if !self.is_being_judged() {
-            return None;
-        }
-        for member in &self.members {
-            let is_new = member.document.metadata.revision == self.target.number;
-            // What is not seen has not failed, nor has what is not started because its node is cordoned.
-            let is_judged = member.runs && is_new && !member.is_unknown() && member.takes_new;
-            if member.leaves || !is_judged || member.works() {
-                continue;
-            }
-            if let Some(seen) = member.seen.filter(|seen| member.is_settled && seen.restarts >= CRASHES) {
-                let exit =
-                    seen.exit.map_or_else(String::new, |exit| format!(", the last time with status {exit}"));
-                return Some(format!(
-                    "process {} on {} ended {} times{exit}",
-                    member.id, member.spec.node, seen.restarts
-                ));
-            }
-            let deadline_ms = self.update.progress_deadline_ms();
-            // One that did its work and has just ended has its time anew.
-            let since_ms = member.seen.map_or(0, |seen| seen.since_ms);
-            let revised_ms = member.document.metadata.revised_ms;
-            let at_ms = revised_ms.max(since_ms).saturating_add(deadline_ms);
-            if revised_ms == 0 {
-                // It has just been told to run.
-            } else if at_ms > self.world.now_ms {
-                placement.wake_at(at_ms);
-            } else if self.may_start {
-                return Some(format!(
-                    "process {} on {} does not do its work {} s after its update",
-                    member.id,
-                    member.spec.node,
-                    deadline_ms / 1000
-                ));
-            }
-        }
-        None
-    }
-
-    /// Takes out old revisions that nothing runs from, and answers their numbers.
-    fn prune(&self, placement: &mut Placement) -> BTreeSet<u64> {
-        let mut pruned = BTreeSet::new();
-        let excess = self.target.all.len().saturating_sub(KEPT);
-        if excess == 0 {
-            return pruned;
-        }
-        let of_members = self.members.iter().map(|member| member.document.metadata.revision);
-        let of_going = self.going.iter().map(|going| going.document.metadata.revision);
-        let mut used: BTreeSet<u64> = of_members.chain(of_going).collect();
-        // Without the one that is declared it would not be known that it has failed.
-        used.extend([self.target.number, self.target.declared]);
-        used.extend(self.target.all.iter().filter_map(|(_, revision)| revision.replaced_by));
-        for (document, revision) in self.target.all.iter().take(excess) {
-            if !used.contains(&revision.number) && !document.is_deleting() {
-                pruned.insert(revision.number);
-                placement.step(PlaceAction::MarkDeleting(document.key()), PlaceReason::Superseded);
-            }
-        }
-        pruned
-    }
-
-    fn status(&self) -> ServiceStatus {
-        let count = |is: &dyn Fn(&Member<'_>) -> bool| {
-            let count =
-                self.members.iter().filter(|member| !member.leaves && member.runs && is(member)).count();
-            u32::try_from(count).unwrap_or(u32::MAX)
-        };
-        let target = self.target.number;
-        let (desired, placed) = (self.total(), count(&|_| true));
-        let updated = count(&|member| {
-            member.document.metadata.revision == target && member.is_settled && !member.is_behind
-        });
-        let available = count(&|member| matches!(member.availability, Availability::Since(_)));
-        let unknown = count(&|member| member.is_unknown());
-        let (wants, may_miss) = (desired, self.update.max_unavailable(desired));
-        let is_enough = wants == 0 || (available > 0 && wants.saturating_sub(available) <= may_miss);
-        let may_be = available.saturating_add(unknown);
-        let of = format!("{available} of {desired} processes do their work");
-        let is_available = match (is_enough, may_be > 0 && wants.saturating_sub(may_be) <= may_miss) {
-            (true, _) => Condition::yes("Enough", of),
-            (false, true) => Condition {
-                status: Truth::Unknown,
-                reason: "NodesNotSeen",
-                message: format!("{of}, and {unknown} are on nodes that do not answer"),
-            },
-            (false, false) => Condition::no("TooFew", of),
-        };
-        let has_arrived = self.target.revision.is_some_and(|(_, revision)| revision.completed);
-        // Where it once was everywhere, nothing moves because a node is not seen.
-        let is_done = placed == desired
-            && (updated == desired
-                || has_arrived && count(&|member| member.document.metadata.revision == target) == desired);
-        let progressing = match (is_done, self.is_paused(), self.target.failed()) {
-            (true, _, _) => Condition::no("Complete", format!("all run from revision {target}")),
-            (false, true, _) => {
-                Condition::no("Paused", format!("{updated} of {desired} run from revision {target}"))
-            }
-            (false, false, Some(why)) => Condition::no("Failed", why),
-            (false, false, None) => {
-                Condition::yes("RollingOut", format!("{updated} of {desired} run from revision {target}"))
-            }
-        };
-        let crashing = self.members.iter().find(|member| {
-            member.runs
-                && !member.leaves
-                && member.seen.is_some_and(|seen| seen.restarts >= CRASHES)
-                && !member.works()
-        });
-        let last = self
-            .target
-            .all
-            .iter()
-            .rev()
-            .map(|(_, revision)| revision)
-            .find(|revision| revision.failed.is_some());
-        let degraded = match (last.filter(|last| last.number >= target), crashing) {
-            (Some(failed), _) => {
-                let why = failed.failed.clone().unwrap_or_default();
-                let back = failed
-                    .replaced_by
-                    .map_or_else(String::new, |number| format!("; back to revision {number}"));
-                let message = format!("revision {}: {why}{back}", failed.number);
-                if why == RevisionSpec::ROLLED_BACK {
-                    Condition::no("RolledBack", message)
-                } else {
-                    Condition::yes("RolloutFailed", message)
-                }
-            }
-            (None, Some(member)) => {
-                let restarts = member.seen.map_or(0, |seen| seen.restarts);
-                Condition::yes(
-                    "CrashLoop",
-                    format!(
-                        "process {} on {} was started again {restarts} times",
-                        member.id, member.spec.node
-                    ),
-                )
-            }
-            (None, None) => Condition::no("AsExpected", ""),
-        };
-        ServiceStatus {
-            observed_generation: self.document.metadata.generation,
-            revision: target,
-            desired,
-            placed,
-            updated,
-            available,
-            unknown,
-            is_available,
-            progressing,
-            degraded,
         }
     }
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::place::Frozen;
+use super::render::takes_new;
 use super::world::{NodeSighting, World};
+use crate::model::Document;
 use crate::model::kinds::ServiceSpec;
 use crate::model::meta::{DRAINING, Key, Kind};
-use crate::model::{Document, Spec};
 
 /// How a node stands to a service that is placed by `replicas`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl fmt::Display for Fit {
 /// What a service asks for of a node's labels.
 pub(super) type Selector = BTreeMap<String, String>;
 
-/// How a node stands to a service, as it was seen last.
+/// How a node stands to a service, as it was seen last; none when it never was.
 pub fn fit(node: &Document, seen: Option<&NodeSighting>, service: &ServiceSpec) -> Fit {
     if node.is_deleting() {
         return Fit::Deleting;
@@ -78,7 +79,7 @@ pub fn fit(node: &Document, seen: Option<&NodeSighting>, service: &ServiceSpec) 
     if node.metadata.annotations.contains_key(DRAINING) {
         return Fit::Draining;
     }
-    if !matches!(&node.spec, Spec::Node(spec) if spec.status != Some(false)) {
+    if !takes_new(node) {
         return Fit::Cordoned;
     }
     if seen.is_some_and(is_away) { Fit::Away } else { Fit::Takes }

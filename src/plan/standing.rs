@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// How often a process has to have ended for that to be said of it: that it does so again and again, and that an update of it has failed.
+pub const CRASHES: u64 = 3;
+
 /// How a service stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceStatus {

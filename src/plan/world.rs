@@ -33,6 +33,14 @@ impl Phase {
         matches!(self, Phase::Running | Phase::Unsupervised | Phase::Stopping)
     }
 
+    /// True once nothing of the process is there or comes back.
+    pub const fn is_over(self) -> bool {
+        match self {
+            Phase::Stopped | Phase::Lost => true,
+            Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy => false,
+        }
+    }
+
     /// The phase in one word.
     pub const fn name(self) -> &'static str {
         match self {

@@ -31,7 +31,7 @@ use crate::plan::orders::orders;
 use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement};
 use crate::plan::placer::{Earlier, Placer};
 use crate::plan::render::Surroundings;
-use crate::plan::world::{Freeze, Orders, Phase, World};
+use crate::plan::world::{Freeze, Orders, World};
 use crate::state::leader::Term;
 use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
 
@@ -135,7 +135,7 @@ impl Controller {
         self.mode.send_replace(Mode::Halt);
         let mut changes = self.shared.observed.changes();
         let is_clean = |view: &NodeView| {
-            view.sighting.complete && view.sighting.processes.values().all(|process| is_over(process.phase))
+            view.sighting.complete && view.sighting.processes.values().all(|process| process.phase.is_over())
         };
         let is_down = |view: &NodeView| matches!(view.link, LinkState::Down { .. });
         let nothing_moves = changes.wait_for(|all| all.values().all(|view| is_clean(view) || is_down(view)));
@@ -147,13 +147,6 @@ impl Controller {
     pub async fn end(self) {
         self.mode.send_replace(Mode::End);
         let _ = self.task.await;
-    }
-}
-
-const fn is_over(phase: Phase) -> bool {
-    match phase {
-        Phase::Stopped | Phase::Lost => true,
-        Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised | Phase::Busy => false,
     }
 }
 

@@ -142,7 +142,7 @@ impl Logs {
     }
 
     fn not_connected(&self, node: &(String, String)) -> LogError {
-        let why = match self.observed.node(&node.0, &node.1).map(|view| view.link) {
+        let why = match self.observed.node(&node.0, &node.1).map(|view| view.link.clone()) {
             Some(LinkState::Down { message, .. }) => message,
             Some(LinkState::Connecting | LinkState::Connected { .. }) | None => {
                 "it is being connected".into()

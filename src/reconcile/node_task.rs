@@ -518,7 +518,7 @@ impl NodeTask {
         self.view.up = self.up(self.shared.clock.now_ms());
         self.view.warnings = self.mind.warnings();
         self.view.sighting = self.mind.shown();
-        self.shared.observed.set(&self.place, self.view.clone());
+        self.shared.observed.set(&self.place, &self.view);
     }
 
     /// Processes that count as running. What is not declared counts at once.
@@ -547,7 +547,7 @@ impl NodeTask {
         self.view.settled = false;
         self.view.warnings.clear();
         self.view.sighting = self.mind.shown();
-        self.shared.observed.set(&self.place, self.view.clone());
+        self.shared.observed.set(&self.place, &self.view);
     }
 
     fn say_of_link(&self, reason: &'static str, message: String) {

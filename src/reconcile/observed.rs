@@ -120,9 +120,8 @@ impl Default for Observed {
 
 impl Observed {
     /// What is known of one node.
-    pub fn node(&self, instance: &str, node: &str) -> Option<NodeView> {
-        let nodes = self.sender.borrow();
-        nodes.get(&(instance.to_owned(), node.to_owned())).map(|view| NodeView::clone(view))
+    pub fn node(&self, instance: &str, node: &str) -> Option<Arc<NodeView>> {
+        self.sender.borrow().get(&(instance.to_owned(), node.to_owned())).cloned()
     }
 
     /// What was seen of one process, and whether its node is being seen now.
@@ -145,12 +144,12 @@ impl Observed {
     }
 
     /// Sets what is known of a node; rings only when that is news.
-    pub(crate) fn set(&self, node: &(String, String), view: NodeView) {
+    pub(crate) fn set(&self, node: &(String, String), view: &NodeView) {
         self.sender.send_if_modified(|all| {
-            if all.get(node).is_some_and(|known| **known == view) {
+            if all.get(node).is_some_and(|known| **known == *view) {
                 return false;
             }
-            all.insert(node.clone(), Arc::new(view));
+            all.insert(node.clone(), Arc::new(view.clone()));
             true
         });
     }

@@ -75,7 +75,7 @@ impl Pinger for Login {
             return refused("its document pins the key; change `host-key` there");
         }
         let quarantine = LinkError::HostKeyChanged(String::new()).name();
-        match self.0.observed.node(&node.namespace, &node.name).map(|view| view.link) {
+        match self.0.observed.node(&node.namespace, &node.name).map(|view| view.link.clone()) {
             Some(LinkState::Down { name, .. }) if name == quarantine => {}
             _ => return refused("its host key has not changed, so there is nothing to trust"),
         }

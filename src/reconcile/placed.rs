@@ -58,19 +58,20 @@ impl Placed {
 
     /// Shows a decision, made at this time.
     pub(super) fn set(&self, placement: &Placement, now_ms: u64) {
-        let Placement { services, holds, frozen, .. } = placement.clone();
+        let Placement { services, holds, frozen, .. } = placement;
         self.sender.send_if_modified(|last| {
+            // Mostly nothing is news, and since when all is so follows from how it is.
+            if last.services == *services && last.holds == *holds && last.frozen == *frozen {
+                return false;
+            }
             let since = services.iter().map(|(key, status)| {
                 let before = last.services.get(key).map(AsRef::as_ref).zip(last.since.get(key).copied());
                 (key.clone(), since(before, status, now_ms))
             });
             let since = since.collect();
-            let decided = Decided { services, since, holds, frozen };
-            let is_news = **last != decided;
-            if is_news {
-                *last = Arc::new(decided);
-            }
-            is_news
+            let (services, holds) = (services.clone(), holds.clone());
+            *last = Arc::new(Decided { services, since, holds, frozen: *frozen });
+            true
         });
     }
 

@@ -7,7 +7,7 @@
 use super::{DOCUMENTS, SEALING_KEY, read};
 use crate::model::document::Unreadable;
 use crate::model::secret::{Sealer, UnsealError};
-use crate::store::{Compare, Store, StoreError, Txn, Write};
+use crate::store::{Compare, Item, Store, StoreError, Txn, Write, fitting};
 
 /// Between the ids of the two keys, which are hexadecimal.
 pub const ARROW: char = '>';
@@ -15,7 +15,7 @@ pub const ARROW: char = '>';
 /// Documents of one transaction.
 const BATCH: usize = 50;
 
-/// Bytes of one transaction, so that it fits in [`crate::store::MAX_TXN_BYTES`] with its keys and compares.
+/// Bytes of the documents of one transaction; one that is larger has its own.
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// Why secrets can't be sealed anew.
@@ -103,8 +103,7 @@ async fn seal_anew(
     new: &Sealer,
     between: &str,
 ) -> Result<usize, RotationError> {
-    let mut changed = 0;
-    let mut batch = Batch::new(between);
+    let mut anew = Vec::new();
     for item in store.list(DOCUMENTS, None).await?.items {
         let mut document = read(&item.key, &item.value, item.mod_revision)?;
         let mut is_changed = false;
@@ -119,51 +118,33 @@ async fn seal_anew(
             is_changed = true;
         }
         if is_changed {
-            changed += 1;
-            batch.add(item.key, item.mod_revision, document.to_value().to_string().into_bytes());
-            if batch.is_full() {
-                batch.write(store).await?;
-            }
+            anew.push(Item { value: document.to_value().to_string().into_bytes(), ..item });
         }
     }
-    batch.write(store).await?;
-    Ok(changed)
+    let mut rest = &anew[..];
+    while !rest.is_empty() {
+        let (batch, after) = rest.split_at(fitting(rest, BATCH, BATCH_BYTES, |item| item.value.len()));
+        rest = after;
+        write(store, batch, between).await?;
+    }
+    Ok(anew.len())
 }
 
-struct Batch<'a> {
-    between: &'a str,
-    txn: Txn,
-    bytes: usize,
-}
-
-impl Batch<'_> {
-    fn new(between: &str) -> Batch<'_> {
-        Batch { between, txn: Txn::default(), bytes: 0 }
+/// Writes documents, unless somebody changed them since.
+async fn write(store: &dyn Store, batch: &[Item], between: &str) -> Result<(), RotationError> {
+    let mut txn = Txn::default();
+    txn.when.push(Compare::Value(SEALING_KEY.into(), between.into()));
+    for item in batch {
+        txn.when.push(Compare::ModRevision(item.key.clone(), item.mod_revision));
+        txn.then.push(Write::Put(item.key.clone(), item.value.clone()));
     }
-
-    fn add(&mut self, key: String, revision: u64, value: Vec<u8>) {
-        self.bytes += value.len();
-        self.txn.when.push(Compare::ModRevision(key.clone(), revision));
-        self.txn.then.push(Write::Put(key, value));
+    if store.txn(txn).await?.succeeded {
+        return Ok(());
     }
-
-    fn is_full(&self) -> bool {
-        self.txn.then.len() >= BATCH || self.bytes >= BATCH_BYTES
-    }
-
-    async fn write(&mut self, store: &dyn Store) -> Result<(), RotationError> {
-        self.bytes = 0;
-        let mut txn = std::mem::take(&mut self.txn);
-        if txn.then.is_empty() {
-            return Ok(());
-        }
-        txn.when.push(Compare::Value(SEALING_KEY.into(), self.between.into()));
-        // A conflict is seen by the next pass, which finds what is left.
-        let _conflict = store.txn(txn).await?;
-        match key(store).await? {
-            Some(stored) if stored == self.between => Ok(()),
-            stored => Err(RotationError::OtherKeys { stored: stored.unwrap_or_default() }),
-        }
+    match key(store).await? {
+        // The conflict is with a document's change, and is seen by the next pass, which finds what is left.
+        Some(stored) if stored == between => Ok(()),
+        stored => Err(RotationError::OtherKeys { stored: stored.unwrap_or_default() }),
     }
 }
 

@@ -9,7 +9,8 @@ use crate::model::admit::{Origin, admit_text};
 use crate::model::meta::{Metadata, OwnerReference};
 use crate::model::secret::{KEY_BYTES, Sealer};
 use crate::store::embedded::Embedded;
-use crate::store::{Changes, Kept, Lease, LeaseId, Watch};
+use crate::store::over::{Otherwise, Over};
+use crate::store::{Changes, Watch};
 
 const OURS: &str = "folder ours";
 const NOW: &str = "2026-01-01T00:00:00Z";
@@ -247,17 +248,9 @@ impl Watch for Forgotten {
     }
 }
 
-impl Store for Forgetful {
-    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>> {
-        self.store.txn(txn)
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        at: Option<Revision>,
-    ) -> BoxFuture<'a, Result<Listing, StoreError>> {
-        self.store.list(prefix, at)
+impl Otherwise for Forgetful {
+    fn store(&self) -> &Arc<Embedded> {
+        &self.store
     }
 
     fn watch<'a>(
@@ -276,29 +269,13 @@ impl Store for Forgetful {
             Ok(Box::new(Forgotten) as Box<dyn Watch>)
         })
     }
-
-    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.compact(revision)
-    }
-
-    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
-        self.store.grant(ttl)
-    }
-
-    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        self.store.keep_alive(lease)
-    }
-
-    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.revoke(lease)
-    }
 }
 
 #[tokio::test]
 async fn a_watch_whose_history_is_gone_reads_all_again_and_misses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let embedded = Arc::new(Embedded::open(dir.path()).unwrap());
-    let store = Arc::new(Forgetful { store: embedded, watches: AtomicUsize::new(0) });
+    let store = Arc::new(Over(Forgetful { store: embedded, watches: AtomicUsize::new(0) }));
     let state = State::open(store, Arc::new(Metrics::default())).await.unwrap();
     let instance = Key::cluster(Kind::Instance, "IN1");
     state

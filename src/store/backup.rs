@@ -25,7 +25,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Item, Listing, MAX_TXN_OPS, Revision, Store, StoreError, Txn};
+use super::{Item, Listing, MAX_TXN_BYTES, MAX_TXN_OPS, Revision, Store, StoreError, Txn, fitting};
 
 /// The format that is written, and the only one there has been so far.
 const FORMAT: u32 = 1;
@@ -292,13 +292,8 @@ fn parts(items: &[Item]) -> Vec<&[Item]> {
     let mut parts = Vec::new();
     let mut rest = items;
     while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |item: &&Item| {
-            bytes += item.key.len() + item.value.len();
-            bytes <= super::MAX_TXN_BYTES
-        };
-        let count = rest.iter().take(MAX_TXN_OPS).take_while(fits).count().max(1);
-        let (part, left) = rest.split_at(count);
+        let bytes = |item: &Item| item.key.len() + item.value.len();
+        let (part, left) = rest.split_at(fitting(rest, MAX_TXN_OPS, MAX_TXN_BYTES, bytes));
         parts.push(part);
         rest = left;
     }

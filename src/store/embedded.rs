@@ -23,7 +23,7 @@ use self::leases::Leases;
 pub use self::log::{Damage, Survey};
 use self::log::{DirLock, Log};
 use self::state::{EARLIER, State};
-use self::writer::{Job, Writer};
+use self::writer::{Answer, Job, Writer};
 use super::backup::{Backup, BackupError};
 use super::{Changes, Kept, Lease, LeaseId, Listing, Revision, Store, StoreError, Txn, TxnReply, Watch};
 
@@ -56,8 +56,7 @@ impl Embedded {
         let mut log = Log::open(dir)?;
         let (mut state, dead) = log.load()?;
         log.upgrade()?;
-        let orphans = state.orphans();
-        let ended = state.end_lease(EARLIER, orphans);
+        let ended = state.end_lease(EARLIER);
         if !ended.is_empty() {
             log.commit(&ended, None, &[]).map_err(|error| {
                 StoreError::Open(format!("can't write to the store in {}: {error}", dir.display()))
@@ -88,6 +87,13 @@ impl Embedded {
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(closed)
+    }
+
+    /// Asks the store's thread. Not for a transaction, of which it has to be told when nobody knows what became of it.
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
+        let (answer, reply) = oneshot::channel();
+        self.send(job(answer))?;
+        reply.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
@@ -155,35 +161,19 @@ impl Store for Embedded {
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let (answer, reply) = oneshot::channel();
-            self.send(Job::Compact(revision, answer))?;
-            reply.await.unwrap_or_else(|_| Err(closed()))
-        })
+        Box::pin(self.ask(move |answer| Job::Compact(revision, answer)))
     }
 
     fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
-        Box::pin(async move {
-            let (answer, reply) = oneshot::channel();
-            self.send(Job::Grant(ttl, answer))?;
-            reply.await.unwrap_or_else(|_| Err(closed()))
-        })
+        Box::pin(self.ask(move |answer| Job::Grant(ttl, answer)))
     }
 
     fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        Box::pin(async move {
-            let (answer, reply) = oneshot::channel();
-            self.send(Job::KeepAlive(lease.id, answer))?;
-            reply.await.unwrap_or_else(|_| Err(closed()))
-        })
+        Box::pin(self.ask(move |answer| Job::KeepAlive(lease.id, answer)))
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let (answer, reply) = oneshot::channel();
-            self.send(Job::Revoke(lease, answer))?;
-            reply.await.unwrap_or_else(|_| Err(closed()))
-        })
+        Box::pin(self.ask(move |answer| Job::Revoke(lease, answer)))
     }
 }
 

@@ -17,6 +17,8 @@ use futures_util::future::BoxFuture;
 pub mod backup;
 pub mod embedded;
 pub mod etcd;
+#[cfg(test)]
+pub(crate) mod over;
 
 /// A point in the store's history. A new embedded store is at 1, and each transaction that writes adds one. On an
 /// etcd that others use as well, it starts where that etcd is, and others' writes leave gaps: compare revisions,
@@ -309,6 +311,17 @@ pub enum StoreError {
     /// The data directory is damaged, or of another format; said at opening.
     #[error("{0}")]
     Open(String),
+}
+
+/// How many of the first of these go into one transaction of at most so many, and of so many bytes: at least one, for what is too large
+/// alone is to be refused by the store and not left out.
+pub(crate) fn fitting<T>(items: &[T], most: usize, most_bytes: usize, bytes: impl Fn(&T) -> usize) -> usize {
+    let mut sum = 0usize;
+    let fits = items.iter().take(most).take_while(|item| {
+        sum = sum.saturating_add(bytes(item));
+        sum <= most_bytes
+    });
+    fits.count().max(1)
 }
 
 /// The checks that every engine makes before a transaction, so that none can drift.

@@ -242,11 +242,12 @@ pub(super) async fn a_lease_is_taken_and_given_back_while_the_process_runs(mut c
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
     let pid = case.phase("a", Phase::Running).await.pid;
     let adopt = |start: Start| Action::Adopt { id: "a".into(), start };
-    case.begin(vec![adopt(under(3, command(&["sleep", "1000"])))]).await;
-    case.until_or_now("a lease", |all| all["a"].lease == Some(3)).await;
+    // Long enough to be given back in time on a machine that is busy.
+    case.begin(vec![adopt(under(15, command(&["sleep", "1000"])))]).await;
+    case.until_or_now("a lease", |all| all["a"].lease == Some(15)).await;
     case.batch(vec![adopt(command(&["sleep", "1000"]))]).await;
     case.until_or_now("none", |all| all["a"].lease.is_none()).await;
-    let over = case.renewed() + 5 * SECOND;
+    let over = case.renewed() + 17 * SECOND;
     while case.uptime <= over {
         tokio::time::sleep(Duration::from_millis(200)).await;
         case.renew_by(0).await;

@@ -43,7 +43,7 @@ fn members<'a>(
 
 fn node_takes_new(documents: &Documents, instance: &str, node: &str) -> bool {
     let key = Key::within(Kind::Node, instance, node);
-    documents.node(&key).is_some_and(|node| takes_new(documents, &key, node))
+    documents.get(&key).is_some_and(|node| takes_new(node))
 }
 
 /// Whether there is a step about this object, or a reason for none.

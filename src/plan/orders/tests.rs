@@ -7,7 +7,7 @@ use crate::model::{Metadata, Spec};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Hold, NodePlan};
-use crate::plan::world::{Health, NodeDesired, NodeSighting, NodeWorld, ProcessSighting, Stock};
+use crate::plan::world::{Health, NodeDesired, NodeSighting, NodeWorld, Phase, ProcessSighting, Stock};
 
 type Place = (String, String);
 

@@ -12,7 +12,7 @@ use super::{ANSWER_WITHIN, LOOK_EVERY, backoff};
 use crate::node::link::LinkError;
 use crate::node::protocol::{self, Line, ProcessLine, Verdict};
 use crate::plan::step::{Aim, NodePlan, Step};
-use crate::plan::world::{Attempt, DesiredProcess, NodeDesired, NodeSighting, Phase, ProcessSighting, Stock};
+use crate::plan::world::{Attempt, DesiredProcess, NodeDesired, NodeSighting, ProcessSighting, Stock};
 use crate::reconcile::observed::Warning;
 
 /// Most processes that are taken from one node's word; far more than one runs.
@@ -396,7 +396,7 @@ impl Mind {
 
     /// In seconds, of what runs under one, whatever is wanted of it, and of what is to be started under one.
     fn shortest_lease(&self, desired: &NodeDesired) -> Option<u32> {
-        let runs = |seen: &&ProcessSighting| !matches!(seen.phase, Phase::Stopped | Phase::Lost);
+        let runs = |seen: &&ProcessSighting| !seen.phase.is_over();
         let seen = self.sighting.processes.values().filter(runs).filter_map(|seen| seen.lease);
         let starts = |process: &&DesiredProcess| process.running && !process.deleting;
         let start = |process: &DesiredProcess| process.start.as_ref().ok()?.care.lease;

@@ -11,8 +11,9 @@ use crate::model::secret::{Clear, KEY_BYTES};
 use crate::model::{Document, Key, Kind, Spec};
 use crate::state::leader::{Candidate, Election};
 use crate::state::{Commit, Edit, State, StateError, born};
+use crate::store::TxnReply;
 use crate::store::embedded::Embedded;
-use crate::store::{Kept, Lease, LeaseId, Listing, Revision, TxnReply, Watch};
+use crate::store::over::{Otherwise, Over};
 
 const NODES: usize = 120;
 
@@ -39,45 +40,17 @@ struct Failing {
     left: AtomicUsize,
 }
 
-impl Store for Failing {
+impl Otherwise for Failing {
+    fn store(&self) -> &Arc<Embedded> {
+        &self.store
+    }
+
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnReply, StoreError>> {
         let count = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match count {
             Ok(_) => self.store.txn(txn),
             Err(_) => Box::pin(std::future::ready(Err(StoreError::Unavailable("the test says so".into())))),
         }
-    }
-
-    fn list<'a>(
-        &'a self,
-        prefix: &'a str,
-        at: Option<Revision>,
-    ) -> BoxFuture<'a, Result<Listing, StoreError>> {
-        self.store.list(prefix, at)
-    }
-
-    fn watch<'a>(
-        &'a self,
-        prefix: &'a str,
-        from: Revision,
-    ) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
-        self.store.watch(prefix, from)
-    }
-
-    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.compact(revision)
-    }
-
-    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
-        self.store.grant(ttl)
-    }
-
-    fn keep_alive(&self, lease: Lease) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        self.store.keep_alive(lease)
-    }
-
-    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.revoke(lease)
     }
 }
 
@@ -109,7 +82,7 @@ async fn a_rotation_that_is_cut_short_anywhere_is_finished_by_the_next() {
     // Begin, three batches, end.
     for cut in 0..=4 {
         let (_dir, store, running) = filled().await;
-        let failing = Failing { store: store.clone(), left: AtomicUsize::new(cut) };
+        let failing = Over(Failing { store: store.clone(), left: AtomicUsize::new(cut) });
         assert!(rotate(&failing, &old(), &new()).await.is_err(), "{cut}");
         if cut > 0 {
             let state = State::open(store.clone(), Arc::new(Metrics::default())).await.unwrap();
@@ -123,6 +96,20 @@ async fn a_rotation_that_is_cut_short_anywhere_is_finished_by_the_next() {
         rotate(&*store, &old(), &new()).await.unwrap();
         assert_sealed_with_the_new_key(&store).await;
     }
+}
+
+#[tokio::test]
+async fn documents_that_do_not_fit_in_one_transaction_are_sealed_in_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Embedded::open(dir.path()).unwrap());
+    let state = State::open(store.clone(), Arc::new(Metrics::default())).await.unwrap();
+    state.use_sealing_key(old().id()).await.unwrap();
+    for (number, kib) in [(1, 400), (2, 950)] {
+        let mut node = node(number, &old());
+        node.metadata.annotations.insert("long".into(), "x".repeat(kib * 1024));
+        assert_eq!(state.commit(&[Edit::Create(node)], None).await.unwrap(), Commit::Done);
+    }
+    assert_eq!(rotate(&*store, &old(), &new()).await.unwrap(), 2);
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The leases of the embedded store. They are the process's own, for it has the directory alone: with it they end.
 //!
 //! **Invariant:** pure. Times are inputs.
-//! **Absent here:** the keys' values; a key that was bound may have been put elsewhere since.
+//! **Absent here:** what is under them; the keys themselves say that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::store::{Kept, Lease, LeaseId};
@@ -21,14 +21,13 @@ struct Held {
     ttl: Duration,
     /// None when it is further away than time can be told.
     until: Option<Instant>,
-    keys: BTreeSet<String>,
 }
 
 impl Leases {
     pub(super) fn grant(&mut self, ttl: Duration, now: Instant) -> Lease {
         self.last += 1;
         let id = LeaseId(self.last);
-        self.held.insert(id, Held { ttl, until: now.checked_add(ttl), keys: BTreeSet::new() });
+        self.held.insert(id, Held { ttl, until: now.checked_add(ttl) });
         Lease { id, ttl }
     }
 
@@ -46,16 +45,8 @@ impl Leases {
         self.held.contains_key(&lease)
     }
 
-    /// Remembers that a key was put under a lease.
-    pub(super) fn bind(&mut self, lease: LeaseId, key: String) {
-        if let Some(held) = self.held.get_mut(&lease) {
-            held.keys.insert(key);
-        }
-    }
-
-    /// Ends a lease; the keys that were put under it.
-    pub(super) fn end(&mut self, lease: LeaseId) -> BTreeSet<String> {
-        self.held.remove(&lease).map(|held| held.keys).unwrap_or_default()
+    pub(super) fn end(&mut self, lease: LeaseId) {
+        self.held.remove(&lease);
     }
 
     /// When the next one ends if it is not kept alive.
@@ -63,10 +54,11 @@ impl Leases {
         self.held.values().filter_map(|held| held.until).min()
     }
 
-    /// Ends those whose time is over.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<(LeaseId, BTreeSet<String>)> {
+    /// Ends those whose time is over, and answers them.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<LeaseId> {
         let is_over = |(_, held): &(&LeaseId, &Held)| held.until.is_some_and(|until| until <= now);
         let over: Vec<LeaseId> = self.held.iter().filter(is_over).map(|(id, _)| *id).collect();
-        over.into_iter().map(|id| (id, self.end(id))).collect()
+        over.iter().for_each(|id| self.end(*id));
+        over
     }
 }

@@ -174,25 +174,16 @@ impl State {
         Some(Event { row, key, before: Some(before), after: None })
     }
 
-    /// Removes those of the keys that are under this lease, in one revision, or in several if they are more than one can have.
-    pub(super) fn end_lease(
-        &mut self,
-        lease: LeaseId,
-        keys: impl IntoIterator<Item = String>,
-    ) -> Vec<Arc<[Event]>> {
-        let is_under = |key: &String| self.items.get(key.as_str()).is_some_and(|it| it.lease == Some(lease));
-        let keys: Vec<String> = keys.into_iter().filter(is_under).collect();
+    /// Removes the keys that are under this lease, in one revision, or in several if they are more than one can have. Costs a look at
+    /// all keys: leases end when servers do.
+    pub(super) fn end_lease(&mut self, lease: LeaseId) -> Vec<Arc<[Event]>> {
+        let under = self.items.iter().filter(|(_, entry)| entry.lease == Some(lease));
+        let keys: Vec<String> = under.map(|(key, _)| key.to_string()).collect();
         let delete = |keys: &[String]| Txn {
             when: Vec::new(),
             then: keys.iter().cloned().map(Write::Delete).collect(),
         };
         keys.chunks((1 << SUB_BITS) - 1).map(|keys| self.run(delete(keys)).1).collect()
-    }
-
-    /// The keys under leases of earlier processes.
-    pub(super) fn orphans(&self) -> Vec<String> {
-        let is_orphan = |(_, entry): &(&Arc<str>, &Entry)| entry.lease == Some(EARLIER);
-        self.items.iter().filter(is_orphan).map(|(key, _)| key.to_string()).collect()
     }
 
     /// Appends a revision to the history.

@@ -31,7 +31,7 @@ const MAX_GROUP: usize = 4096;
 /// Bytes after which a commit takes no more calls, so that the first of them does not wait for megabytes of others.
 const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// One call.
 pub(super) enum Job {
@@ -134,8 +134,8 @@ impl Writer {
         let mut events: Vec<Arc<[Event]>> = Vec::new();
         let mut pending = Vec::with_capacity(group.len());
         let now = Instant::now();
-        for (lease, keys) in self.leases.expire(now) {
-            events.extend(state.end_lease(lease, keys));
+        for lease in self.leases.expire(now) {
+            events.extend(state.end_lease(lease));
         }
         for job in group {
             match job {
@@ -148,8 +148,8 @@ impl Writer {
                 Job::Grant(ttl, answer) => drop(answer.send(Ok(self.leases.grant(ttl, now)))),
                 Job::KeepAlive(lease, answer) => drop(answer.send(Ok(self.leases.keep(lease, now)))),
                 Job::Revoke(lease, answer) => {
-                    let keys = self.leases.end(lease);
-                    events.extend(state.end_lease(lease, keys));
+                    self.leases.end(lease);
+                    events.extend(state.end_lease(lease));
                     pending.push(Pending::Done { answer, reply: Ok(()) });
                 }
                 Job::Compact(revision, answer) => {
@@ -182,22 +182,14 @@ impl Writer {
         }
     }
 
-    /// Runs a transaction, and remembers which keys it has put under leases.
-    fn run_txn(&mut self, state: &mut State, txn: Txn) -> (TxnReply, Arc<[Event]>) {
-        let mut bound = Vec::new();
-        for write in &txn.then {
-            if let Write::PutLeased(key, _, lease) = write {
-                bound.push((*lease, key.clone()));
-            }
-        }
-        if bound.iter().any(|(lease, _)| !self.leases.is_held(*lease)) {
+    /// Runs a transaction, unless it puts a key under a lease that has ended.
+    fn run_txn(&self, state: &mut State, txn: Txn) -> (TxnReply, Arc<[Event]>) {
+        let has_ended =
+            |write: &Write| matches!(write, Write::PutLeased(_, _, lease) if !self.leases.is_held(*lease));
+        if txn.then.iter().any(has_ended) {
             return (TxnReply { succeeded: false, revision: state.revision }, Arc::new([]));
         }
-        let (reply, events) = state.run(txn);
-        if reply.succeeded {
-            bound.into_iter().for_each(|(lease, key)| self.leases.bind(lease, key));
-        }
-        (reply, events)
+        state.run(txn)
     }
 
     /// What was in the failed commit may be on the disk or not, and SQLite's own view of it can't be trusted: stop.
