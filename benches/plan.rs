@@ -9,6 +9,7 @@
 //! is its own too.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't go on fails")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "what is measured has a few kinds of steps only")]
 
 use std::process::{Command, Stdio};
 

@@ -2,6 +2,8 @@
 //! decisions out on a [`machine`], with and without faults.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a property is about the few that it names")]
 
+#[path = "plan_properties/again.rs"]
+mod again;
 #[path = "plan_properties/desk.rs"]
 mod desk;
 #[path = "plan_properties/fleet.rs"]
@@ -25,7 +27,9 @@ use mainstay::plan::orders::orders;
 use mainstay::plan::place::{PlaceAction, Placement, place};
 use mainstay::plan::render::{takes_new, wanted};
 use mainstay::plan::step::{Action, Aim, Hold, NodePlan, Step};
-use mainstay::plan::world::{Attempt, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
+use mainstay::plan::world::{
+    Attempt, Health, NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World,
+};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -163,7 +167,8 @@ fn check_finalized(before: &Documents, sim: &Sim, round: &Round) -> Result<(), T
     Ok(())
 }
 
-/// Whether a service does its work, as far as is seen: it has processes that should run, and all of them do but for one.
+/// Whether a service does its work, as far as is seen: it has processes that should run, and all of them do and are not found ill, but
+/// for as many as an update may take away.
 fn does_its_work(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>, service: &Key) -> bool {
     let Some(spec) = documents.service(service).filter(|_| documents.live(service).is_some()) else {
         return false;
@@ -174,12 +179,12 @@ fn does_its_work(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>, se
         .map(|(document, process)| {
             let node = seen.get(&(service.namespace.clone(), process.node.clone()));
             let process = node.filter(|node| node.complete)?.processes.get(&document.metadata.name);
-            process.map(|process| process.phase == Phase::Running)
+            let is_ill = |health: &Option<Health>| matches!(health, Some(Health::Unhealthy { .. }));
+            process.map(|process| process.phase == Phase::Running && !is_ill(&process.health))
         })
-        .map(|runs| runs.unwrap_or(false))
+        .map(|works| works.unwrap_or(false))
         .collect();
-    let running = should_run.iter().filter(|runs| **runs).count();
-    // No more are missing than an update may take away.
+    let running = should_run.iter().filter(|works| **works).count();
     let all = u32::try_from(should_run.len()).unwrap_or(u32::MAX);
     let may_miss = spec.update.clone().unwrap_or_default().max_unavailable(all);
     running > 0 && should_run.len() - running <= may_miss as usize

@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use mainstay::model::meta::DRAINING;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::placer::{Earlier, Placer};
 use mainstay::plan::step::NodePlan;
-use mainstay::plan::world::{NodeDesired, NodeSighting, NodeWorld, Orders, Stock, World as PlaceWorld};
+use mainstay::plan::world::{
+    NodeDesired, NodeSighting, NodeWorld, Orders, Phase, Stock, World as PlaceWorld,
+};
 
-use super::world::{INSTANCE, Place, World, as_desired, node_name, rendered, spread_name};
+use super::world::{INSTANCE, Place, World, as_desired, rendered, spread_name};
 
 /// Long after everything that is seen began.
 const NOW_MS: u64 = 10_000;
+
+/// How often a decision that knows the last one is made.
+const ROUNDS: usize = 201;
 
 /// What a figure is in.
 pub(crate) enum Unit {
@@ -36,7 +43,7 @@ impl Unit {
 }
 
 /// What is measured, in the order of [`measure`].
-pub(crate) const FIGURES: [(&str, Unit); 15] = [
+pub(crate) const FIGURES: [(&str, Unit); 18] = [
     ("documents made (not part of a decision), ms", Unit::Time),
     ("place, no process exists: a create for each, ms", Unit::Time),
     ("place, all exist: nothing to do, ms", Unit::Time),
@@ -45,10 +52,13 @@ pub(crate) const FIGURES: [(&str, Unit); 15] = [
     ("what should be on all nodes (templates, hashes), ms", Unit::Time),
     ("a service's replicas + 1: put into the documents, ms", Unit::Time),
     ("  which objects changed, ms", Unit::Time),
-    ("  place, ms", Unit::Time),
+    ("  place, knowing the last decision, ms", Unit::Time),
+    ("  place of everything, ms", Unit::Time),
     ("  what should be on the node, ms", Unit::Time),
     ("  its plan, ms", Unit::Time),
-    ("a node cordoned: place, ms", Unit::Time),
+    ("a process is seen otherwise: place, knowing the last, ms", Unit::Time),
+    ("a node cordoned: place, knowing the last, ms", Unit::Time),
+    ("a node drained: place, knowing the last, ms", Unit::Time),
     ("memory of documents, bytes a process", Unit::Bytes),
     ("memory of all that should be and is seen, the same", Unit::Bytes),
     ("most memory, MiB", Unit::Memory),
@@ -110,9 +120,44 @@ fn at_rest(mut documents: Documents, seen: &BTreeMap<Place, NodeSighting>) -> Do
     }
 }
 
-/// Which processes should exist after a change. This is where a decision that knows the last one comes in.
-fn place_after(documents: &Documents, seen: &BTreeMap<Place, NodeSighting>) -> Placement {
-    decide(documents, seen)
+/// The last decision, about a world at rest.
+struct Decided<'a> {
+    placer: Placer,
+    documents: &'a Documents,
+    seen: &'a BTreeMap<Place, NodeSighting>,
+}
+
+impl Decided<'_> {
+    /// Which processes should exist after a change, for who knows the last decision: of these documents, and with one node seen
+    /// otherwise. The median of some rounds, in milliseconds; before each the change is taken back, outside of the time.
+    fn place_after(
+        &mut self,
+        documents: &Documents,
+        otherwise: Option<(&Place, &NodeSighting)>,
+    ) -> (Placement, f64) {
+        let mut seen = otherwise.map(|_| self.seen.clone());
+        let mut earlier = Earlier::new();
+        if let (Some((place, sighting)), Some(seen)) = (otherwise, &mut seen) {
+            earlier.insert(place.clone(), self.seen.get(place));
+            seen.insert(place.clone(), sighting.clone());
+        }
+        let seen = seen.as_ref().unwrap_or(self.seen);
+        let back = otherwise.map(|(place, sighting)| (place.clone(), Some(sighting)));
+        let back: Earlier<'_> = back.into_iter().collect();
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let at = Instant::now();
+            let placement = black_box(self.placer.place(&PlaceWorld::at(documents, seen, NOW_MS), &earlier));
+            times.push(at.elapsed());
+            let rest = self.placer.place(&PlaceWorld::at(self.documents, self.seen, NOW_MS), &back);
+            assert_eq!(rest.steps, []);
+            drop(placement);
+        }
+        times.sort_unstable();
+        let placement = self.placer.place(&PlaceWorld::at(documents, seen, NOW_MS), &earlier);
+        self.placer.place(&PlaceWorld::at(self.documents, self.seen, NOW_MS), &back);
+        (placement, times[ROUNDS / 2].as_secs_f64() * 1e3)
+    }
 }
 
 fn plan_of(desired: &NodeDesired, seen: &NodeSighting) -> NodePlan {
@@ -178,7 +223,12 @@ pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
     });
     let (count, finding) = timed(|| changed.changes_since(&documents).count());
     assert_eq!(count, 1);
-    let (placement, placing) = timed(|| place_after(&changed, &seen));
+    let mut decided = Decided { placer: Placer::default(), documents: &documents, seen: &seen };
+    decided.placer.place(&PlaceWorld::at(&documents, &seen, NOW_MS), &Earlier::new());
+    let (placement, placing) = decided.place_after(&changed, None);
+    let (anew, placing_all) = timed(|| decide(&changed, &seen));
+    assert_eq!(placement.steps, anew.steps);
+    drop(anew);
     let [step] = &placement.steps[..] else { panic!("{:?}", placement.steps) };
     let PlaceAction::Create(process) = &step.action else { panic!("{step:?}") };
     let Spec::Process(spec) = &process.spec else { unreachable!("only processes are made") };
@@ -189,14 +239,30 @@ pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
     let (plan, planning_one) = timed(|| plan_of(&desired_after, &seen[&place_of(&node)]));
     assert!((1..=2).contains(&plan.steps.len()), "it starts, and the bundle may not have known the service");
 
+    // A process that has ended, and is about to be started again.
+    let place = place_of(&keys[0]);
+    let mut otherwise = seen[&place].clone();
+    otherwise.processes.values_mut().take(1).for_each(|process| process.phase = Phase::Backoff);
+    let (placement, seeing) = decided.place_after(&documents, Some((&place, &otherwise)));
+    assert_eq!(placement.steps, []);
+
     // A node that takes nothing new. What is there stays.
-    let mut node = Document::clone(documents.get(&Key::within(Kind::Node, INSTANCE, node_name(0))).unwrap());
-    let Spec::Node(spec) = &mut node.spec else { unreachable!("it is a node") };
+    let node = Document::clone(documents.get(&keys[0]).unwrap());
+    let mut cordoned = node.clone();
+    let Spec::Node(spec) = &mut cordoned.spec else { unreachable!("it is a node") };
     spec.status = Some(false);
     let mut changed = documents.clone();
-    changed.insert(node);
-    let (placement, cordoning) = timed(|| place_after(&changed, &seen));
+    changed.insert(cordoned);
+    let (placement, cordoning) = decided.place_after(&changed, None);
     assert_eq!(placement.steps, []);
+
+    // A node from which everything moves away that can.
+    let mut drained = node;
+    drained.metadata.annotations.insert(DRAINING.into(), "2026-01-01T00:00:00Z".into());
+    let mut changed = documents.clone();
+    changed.insert(drained);
+    let (placement, draining) = decided.place_after(&changed, None);
+    assert!(!placement.steps.is_empty(), "one of each service moves");
 
     let each = |bytes: f64| bytes / size as f64;
     [
@@ -209,9 +275,12 @@ pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
         putting,
         finding,
         placing,
+        placing_all,
         rendering_one,
         planning_one,
+        seeing,
         cordoning,
+        draining,
         each(of_documents),
         each(of_nodes),
         memory("VmHWM:") / 1024.0 / 1024.0,

@@ -43,7 +43,7 @@ fn document(namespace: &str, name: &str, spec: Spec) -> Document {
     Document { metadata, spec }
 }
 
-pub(crate) fn node_name(number: usize) -> String {
+fn node_name(number: usize) -> String {
     format!("ND{number:06}")
 }
 

@@ -256,8 +256,7 @@ fn reason(given: &Object) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use imbl::OrdMap;
     use serde_json::json;
 
     use super::*;
@@ -295,7 +294,7 @@ mod tests {
         .collect();
         let held = PlaceHold::NowhereElse { node: "Node IN1/ND1".into() };
         let key = |id: &str| Key::within(Kind::Process, "IN1", id);
-        let decided = Decided { holds: BTreeMap::from([(key("b"), held)]), ..Decided::default() };
+        let decided = Decided { holds: OrdMap::from_iter([(key("b"), held)]), ..Decided::default() };
         let left = left(&documents, &decided, &Key::within(Kind::Node, "IN1", "ND1"));
         let said: Vec<(&str, bool, &str)> =
             left.iter().map(|left| (left.process.as_str(), left.stays, left.reason.as_str())).collect();

@@ -389,7 +389,8 @@ impl Case<'_> {
         }
         for (node, document) in &nodes {
             let here = count.get(node.name.as_str()).copied().unwrap_or(0);
-            let fit = fit(self.views, node, document, service);
+            let seen = self.view(&key.namespace, &node.name).map(|view| &view.sighting);
+            let fit = fit(document, seen, service);
             let (is_placed, why) = match (&service.nodes, service.replicas) {
                 (Some(named), _) if named.contains(&node.name) => (true, "the service names it".to_owned()),
                 (Some(_), _) => (false, "the service does not name it".to_owned()),

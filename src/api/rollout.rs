@@ -25,7 +25,7 @@ use crate::clock::{rfc3339, timestamp};
 use crate::model::kinds::{Object, RevisionSpec};
 use crate::model::meta::{PAUSED, RESTARTED};
 use crate::model::{Document, Documents, Key, Kind, Spec};
-use crate::plan::revision::find_declared;
+use crate::plan::revision::Declarations;
 use crate::plan::standing::{self, ServiceStatus, Truth};
 use crate::reconcile::placed::{Decided, Since};
 use crate::state::Edit;
@@ -193,7 +193,7 @@ impl Rollout {
     fn of(documents: &Documents, document: &Document, decided: &Decided) -> Rollout {
         let key = document.key();
         // One that waits is not the one that was decided on.
-        let status = decided.services.get(&key).filter(|_| !document.metadata.waiting);
+        let status = decided.services.get(&key).map(AsRef::as_ref).filter(|_| !document.metadata.waiting);
         let count = |of: fn(&ServiceStatus) -> u32| status.map_or(0, of);
         let all: Vec<_> = if document.metadata.waiting {
             Vec::new()
@@ -302,13 +302,16 @@ fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
 }
 
 /// The revision that a service is as it is declared, if it was recorded.
-fn declared<'a>(documents: &'a Documents, document: &Document) -> Option<(&'a Document, &'a RevisionSpec)> {
+fn declared<'a>(
+    documents: &'a Documents,
+    document: &'a Document,
+) -> Option<(&'a Document, &'a RevisionSpec)> {
     let service = documents.service(&document.key())?;
     if document.metadata.waiting {
         return None;
     }
     let all: Vec<_> = documents.revisions_of(&document.key()).collect();
-    let found = find_declared(documents, document, service, &all);
+    let found = Declarations::new(documents).find(document, service, &all);
     found.map(|(document, revision)| (document.as_ref(), revision))
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use crate::model::Documents;
 use crate::model::meta::{Key, Kind};
 use crate::plan::render::wanted;
@@ -20,7 +22,7 @@ pub(super) struct Scene {
     pub(super) revision: Revision,
     pub(super) nodes: Views,
     /// How each service stands, as was decided last.
-    pub(super) services: BTreeMap<Key, ServiceStatus>,
+    pub(super) services: OrdMap<Key, Arc<ServiceStatus>>,
     pub(super) folders: Vec<(PathBuf, FolderStatus)>,
     pub(super) now_ms: u64,
 }
@@ -142,7 +144,7 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
 /// What is under way with services, and what needs people; by service.
 fn changing(scene: &Scene) -> BTreeMap<String, String> {
     let told = scene.services.iter().filter_map(|(key, status)| {
-        let ServiceStatus { updated, desired, revision, .. } = status;
+        let ServiceStatus { updated, desired, revision, .. } = status.as_ref();
         // The first revision is no update: the tree shows what is started.
         let is_updating = *revision > 1 && status.progressing.status == Truth::True;
         let updating = is_updating.then(|| format!("updating {updated}/{desired} (revision {revision})"));
@@ -303,7 +305,7 @@ mod tests {
             documents: documents.into_iter().collect(),
             revision: 0,
             nodes: [(place, Arc::new(view))].into_iter().collect(),
-            services: BTreeMap::new(),
+            services: OrdMap::new(),
             folders: Vec::new(),
             now_ms: 100_000,
         }
@@ -364,12 +366,12 @@ mod tests {
             degraded: Condition::no("AsExpected", ""),
         };
         let key = Key::within(Kind::Service, "IN1", "SV1");
-        scene.services.insert(key.clone(), status.clone());
+        scene.services.insert(key.clone(), Arc::new(status.clone()));
         assert_eq!(tree(&scene)[2], "IN1/SV1: updating 2/3 (revision 4)");
         assert_eq!(facts(&scene)["IN1/SV1"], "updating 2/3 (revision 4)");
         let progressing = Condition::no("Failed", "");
         let degraded = Condition::yes("RolloutFailed", "revision 4: it ends");
-        scene.services.insert(key, ServiceStatus { progressing, degraded, ..status });
+        scene.services.insert(key, Arc::new(ServiceStatus { progressing, degraded, ..status }));
         assert_eq!(tree(&scene)[2], "IN1/SV1: revision 4: it ends");
     }
 

@@ -12,8 +12,8 @@ use super::document::{Document, Spec};
 use super::id::revision_prefix;
 use super::index::Index;
 use super::kinds::{
-    InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec,
-    TenantSpec, UserSpec,
+    FailoverSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec,
+    ServiceTypeSpec, TenantSpec, UserSpec,
 };
 use super::meta::{Key, Kind};
 
@@ -31,6 +31,8 @@ pub struct Documents {
     labelled: Index<(String, String, String)>,
     /// Those that are being deleted.
     deleting: OrdMap<Key, Arc<Document>>,
+    /// Services that are started after others, or may run in one place only.
+    ordered: OrdSet<Key>,
 }
 
 /// An object of which two maps do not say the same.
@@ -115,6 +117,9 @@ impl Documents {
             self.labelled.add(label, document);
         }
         self.named_by.extend(document.names().into_iter().map(|named| (named, key.clone())));
+        if is_ordered(document) {
+            self.ordered.insert(key.clone());
+        }
         if document.is_deleting() {
             self.deleting.insert(key, Arc::clone(document));
         }
@@ -130,6 +135,9 @@ impl Documents {
         }
         for named in document.names() {
             self.named_by.remove(&(named, key.clone()));
+        }
+        if is_ordered(document) {
+            self.ordered.remove(key);
         }
         if document.is_deleting() {
             self.deleting.remove(key);
@@ -202,6 +210,12 @@ impl Documents {
     /// What is being deleted, by key. Costs what it answers.
     pub fn deleting(&self) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
         self.deleting.iter()
+    }
+
+    /// The services that are started after others or that may run in one place only, by key; with what is being deleted. Costs
+    /// what it answers.
+    pub fn ordered_services(&self) -> impl Iterator<Item = &Key> {
+        self.ordered.iter()
     }
 
     /// Every document, by key.
@@ -323,6 +337,11 @@ impl Documents {
     ) -> impl Iterator<Item = &'a Arc<Document>> + use<'a> {
         self.labelled.of(&(instance.to_owned(), label.to_owned(), value.to_owned()))
     }
+
+    /// How many there are of them. Costs nothing like counting them.
+    pub fn count_nodes_labelled(&self, instance: &str, label: &str, value: &str) -> usize {
+        self.labelled.count(&(instance.to_owned(), label.to_owned(), value.to_owned()))
+    }
 }
 
 /// The service and the node that a process is of.
@@ -333,6 +352,12 @@ fn owners(document: &Document) -> Option<[Key; 2]> {
         Key::within(Kind::Service, instance, process.service.as_str()),
         Key::within(Kind::Node, instance, process.node.as_str()),
     ])
+}
+
+/// Whether it is a service that does not start and stop by itself.
+fn is_ordered(document: &Document) -> bool {
+    let Spec::Service(service) = &document.spec else { return false };
+    !service.after.is_empty() || matches!(service.failover, Some(FailoverSpec::Fenced { .. }))
 }
 
 /// The labels by which a node is found.
@@ -533,7 +558,10 @@ mod tests {
                 let spec = match kind {
                     0 => Spec::Instance(InstanceSpec::default()),
                     1 => Spec::Node(NodeSpec::default()),
-                    2 => Spec::Service(ServiceSpec::default()),
+                    2 => {
+                        let after = Some(other).filter(|_| one == "a").into_iter().collect();
+                        Spec::Service(ServiceSpec { after, ..ServiceSpec::default() })
+                    }
                     _ => Spec::Process(ProcessSpec { service: one, node: other, running: None }),
                 };
                 let namespace = if spec.kind().is_namespaced() { instance } else { String::new() };
@@ -616,9 +644,13 @@ mod tests {
                     let naive = documents.of_kind(Kind::Node).filter(|(key, document)| {
                         key.namespace == instance && document.metadata.labels.get(&name).is_some_and(|is| is == value)
                     });
-                    prop_assert!(documents.nodes_labelled(&instance, &name, value).eq(naive.map(|(_, node)| node)));
+                    let naive: Vec<_> = naive.map(|(_, node)| node).collect();
+                    prop_assert_eq!(documents.count_nodes_labelled(&instance, &name, value), naive.len());
+                    prop_assert!(documents.nodes_labelled(&instance, &name, value).eq(naive));
                 }
             }
+            let after = |key: &&Key| documents.service(key).is_some_and(|service| !service.after.is_empty());
+            prop_assert!(documents.ordered_services().eq(documents.iter().map(|(key, _)| key).filter(after)));
             prop_assert!(documents.deleting().eq(documents.iter().filter(|(_, document)| document.is_deleting())));
         }
 

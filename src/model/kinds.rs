@@ -222,6 +222,13 @@ pub struct ServiceTypeSpec {
     pub live_options: Vec<String>,
 }
 
+impl ServiceTypeSpec {
+    /// Milliseconds that a process has to stay up before it counts as running.
+    pub fn start_ms(&self) -> u64 {
+        u64::from(self.start.seconds) * 1000
+    }
+}
+
 /// A file or folder of the controller's machine that is sent to nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

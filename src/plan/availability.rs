@@ -1,9 +1,9 @@
 //! Whether a process does its work, as far as is seen; and so whether its service does.
 
-use super::render::{desired_start_ms, wanted};
+use super::render::wanted;
 use super::world::{Health, NodeSighting, Phase, World};
-use crate::model::kinds::{ProcessSpec, ServiceSpec, UpdateSpec};
-use crate::model::{Document, Key, Kind};
+use crate::model::kinds::{ProcessSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec};
+use crate::model::{Document, Documents, Key, Kind};
 
 /// Whether a process does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,24 +35,33 @@ pub fn of_process(world: &World<'_>, document: &Document, process: &ProcessSpec)
     let Some(node) = world.seen.get(&place).filter(|node| node.complete) else {
         return Availability::Unknown;
     };
-    let start_ms = desired_start_ms(world.documents, instance, &process.service);
-    on_node(node, &document.metadata.name, start_ms, checks(world, instance, &process.service), world.now_ms)
+    let kind = type_of(world.documents, instance, &process.service);
+    on_node(node, &document.metadata.name, kind, world.now_ms)
 }
 
-/// Whether the type of a service has a health check.
-fn checks(world: &World<'_>, instance: &str, service: &str) -> bool {
-    let service = world.documents.service(&Key::within(Kind::Service, instance, service));
-    let kind = service.map(|service| Key::cluster(Kind::ServiceType, service.kind.as_str()));
-    kind.and_then(|kind| world.documents.service_type(&kind)).is_some_and(|kind| kind.health.is_some())
+/// The type of a service; none where one of the two does not exist.
+pub(super) fn type_of<'a>(
+    documents: &'a Documents,
+    instance: &str,
+    service: &str,
+) -> Option<&'a ServiceTypeSpec> {
+    let service = documents.service(&Key::within(Kind::Service, instance, service))?;
+    documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()))
 }
 
-/// The same, of a node that is seen.
-fn on_node(node: &NodeSighting, id: &str, start_ms: u64, is_checked: bool, now_ms: u64) -> Availability {
+/// The same, of a process of this type on a node that is seen.
+pub(super) fn on_node(
+    node: &NodeSighting,
+    id: &str,
+    kind: Option<&ServiceTypeSpec>,
+    now_ms: u64,
+) -> Availability {
     let Some(seen) = node.processes.get(id) else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;
     }
-    let up_ms = seen.since_ms.saturating_add(start_ms);
+    let up_ms = seen.since_ms.saturating_add(kind.map_or(0, ServiceTypeSpec::start_ms));
+    let is_checked = kind.is_some_and(|kind| kind.health.is_some());
     match &seen.health {
         Some(Health::Unhealthy { .. }) => Availability::No,
         None if is_checked => Availability::Starting { since_ms: seen.since_ms },

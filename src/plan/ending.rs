@@ -1,69 +1,138 @@
 //! What is going, and what that leaves behind: objects that belong to it go too, what is clean is taken out, and what waited takes its
 //! place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement};
 use super::world::World;
 use crate::model::kinds::ProcessSpec;
 use crate::model::meta::{FORGOTTEN, Key, Kind, SOURCE};
-use crate::model::{Document, Spec};
+use crate::model::{Change, Document, Documents, Spec};
 
-/// All of it, in this order.
-pub(super) fn end(world: &World<'_>, placement: &mut Placement) {
-    cascade(world, placement);
-    finalize(world, placement);
-    unlink(world, placement);
-    succeed(world, placement);
+/// What has lost something that it refers to. It is kept from pass to pass.
+///
+/// **Invariant:** it says what the documents do of which it was told last.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// What can't be without something that is gone or going, and does not go yet.
+    orphans: BTreeSet<Key>,
+    /// What names something that is gone, and could be without.
+    dangling: BTreeSet<Key>,
 }
 
-/// What belongs to something that is going, goes.
-fn cascade(world: &World<'_>, placement: &mut Placement) {
-    let documents = world.documents;
-    let going: BTreeSet<Key> = placement
-        .steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            PlaceAction::MarkDeleting(key) | PlaceAction::GiveUp(key) => Some(key.clone()),
-            PlaceAction::Create(_)
-            | PlaceAction::Assign { .. }
-            | PlaceAction::Lease { .. }
-            | PlaceAction::Judge(_)
-            | PlaceAction::Finalize(_)
-            | PlaceAction::Unlink(_)
-            | PlaceAction::Promote(_)
-            | PlaceAction::Drop(_) => None,
-        })
-        .collect();
-    let gone = |key: &Key| documents.live(key).is_none();
-    for (key, document) in documents.iter() {
-        if !key.kind.is_namespaced() || document.is_deleting() || going.contains(key) {
-            continue;
+impl Ending {
+    /// Looks at all documents.
+    pub(super) fn of(documents: &Documents) -> Ending {
+        let mut ending = Ending::default();
+        // Of processes there are many more than of what they belong to.
+        for kind in [Kind::Node, Kind::Service, Kind::Revision, Kind::Event] {
+            documents.of_kind(kind).for_each(|(key, _)| ending.check(documents, key));
         }
-        let instance = Key::cluster(Kind::Instance, &*key.namespace);
-        let orphaned = gone(&instance)
-            || documents.process(key).is_some_and(|process| {
-                gone(&Key::within(Kind::Service, &*key.namespace, &*process.service))
-                    || gone(&Key::within(Kind::Node, &*key.namespace, &*process.node))
-            })
-            || documents.revision(key).is_some_and(|revision| {
-                gone(&Key::within(Kind::Service, &*key.namespace, &*revision.service))
-            });
-        if orphaned {
-            let action = PlaceAction::MarkDeleting(key.clone());
-            placement.steps.push(PlaceStep { action, reason: PlaceReason::OwnerDeleted });
+        for (owner, _) in documents.with_processes() {
+            let instance = Key::cluster(Kind::Instance, &*owner.namespace);
+            if documents.live(owner).is_none() || documents.live(&instance).is_none() {
+                documents.needing(owner).for_each(|(key, _)| ending.check(documents, key));
+            }
+        }
+        let dangling: BTreeSet<Key> = documents.dangling().map(|(_, document)| document.key()).collect();
+        dangling.iter().for_each(|key| ending.check(documents, key));
+        ending
+    }
+
+    /// Takes in what has changed.
+    pub(super) fn hear(&mut self, documents: &Documents, change: Change<'_>) {
+        let Change { key, before, now } = change;
+        self.check(documents, key);
+        let is_live = |document: Option<&Arc<Document>>| {
+            document.is_some_and(|document| !document.is_deleting() && !document.metadata.waiting)
+        };
+        let waits = |document: Option<&Arc<Document>>| document.is_some_and(|found| found.metadata.waiting);
+        if is_live(before) != is_live(now) || waits(before) != waits(now) {
+            documents.needing(key).for_each(|(needing, _)| self.check(documents, needing));
+            documents.naming(key.clone()).for_each(|(naming, _)| self.check(documents, naming));
         }
     }
+
+    fn check(&mut self, documents: &Documents, key: &Key) {
+        let found = documents.live(key);
+        let is_orphan =
+            found.is_some_and(|found| found.needs().iter().any(|need| documents.live(need).is_none()));
+        let is_dangling = found.is_some_and(|found| unlinked(documents, key, found).is_some());
+        for (set, is_in) in [(&mut self.orphans, is_orphan), (&mut self.dangling, is_dangling)] {
+            if is_in {
+                set.insert(key.clone());
+            } else {
+                set.remove(key);
+            }
+        }
+    }
+
+    /// All that follows for a pass, in this order.
+    pub(super) fn end(&self, world: &World<'_>, placement: &mut Placement) {
+        self.cascade(placement);
+        finalize(world, placement);
+        self.unlink(world.documents, placement);
+        succeed(world, placement);
+    }
+
+    /// What belongs to something that is going, goes.
+    fn cascade(&self, placement: &mut Placement) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let going: BTreeSet<Key> = placement
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                PlaceAction::MarkDeleting(key) | PlaceAction::GiveUp(key) => Some(key.clone()),
+                PlaceAction::Create(_)
+                | PlaceAction::Assign { .. }
+                | PlaceAction::Lease { .. }
+                | PlaceAction::Judge(_)
+                | PlaceAction::Finalize(_)
+                | PlaceAction::Unlink(_)
+                | PlaceAction::Promote(_)
+                | PlaceAction::Drop(_) => None,
+            })
+            .collect();
+        for key in self.orphans.difference(&going) {
+            placement.step(PlaceAction::MarkDeleting(key.clone()), PlaceReason::OwnerDeleted);
+        }
+    }
+
+    /// Takes away the names of what is gone, so that a later object of such a name is not taken for it. Whoever deletes does that, too;
+    /// this is for what came in between.
+    fn unlink(&self, documents: &Documents, placement: &mut Placement) {
+        for key in &self.dangling {
+            if let Some(document) = documents.live(key).and_then(|found| unlinked(documents, key, found)) {
+                placement.step(PlaceAction::Unlink(Box::new(document)), PlaceReason::Dangling);
+            }
+        }
+    }
+}
+
+/// A document without the names of what is gone; none where it has none of these, or goes with its instance. Nor of what a
+/// manifests folder keeps: there it is a mistake of the folder's, which says so.
+fn unlinked(documents: &Documents, key: &Key, document: &Document) -> Option<Document> {
+    let mut gone = document.names();
+    gone.retain(|named| documents.live(named).is_none() && documents.successor(named).is_none());
+    let instance = || documents.live(&Key::cluster(Kind::Instance, &*key.namespace));
+    let stays = !key.kind.is_namespaced() || instance().is_some();
+    if gone.is_empty() || !stays || document.metadata.annotations.contains_key(SOURCE) {
+        return None;
+    }
+    let mut unlinked = document.clone();
+    for named in gone {
+        unlinked.spec = unlinked.spec.without(&named);
+    }
+    Some(unlinked)
 }
 
 /// What is going and has nothing left, is taken out.
 fn finalize(world: &World<'_>, placement: &mut Placement) {
     let documents = world.documents;
-    for (key, document) in documents.iter() {
-        if !document.is_deleting() {
-            continue;
-        }
+    for (key, document) in documents.deleting() {
         let instance = key.namespace.as_str();
         let hold = match &document.spec {
             Spec::Process(process) => {
@@ -78,10 +147,9 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
             }
             Spec::Service(_) => waits(documents.processes_of(instance, &key.name)),
             Spec::Node(_) => waits(documents.processes_on(instance, &key.name)),
-            Spec::Instance(_) => documents
-                .iter()
-                .find(|(other, _)| other.kind.is_namespaced() && other.namespace == key.name)
-                .map(|(other, _)| PlaceHold::WaitsFor(other.clone())),
+            Spec::Instance(_) => {
+                documents.needing(key).next().map(|(needing, _)| PlaceHold::WaitsFor(needing.clone()))
+            }
             Spec::Tenant(_)
             | Spec::User(_)
             | Spec::Integration(_)
@@ -99,23 +167,6 @@ fn finalize(world: &World<'_>, placement: &mut Placement) {
             }
         }
     }
-}
-
-/// Takes away the names of what is gone, so that a later object of such a name is not taken for it. Whoever deletes does that, too;
-/// this is for what came in between. Not in what a manifests folder keeps: there it is a mistake of the folder's, which says so.
-fn unlink(world: &World<'_>, placement: &mut Placement) {
-    let mut found: BTreeMap<Key, Document> = BTreeMap::new();
-    for (gone, document) in world.documents.dangling() {
-        if !document.metadata.annotations.contains_key(SOURCE) {
-            let unlinked = found.entry(document.key()).or_insert_with(|| Document::clone(document));
-            unlinked.spec = unlinked.spec.clone().without(gone);
-        }
-    }
-    let steps = found.into_values().map(|document| PlaceStep {
-        action: PlaceAction::Unlink(Box::new(document)),
-        reason: PlaceReason::Dangling,
-    });
-    placement.steps.extend(steps);
 }
 
 /// What waited takes its place once that is free and all is there that it needs.

@@ -46,11 +46,13 @@ fn runs_under(lease: u32, member: &Member<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::model::amount::Seconds;
     use crate::model::kinds::{ProcessSpec, ServiceTypeSpec};
     use crate::model::{Document, Spec};
+    use crate::plan::near::Near;
     use crate::plan::world::{NodeSighting, Phase, ProcessSighting, World};
 
     const TEN: (u32, u64) = (10, 21_000);
@@ -95,7 +97,9 @@ mod tests {
         };
         let seen = BTreeMap::from([(("i".to_owned(), "n".to_owned()), node)]);
         let world = World::at(&documents, &seen, 0);
-        next(wanted, &Member::new(&world, &std::sync::Arc::new(document), &spec, &ServiceSpec::default()))
+        let near = Near { document: None, seen: seen.values().next() };
+        let service = ServiceSpec::default();
+        next(wanted, &Member::new(&world, &Arc::new(document), &spec, near, (&service, None)))
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::availability::{Availability, of_process};
-use super::render::{takes_new, wanted};
-use super::world::{NodeSighting, Phase, ProcessSighting, World};
+use super::availability::{Availability, on_node};
+use super::near::Near;
+use super::render::wanted;
+use super::world::{Phase, ProcessSighting, World};
 use crate::model::Document;
-use crate::model::kinds::{ProcessSpec, ServiceSpec};
+use crate::model::kinds::{ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 
 /// A process of the service that is being deleted.
@@ -26,6 +27,7 @@ pub(super) struct Member<'a> {
     /// Whether it should run.
     pub(super) runs: bool,
     pub(super) availability: Availability,
+    pub(super) node: Near<'a>,
     /// Whether its node is seen and knows of all that was decided on it.
     pub(super) is_heard: bool,
     /// Whether its node has taken up all that was decided on it, or will not: where nothing is started, it goes on as it is.
@@ -43,34 +45,33 @@ pub(super) struct Member<'a> {
 
 impl<'a> Member<'a> {
     pub(super) fn new(
-        world: &World<'a>,
+        world: &World<'_>,
         document: &'a Arc<Document>,
         spec: &'a ProcessSpec,
-        service: &ServiceSpec,
+        node: Near<'a>,
+        (service, kind): (&ServiceSpec, Option<&ServiceTypeSpec>),
     ) -> Member<'a> {
         let id = document.metadata.name.as_str();
-        let instance = document.metadata.namespace.as_str();
-        let node = world.seen.get(&(instance.to_owned(), spec.node.clone()));
-        let is_planned = |node: &NodeSighting| node.complete && node.planned >= document.revision();
-        let on = world.documents.get(&Key::within(Kind::Node, instance, &*spec.node));
-        let takes_new = on.is_some_and(|on| takes_new(on));
+        let seen = node.seen.filter(|seen| seen.complete);
+        let planned = seen.filter(|seen| seen.planned >= document.revision());
+        let is_heard = planned.is_some_and(|seen| !seen.pending.contains(id));
+        let is_behind = planned.is_some_and(|seen| seen.behind.contains(id));
+        let takes_new = node.takes_new();
         Member {
             id,
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: of_process(world, document, spec),
-            is_heard: node.is_some_and(|node| is_planned(node) && !node.pending.contains(id)),
-            is_settled: node.is_some_and(|node| {
-                let is_behind = node.behind.contains(id) && takes_new;
-                is_planned(node) && !is_behind && !node.pending.contains(id)
-            }),
-            is_behind: node.is_some_and(|node| is_planned(node) && node.behind.contains(id)),
-            seen: node.and_then(|node| node.processes.get(id)),
+            availability: seen.map_or(Availability::Unknown, |seen| on_node(seen, id, kind, world.now_ms)),
+            is_heard,
+            is_settled: is_heard && !(is_behind && takes_new),
+            is_behind,
+            seen: node.seen.and_then(|seen| seen.processes.get(id)),
             takes_new,
             // With its node it goes by itself.
-            leaves: on.is_none_or(|on| on.is_deleting()),
+            leaves: !node.is_live(),
             gives_up: false,
+            node,
         }
     }
 

@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::availability::{Availability, of_process, of_service};
-use super::render::{desired_start_ms, wanted};
+use super::availability::{Availability, of_process, of_service, type_of};
+use super::render::wanted;
 use super::world::{Gate, Orders, Ties, World};
-use crate::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
+use crate::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec, ServiceTypeSpec};
 use crate::model::meta::{Key, Kind};
 use crate::model::{Document, Documents};
 
@@ -25,7 +25,7 @@ pub fn orders(world: &World<'_>, revision: u64, halt: bool) -> (Orders, Option<u
     let mut orders = Orders { halt, ..Orders::default() };
     let mut wake_at_ms: Option<u64> = None;
     let mut standings: BTreeMap<Key, Option<Gate>> = BTreeMap::new();
-    for (key, _) in world.documents.of_kind(Kind::Service) {
+    for key in world.documents.ordered_services() {
         let Some(service) = world.documents.service(key) else { continue };
         if let Some(FailoverSpec::Fenced { .. }) = service.failover {
             orders.revision = revision;
@@ -129,7 +129,8 @@ fn unseen_node(world: &World<'_>, key: &Key, service: &ServiceSpec) -> Option<St
 
 /// When the next process of a service counts as available though nothing new is seen.
 fn next_available(world: &World<'_>, key: &Key) -> Option<u64> {
-    let start_ms = desired_start_ms(world.documents, &key.namespace, &key.name);
+    let kind = type_of(world.documents, &key.namespace, &key.name);
+    let start_ms = kind.map_or(0, ServiceTypeSpec::start_ms);
     let at = |(document, process)| match of_process(world, document, process) {
         Availability::Starting { since_ms } => Some(since_ms.saturating_add(start_ms)),
         Availability::Since(_) | Availability::No | Availability::Unknown => None,

@@ -6,15 +6,15 @@
 //! **Invariant:** what is taken away by a change, an update or a move, leaves no more processes of a service unavailable than
 //! its `update.max-unavailable` says. What is unavailable for another reason counts.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use super::ending;
-use super::service::place_service;
-use super::spread::Ground;
+use imbl::OrdMap;
+
+use super::placer::{Earlier, Placer};
 use super::standing::ServiceStatus;
 use super::world::World;
-use crate::model::meta::{Key, Kind};
+use crate::model::meta::Key;
 use crate::model::{Document, Spec};
 
 /// What to do in the store.
@@ -320,9 +320,9 @@ pub struct Placement {
     /// In this order.
     pub steps: Vec<PlaceStep>,
     /// By object.
-    pub holds: BTreeMap<Key, PlaceHold>,
+    pub holds: OrdMap<Key, PlaceHold>,
     /// How each service that is not being deleted stands.
-    pub services: BTreeMap<Key, ServiceStatus>,
+    pub services: OrdMap<Key, Arc<ServiceStatus>>,
     /// Why no failover is made at present.
     pub frozen: Option<Frozen>,
     /// When to place again though nothing changes, in milliseconds of the same clock.
@@ -340,27 +340,16 @@ impl Placement {
     }
 }
 
-/// Which Process objects should exist, from which revisions they are to run, and what can be taken out.
+/// Which Process objects should exist, from which revisions they are to run, and what can be taken out. Looks at everything; who
+/// decides again and again has a [`Placer`].
 pub fn place(world: &World<'_>) -> Placement {
-    let mut placement = Placement::default();
-    let mut ground = Ground::new(world);
-    placement.frozen = ground.frozen();
-    for (key, document) in world.documents.of_kind(Kind::Service) {
-        let instance = Key::cluster(Kind::Instance, &*key.namespace);
-        // What is going gets nothing new, even before it is marked.
-        if let Spec::Service(service) = &document.spec
-            && !document.is_deleting()
-            && world.documents.live(&instance).is_some()
-        {
-            place_service(world, &mut ground, key, document, service, &mut placement);
-        }
-    }
-    ending::end(world, &mut placement);
-    placement
+    Placer::default().place(world, &Earlier::new())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::Documents;
     use crate::model::Metadata;

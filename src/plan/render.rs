@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::orders::ties;
-use super::revision::is_declared;
+use super::revision::Declarations;
 use super::step::{Care, Check, Probe, Start};
 use super::world::{ArtifactSource, DesiredProcess, NodeDesired};
 use crate::model::artifact::name_of;
@@ -39,11 +39,12 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
     let processes: Vec<_> = documents.processes_on(instance, &node_key.name).collect();
     // What the processes of a service that run from one revision have in common is found once for all of them.
     let mut found: BTreeMap<(&str, u64), Result<Resolved<'_>, String>> = BTreeMap::new();
+    let mut declarations = Declarations::new(documents);
     for (document, process) in &processes {
         let number = document.metadata.revision;
-        found
-            .entry((&process.service, number))
-            .or_insert_with(|| Resolved::find(documents, instance, &process.service, number));
+        found.entry((&process.service, number)).or_insert_with(|| {
+            Resolved::find(documents, &mut declarations, instance, &process.service, number)
+        });
     }
     let mut services = Map::new();
     let mut has_auth = false;
@@ -93,7 +94,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
                 deleting: document.is_deleting(),
                 stop: service_type.map(|found| found.stop.clone()).unwrap_or_default(),
                 reload: service_type.and_then(|found| found.reload.as_ref()).map(|reload| reload.signal),
-                start_ms: service_type.map_or(0, |found| u64::from(found.start.seconds) * 1000),
+                start_ms: service_type.map_or(0, ServiceTypeSpec::start_ms),
                 start,
                 artifact: artifact.and_then(|artifact| artifact.address.clone()),
                 ties: ties(documents, document, process),
@@ -120,14 +121,6 @@ pub fn takes_new(node: &Document) -> bool {
 /// Whether a process should run: as itself says, or else its service, or else yes.
 pub fn wanted(process: &ProcessSpec, service: Option<&ServiceSpec>) -> bool {
     process.running.or_else(|| service.and_then(|service| service.running)).unwrap_or(true)
-}
-
-/// Milliseconds that a process of a service has to stay up before it counts as running.
-pub fn desired_start_ms(documents: &Documents, instance: &str, service: &str) -> u64 {
-    let service = documents.service(&Key::within(Kind::Service, instance, service));
-    let kind = service.map(|service| Key::cluster(Kind::ServiceType, service.kind.as_str()));
-    let kind = kind.and_then(|kind| documents.service_type(&kind));
-    kind.map_or(0, |kind| u64::from(kind.start.seconds) * 1000)
 }
 
 /// A service's options with the defaults that its type's schema declares.
@@ -158,7 +151,13 @@ struct Resolved<'a> {
 
 impl<'a> Resolved<'a> {
     /// `number` is that of the revision that they are to run from; 0 for what is declared now.
-    fn find(documents: &'a Documents, instance: &str, id: &str, number: u64) -> Result<Resolved<'a>, String> {
+    fn find(
+        documents: &'a Documents,
+        declarations: &mut Declarations<'a>,
+        instance: &str,
+        id: &str,
+        number: u64,
+    ) -> Result<Resolved<'a>, String> {
         let key = Key::within(Kind::Service, instance, id);
         let missing = || format!("{key} does not exist");
         let (document, service) = documents.get(&key).zip(documents.service(&key)).ok_or_else(missing)?;
@@ -168,7 +167,7 @@ impl<'a> Resolved<'a> {
         let declared = (service, service_type);
         let options = effective_options(service, service_type);
         let revision = documents.revision(&Key::within(Kind::Revision, instance, revision_name(id, number)));
-        let earlier = revision.filter(|revision| !is_declared(documents, document, service, revision));
+        let earlier = revision.filter(|revision| !declarations.is(document, service, revision));
         let Some(earlier) = earlier else {
             let restarted = document.metadata.annotations.get(RESTARTED).map(String::as_str);
             return Ok(Resolved { declared, service, service_type, instance: None, options, restarted });

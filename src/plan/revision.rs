@@ -5,7 +5,7 @@
 //!
 //! **Absent here:** what differs from node to node. A process of a changed node starts anew at once, for that is one node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -16,52 +16,87 @@ use crate::model::meta::RESTARTED;
 use crate::model::template::{Renderer, with_aliases};
 use crate::model::{Document, Documents, Key, Kind};
 
-/// The revision that a service is, as it is declared now; its number is yet to be given. None when its type does not exist.
-pub fn declared(documents: &Documents, document: &Document, service: &ServiceSpec) -> Option<RevisionSpec> {
-    let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let service_type = documents.service_type(&key)?;
-    let variables = variables(service, service_type);
-    let instance = used(&instance_value(documents, &document.metadata.namespace), "instance", &variables);
-    let restarted = document.metadata.annotations.get(RESTARTED).cloned();
-    Some(RevisionSpec {
-        service: document.metadata.name.clone(),
-        hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
-        template: Box::new(service.clone()),
-        service_type: Box::new(service_type.clone()),
-        instance,
-        restarted,
-        ..RevisionSpec::default()
-    })
+/// Services as they are declared now, for who asks of many: what the templates of a type ask for is found out once, and so is what an
+/// instance is to them.
+#[derive(Debug)]
+pub struct Declarations<'a> {
+    documents: &'a Documents,
+    /// What is asked for by type, where a service has no templates of its own.
+    of_types: BTreeMap<&'a str, Arc<BTreeSet<String>>>,
+    /// Instances, as templates see them, by id.
+    instances: BTreeMap<&'a str, Value>,
 }
 
-/// Whether a service is, as it is declared now, this revision of it.
-pub fn is_declared(
-    documents: &Documents,
-    document: &Document,
-    service: &ServiceSpec,
-    revision: &RevisionSpec,
-) -> bool {
-    let key = Key::cluster(Kind::ServiceType, service.kind.as_str());
-    let unchanged = *revision.template == *service
-        && documents.service_type(&key) == Some(&*revision.service_type)
-        && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref()
-        && revision.instance.is_empty();
-    // Mostly nothing has changed, and that is sooner seen than a hash is made.
-    unchanged || declared(documents, document, service).is_some_and(|declared| declared.hash == revision.hash)
-}
+impl<'a> Declarations<'a> {
+    /// Nothing is found out yet.
+    pub const fn new(documents: &'a Documents) -> Declarations<'a> {
+        Declarations { documents, of_types: BTreeMap::new(), instances: BTreeMap::new() }
+    }
 
-/// The last of these revisions that a service is, as it is declared now; one that is going is none. The last one is looked at first, for
-/// mostly nothing has changed.
-pub fn find_declared<'a>(
-    documents: &Documents,
-    document: &Document,
-    service: &ServiceSpec,
-    revisions: &[(&'a Arc<Document>, &'a RevisionSpec)],
-) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
-    let found = revisions.iter().rev().find(|(found, revision)| {
-        !found.is_deleting() && is_declared(documents, document, service, revision)
-    });
-    found.copied()
+    /// The revision that a service is; its number is yet to be given. None when its type does not exist.
+    pub fn of(&mut self, document: &'a Document, service: &'a ServiceSpec) -> Option<RevisionSpec> {
+        let service_type = self.type_of(service)?;
+        let (variables, instance) = self.asked(document, service, service_type);
+        let restarted = document.metadata.annotations.get(RESTARTED).cloned();
+        Some(RevisionSpec {
+            service: document.metadata.name.clone(),
+            hash: hash_of(service, service_type, &instance, &variables, restarted.as_deref()),
+            template: Box::new(service.clone()),
+            service_type: Box::new(service_type.clone()),
+            instance,
+            restarted,
+            ..RevisionSpec::default()
+        })
+    }
+
+    /// Whether a service is this revision of it.
+    pub fn is(&mut self, document: &'a Document, service: &'a ServiceSpec, revision: &RevisionSpec) -> bool {
+        let Some(service_type) = self.type_of(service) else { return false };
+        // Mostly nothing has changed, and that is sooner seen than a hash is made.
+        let is_same = *revision.template == *service
+            && *revision.service_type == *service_type
+            && document.metadata.annotations.get(RESTARTED) == revision.restarted.as_ref();
+        if is_same && self.asked(document, service, service_type).1 == revision.instance {
+            return true;
+        }
+        self.of(document, service).is_some_and(|declared| declared.hash == revision.hash)
+    }
+
+    /// The last of these revisions that a service is; one that is going is none. The last one is looked at first, for mostly nothing
+    /// has changed.
+    pub fn find(
+        &mut self,
+        document: &'a Document,
+        service: &'a ServiceSpec,
+        revisions: &[(&'a Arc<Document>, &'a RevisionSpec)],
+    ) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
+        let mut all = revisions.iter().rev().filter(|(found, _)| !found.is_deleting());
+        all.find(|(_, revision)| self.is(document, service, revision)).copied()
+    }
+
+    fn type_of(&self, service: &ServiceSpec) -> Option<&'a ServiceTypeSpec> {
+        self.documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()))
+    }
+
+    /// All that a service's templates ask for, and what that is of its instance.
+    fn asked(
+        &mut self,
+        document: &'a Document,
+        service: &'a ServiceSpec,
+        service_type: &ServiceTypeSpec,
+    ) -> (Arc<BTreeSet<String>>, Object) {
+        let find = || Arc::new(variables(service, service_type));
+        let is_plain = service.command.is_none() && service.env.is_empty();
+        let variables = if is_plain {
+            Arc::clone(self.of_types.entry(&service.kind).or_insert_with(find))
+        } else {
+            find()
+        };
+        let id = document.metadata.namespace.as_str();
+        let instance = self.instances.entry(id).or_insert_with(|| instance_value(self.documents, id));
+        let instance = used(instance, "instance", &variables);
+        (variables, instance)
+    }
 }
 
 /// What the templates ask for.
@@ -74,12 +109,15 @@ fn variables(service: &ServiceSpec, service_type: &ServiceTypeSpec) -> BTreeSet<
 
 /// The fields of an object that are asked for; all of them where that can't be told.
 fn used(object: &Value, name: &str, variables: &BTreeSet<String>) -> Object {
+    let prefix = format!("{name}.");
+    if !variables.iter().any(|variable| variable == name || variable.starts_with(&prefix)) {
+        return Object::new();
+    }
     let object = with_aliases(object.clone());
     let Value::Object(object) = object else { return Object::new() };
     if variables.contains(name) {
         return object;
     }
-    let prefix = format!("{name}.");
     let field = |variable: &String| Some(variable.strip_prefix(&prefix)?.split('.').next()?.to_owned());
     let fields: BTreeSet<String> = variables.iter().filter_map(field).collect();
     object.into_iter().filter(|(name, _)| fields.contains(name)).collect()
@@ -145,7 +183,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        declared(&documents, &document, &service).expect("its type exists").hash
+        Declarations::new(&documents).of(&document, &service).expect("its type exists").hash
     }
 
     #[test]

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use super::lease;
 use super::member::{Going, Member, is_owned};
+use super::near::{Near, Nearby};
 use super::orders::awaited;
 use super::place::{Frozen, PlaceAction, PlaceHold, PlaceReason, Placement};
-use super::revision::{declared, find_declared};
+use super::revision::Declarations;
 use super::spread::{Fit, Ground, fit};
 use super::world::World;
 use crate::model::id::{process_id, revision_name};
-use crate::model::kinds::{FailoverSpec, ProcessSpec, RevisionSpec, ServiceSpec, UpdateSpec};
+use crate::model::kinds::{
+    FailoverSpec, ProcessSpec, RevisionSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec,
+};
 use crate::model::meta::{Key, Kind, OwnerReference, PAUSED};
 use crate::model::{Document, Metadata, Spec};
 
@@ -25,22 +28,24 @@ const MARGIN_MS: u64 = 5_000;
 /// Decides for one service that is not being deleted.
 pub(super) fn place_service<'a>(
     world: &World<'a>,
-    ground: &mut Ground<'a>,
-    key: &'a Key,
-    document: &'a Document,
-    service: &'a ServiceSpec,
+    near: &mut Nearby<'a>,
+    ground: &mut Ground,
+    (key, document, service): (&'a Key, &'a Document, &'a ServiceSpec),
     placement: &mut Placement,
 ) {
+    let kind = Key::cluster(Kind::ServiceType, service.kind.as_str());
+    let kind = world.documents.service_type(&kind);
     let mut members: Vec<Member<'a>> = Vec::new();
     let mut going: Vec<Going<'a>> = Vec::new();
     for (document, spec) in world.documents.processes_of(&key.namespace, &key.name) {
         if document.is_deleting() {
             going.push(Going { document, spec, gives_up: document.metadata.given_up });
         } else {
-            members.push(Member::new(world, document, spec, service));
+            let node = near.node(&key.namespace, &spec.node);
+            members.push(Member::new(world, document, spec, node, (service, kind)));
         }
     }
-    let target = Target::find(world, key, document, service, placement);
+    let target = Target::find(world, &mut near.declarations, (key, document, service), placement);
     let mut others =
         service.after.iter().map(|other| Key::within(Kind::Service, &*key.namespace, other.as_str()));
     let may_start = others.all(|other| awaited(world, &other).is_none());
@@ -49,6 +54,7 @@ pub(super) fn place_service<'a>(
         key,
         document,
         service,
+        start_ms: kind.map_or(0, ServiceTypeSpec::start_ms),
         target,
         members,
         going,
@@ -57,7 +63,7 @@ pub(super) fn place_service<'a>(
     };
     case.give_up(ground, placement);
     match (&service.nodes, service.replicas) {
-        (Some(nodes), _) => case.on_each(nodes, placement),
+        (Some(nodes), _) => case.on_each(nodes, near, placement),
         (None, Some(replicas)) => {
             case.shrink(replicas, placement);
             // One that people stopped is wanted to run where it moves to, so it counts from then on.
@@ -77,7 +83,7 @@ pub(super) fn place_service<'a>(
     let pruned = case.prune(placement);
     case.judge(&pruned, placement);
     let status = case.status();
-    placement.services.insert(key.clone(), status);
+    placement.services.insert(key.clone(), Arc::new(status));
 }
 
 /// From which revision the processes are to run.
@@ -94,14 +100,13 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn find(
         world: &World<'a>,
-        key: &Key,
-        document: &Document,
-        service: &ServiceSpec,
+        declarations: &mut Declarations<'a>,
+        (key, document, service): (&Key, &'a Document, &'a ServiceSpec),
         placement: &mut Placement,
     ) -> Target<'a> {
         let all: Vec<_> = world.documents.revisions_of(key).collect();
         let last = all.last().map_or(0, |(_, revision)| revision.number);
-        if let Some(found) = find_declared(world.documents, document, service, &all) {
+        if let Some(found) = declarations.find(document, service, &all) {
             let instead = found.1.replaced_by;
             let instead = instead.and_then(|number| all.iter().find(|(_, other)| other.number == number));
             let revision = instead.copied().unwrap_or(found);
@@ -112,7 +117,7 @@ impl<'a> Target<'a> {
                 all,
             };
         }
-        let Some(declared) = declared(world.documents, document, service) else {
+        let Some(declared) = declarations.of(document, service) else {
             return Target { number: 0, declared: 0, revision: None, all };
         };
         let number = last + 1;
@@ -150,6 +155,7 @@ struct Case<'a, 'w> {
     key: &'a Key,
     document: &'a Document,
     service: &'a ServiceSpec,
+    start_ms: u64,
     target: Target<'a>,
     members: Vec<Member<'a>>,
     /// Its processes that are being deleted.
@@ -271,7 +277,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Gives up what runs, or may run, on nodes that have not answered for as long as the service says.
-    fn give_up(&mut self, ground: &mut Ground<'a>, placement: &mut Placement) {
+    fn give_up(&mut self, ground: &mut Ground, placement: &mut Placement) {
         // What is on a node by name, or by people's hand, has no other place.
         let (Some(failover), Some(_), None) =
             (self.service.failover, self.service.replicas, &self.service.nodes)
@@ -332,7 +338,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// Whether what is on a node that does not answer is given up now.
-    fn verdict(&self, ground: &mut Ground<'a>, node: &str, wait_ms: Option<u64>) -> Result<(), PlaceHold> {
+    fn verdict(&self, ground: &mut Ground, node: &str, wait_ms: Option<u64>) -> Result<(), PlaceHold> {
         let named = || Key::within(Kind::Node, &*self.key.namespace, node).to_string();
         let Some(wait_ms) = wait_ms else { return Err(PlaceHold::Unfenced { node: named() }) };
         if let Some(why) = ground.frozen() {
@@ -348,18 +354,18 @@ impl<'a> Case<'a, '_> {
         if at_ms > self.world.now_ms {
             return Err(PlaceHold::GivesUp { node: named(), at_ms });
         }
-        if !ground.takes(&self.key.namespace, self.service, node) {
+        if !ground.takes(self.world, &self.key.namespace, self.service, node) {
             return Err(PlaceHold::NowhereElse { node: named() });
         }
         Ok(())
     }
 
     /// One process on each of these nodes.
-    fn on_each(&mut self, nodes: &[String], placement: &mut Placement) {
+    fn on_each(&mut self, nodes: &'a [String], near: &mut Nearby<'a>, placement: &mut Placement) {
         let instance = self.key.namespace.as_str();
-        let wanted: BTreeMap<String, &String> = self
-            .live_nodes(nodes)
-            .into_iter()
+        let wanted: BTreeMap<String, &String> = nodes
+            .iter()
+            .filter(|node| near.node(instance, node).is_live())
             .map(|node| (process_id(instance, &self.key.name, node, 0), node))
             .collect();
         for at in 0..self.members.len() {
@@ -368,7 +374,11 @@ impl<'a> Case<'a, '_> {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
         }
+        let there: BTreeSet<&str> = self.members.iter().map(|member| member.id).collect();
         for (id, node) in wanted {
+            if there.contains(id.as_str()) {
+                continue;
+            }
             let process = Key::within(Kind::Process, instance, id.as_str());
             match self.world.documents.get(&process) {
                 Some(existing) if existing.is_deleting() => {
@@ -393,13 +403,12 @@ impl<'a> Case<'a, '_> {
 
     /// How the node of a process stands to the service.
     fn fit(&self, member: &Member<'_>) -> Fit {
-        let node = Key::within(Kind::Node, &*self.key.namespace, &*member.spec.node);
-        let found = self.world.documents.get(&node);
-        found.map_or(Fit::Deleting, |found| fit(self.world.seen, &node, found, self.service))
+        let Near { document, seen } = member.node;
+        document.map_or(Fit::Deleting, |node| fit(node, seen, self.service))
     }
 
     /// Has processes leave the nodes that are being drained or no longer fit, no more at once than an update may take away.
-    fn move_away(&mut self, ground: &mut Ground<'a>, budget: &mut u32, placement: &mut Placement) {
+    fn move_away(&mut self, ground: &mut Ground, budget: &mut u32, placement: &mut Placement) {
         for at in 0..self.members.len() {
             let Some(member) = self.members.get(at) else { continue };
             if member.leaves || !self.owns(member) || self.fit(member).keeps() {
@@ -410,7 +419,7 @@ impl<'a> Case<'a, '_> {
             if member.is_unknown() {
                 // What failover says of it says more.
                 placement.holds.entry(key).or_insert(PlaceHold::NodeUnknown(node));
-            } else if !ground.takes(&self.key.namespace, self.service, &member.spec.node) {
+            } else if !ground.takes(self.world, &self.key.namespace, self.service, &member.spec.node) {
                 placement.holds.insert(key, PlaceHold::NowhereElse { node: node.to_string() });
             } else if is_free || (*budget > 0 && member.works()) {
                 if !is_free {
@@ -425,7 +434,7 @@ impl<'a> Case<'a, '_> {
     }
 
     /// `replicas` processes: those that are well placed stay. What leaves keeps its place until it is gone.
-    fn spread(&mut self, ground: &mut Ground<'a>, replicas: u32, placement: &mut Placement) {
+    fn spread(&mut self, ground: &mut Ground, replicas: u32, placement: &mut Placement) {
         let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
         let (mut placed, mut waits) = (0u32, None);
         for member in self.members.iter().filter(|member| self.owns(member) && !member.gives_up) {
@@ -443,20 +452,20 @@ impl<'a> Case<'a, '_> {
         }
         let missing = replicas.saturating_sub(placed);
         let taken: BTreeSet<&str> = self.all_ids();
-        let chosen = ground.choose(&self.key.namespace, self.service, here, missing);
+        let chosen = ground.choose(self.world, &self.key.namespace, self.service, &here, missing);
         let found = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
-        let mut next: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut next: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         for node in chosen {
             // The first ordinal that is free, counting those that are still going.
-            let next = next.entry(node).or_default();
+            let next = next.entry(Arc::clone(&node)).or_default();
             let id = loop {
-                let id = process_id(&self.key.namespace, &self.key.name, node, *next);
+                let id = process_id(&self.key.namespace, &self.key.name, &node, *next);
                 *next += 1;
                 if !taken.contains(id.as_str()) {
                     break id;
                 }
             };
-            self.create(id, node, placement);
+            self.create(id, &node, placement);
         }
         let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
         if found < missing {

@@ -1,11 +1,13 @@
 //! Where a process of a service can be: which rule drops which node, and of the nodes that are left, which come first.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::place::Frozen;
 use super::render::takes_new;
-use super::world::{NodeSighting, Sightings, World};
+use super::world::{NodeSighting, World};
 use crate::model::Document;
 use crate::model::kinds::ServiceSpec;
 use crate::model::meta::{DRAINING, Key, Kind};
@@ -59,8 +61,11 @@ impl fmt::Display for Fit {
     }
 }
 
-/// How a node stands to a service.
-pub fn fit(seen: &dyn Sightings, key: &Key, node: &Document, service: &ServiceSpec) -> Fit {
+/// What a service asks for of a node's labels.
+pub(super) type Selector = BTreeMap<String, String>;
+
+/// How a node stands to a service, as it was seen last; none when it never was.
+pub fn fit(node: &Document, seen: Option<&NodeSighting>, service: &ServiceSpec) -> Fit {
     if node.is_deleting() {
         return Fit::Deleting;
     }
@@ -77,7 +82,6 @@ pub fn fit(seen: &dyn Sightings, key: &Key, node: &Document, service: &ServiceSp
     if !takes_new(node) {
         return Fit::Cordoned;
     }
-    let seen = seen.get(&(key.namespace.clone(), key.name.clone()));
     if seen.is_some_and(is_away) { Fit::Away } else { Fit::Takes }
 }
 
@@ -86,130 +90,265 @@ fn is_away(seen: &NodeSighting) -> bool {
     !seen.complete && seen.unseen_since_ms.is_some()
 }
 
-/// What all services share: how full the nodes are, and whether failover is frozen.
-pub(super) struct Ground<'a> {
-    world: World<'a>,
+/// Whether a node takes new processes of any service that its labels suit.
+fn is_open(world: &World<'_>, node: &Document) -> bool {
+    fit(node, sighting(world, node), &ServiceSpec::default()) == Fit::Takes
+}
+
+fn is_selected(node: &Document, selector: &Selector) -> bool {
+    selector.iter().all(|(label, wanted)| node.metadata.labels.get(label) == Some(wanted))
+}
+
+fn sighting<'a>(world: &World<'a>, node: &Document) -> Option<&'a NodeSighting> {
+    world.seen.get(&(node.metadata.namespace.clone(), node.metadata.name.clone()))
+}
+
+/// What all services share: how full the nodes are, which take something new, and whether failover is frozen. It is kept from pass to pass.
+///
+/// **Invariant:** between passes it says what the documents and sightings do of which it was told last ([`Ground::look`]); what a
+/// pass plans counts until [`Ground::take_back`].
+#[derive(Debug, Default)]
+pub(super) struct Ground {
     frozen: Option<Frozen>,
-    instances: BTreeMap<&'a str, Nodes<'a>>,
+    /// Nodes that are not being deleted.
+    live: BTreeSet<Key>,
+    /// Those of them that do not answer.
+    silent: BTreeSet<Key>,
+    /// By instance; those in which something was placed.
+    instances: BTreeMap<String, Nodes>,
+    /// Where this pass has placed something.
+    planned: Vec<(String, Arc<str>)>,
 }
 
 /// An instance's nodes.
-#[derive(Default)]
-struct Nodes<'a> {
-    /// Processes on each.
-    load: BTreeMap<&'a str, u32>,
+#[derive(Debug, Default)]
+struct Nodes {
+    all: BTreeMap<Arc<str>, Load>,
     /// Those that take something new, the emptiest first, by what is asked for of their labels.
-    open: BTreeMap<&'a BTreeMap<String, String>, BTreeSet<(u32, &'a str)>>,
+    open: BTreeMap<Arc<Selector>, Open>,
 }
 
-impl<'a> Ground<'a> {
-    pub(super) fn new(world: &World<'a>) -> Ground<'a> {
-        Ground { world: *world, frozen: frozen(world), instances: BTreeMap::new() }
-    }
+/// Nodes with how many processes are on each.
+type Open = BTreeSet<(u32, Arc<str>)>;
 
+#[derive(Debug, Default)]
+struct Load {
+    processes: u32,
+    /// Among which open nodes it is.
+    open_to: Vec<Arc<Selector>>,
+}
+
+impl Ground {
     pub(super) const fn frozen(&self) -> Option<Frozen> {
         self.frozen
     }
 
-    fn nodes(&mut self, instance: &'a str, service: &'a ServiceSpec) -> &mut Nodes<'a> {
-        let world = self.world;
-        let nodes = self.instances.entry(instance).or_insert_with(|| {
-            let mut load: BTreeMap<&str, u32> = BTreeMap::new();
-            for (key, _) in world.documents.within(Kind::Process, instance) {
-                if let Some(process) = world.documents.process(key) {
-                    *load.entry(process.node.as_str()).or_default() += 1;
-                }
+    /// Begins a pass: finds out whether failover is frozen by now.
+    pub(super) fn begin(&mut self, world: &World<'_>) {
+        let (silent, all) = (self.silent.len(), self.live.len());
+        // One always may be silent: else there would be no failover where there are few.
+        let is_many = silent > 1 && silent * 100 > all * usize::from(world.freeze.above_percent);
+        self.frozen = if world.now_ms < world.since_ms.saturating_add(world.freeze.settle_ms) {
+            Some(Frozen::Settling)
+        } else {
+            is_many.then_some(Frozen::ManySilent { silent, all })
+        };
+    }
+
+    /// Looks at a node anew: itself, its sighting, or what is on it has changed. Answers for which selectors it takes something new
+    /// and did not, or the other way round.
+    pub(super) fn look(&mut self, world: &World<'_>, key: &Key) -> Vec<Arc<Selector>> {
+        let node = world.documents.get(key);
+        let live = node.filter(|node| !node.is_deleting());
+        let is_silent = |node: &Document| !sighting(world, node).is_some_and(|seen| seen.complete);
+        put(&mut self.live, key, live.is_some());
+        put(&mut self.silent, key, live.is_some_and(|node| is_silent(node)));
+        let Some(nodes) = self.instances.get_mut(&key.namespace) else { return Vec::new() };
+        nodes.look(world, key, node.map(Arc::as_ref))
+    }
+
+    /// Forgets a selector that a service no longer has; if others do, it is found anew.
+    pub(super) fn forget(&mut self, instance: &str, selector: &Selector) {
+        let Some(nodes) = self.instances.get_mut(instance) else { return };
+        for (_, node) in nodes.open.remove(selector).into_iter().flatten() {
+            if let Some(load) = nodes.all.get_mut(&node) {
+                load.open_to.retain(|other| **other != *selector);
             }
-            Nodes { load, open: BTreeMap::new() }
-        });
-        let load = &nodes.load;
-        nodes.open.entry(&service.node_selector).or_insert_with(|| {
-            let all = world.documents.within(Kind::Node, instance);
-            let takes = all.filter(|(key, node)| fit(world.seen, key, node, service) == Fit::Takes);
-            takes
-                .map(|(key, _)| (load.get(key.name.as_str()).copied().unwrap_or(0), key.name.as_str()))
-                .collect()
-        });
+        }
+    }
+
+    /// What this pass has placed is not there yet, and may never be: it is forgotten.
+    pub(super) fn take_back(&mut self) {
+        for (instance, node) in std::mem::take(&mut self.planned).into_iter().rev() {
+            if let Some(nodes) = self.instances.get_mut(&instance) {
+                nodes.set(&node, |processes| processes.saturating_sub(1));
+            }
+        }
+    }
+
+    fn nodes(&mut self, world: &World<'_>, instance: &str, selector: &Selector) -> &mut Nodes {
+        let nodes = match self.instances.entry(instance.to_owned()) {
+            Entry::Occupied(nodes) => nodes.into_mut(),
+            Entry::Vacant(place) => place.insert(Nodes::new(world, instance)),
+        };
+        if !nodes.open.contains_key(selector) {
+            nodes.open_to(world, instance, selector);
+        }
         nodes
     }
 
     /// Whether some node takes a process of a service, other than this one.
-    pub(super) fn takes(&mut self, instance: &'a str, service: &'a ServiceSpec, except: &str) -> bool {
-        let open = self.nodes(instance, service).open.get(&service.node_selector);
-        open.is_some_and(|open| open.iter().any(|(_, node)| *node != except))
+    pub(super) fn takes(
+        &mut self,
+        world: &World<'_>,
+        instance: &str,
+        service: &ServiceSpec,
+        except: &str,
+    ) -> bool {
+        let open = self.nodes(world, instance, &service.node_selector).open.get(&service.node_selector);
+        open.is_some_and(|open| open.iter().any(|(_, node)| **node != *except))
     }
 
     /// Nodes for so many processes more: where there are the fewest of this service, then the fewest of all, then by name.
     /// Fewer than asked for when no node takes any.
     pub(super) fn choose(
         &mut self,
-        instance: &'a str,
-        service: &'a ServiceSpec,
-        mut here: BTreeMap<&'a str, u32>,
+        world: &World<'_>,
+        instance: &str,
+        service: &ServiceSpec,
+        here: &BTreeMap<&str, u32>,
         missing: u32,
-    ) -> Vec<&'a str> {
-        let nodes = self.nodes(instance, service);
-        let mut chosen = Vec::new();
+    ) -> Vec<Arc<str>> {
+        if missing == 0 {
+            return Vec::new();
+        }
+        let selector = &service.node_selector;
+        let nodes = self.nodes(world, instance, selector);
+        let mut chosen: Vec<Arc<str>> = Vec::new();
         let mut left = missing as usize;
-        let open: Vec<&str> = nodes
+        let open: Vec<Arc<str>> = nodes
             .open
-            .get(&service.node_selector)
+            .get(selector)
             .map(|open| {
-                let free = open.iter().map(|(_, node)| *node).filter(|node| !here.contains_key(node));
-                free.take(left).collect()
+                let free = open.iter().map(|(_, node)| node).filter(|node| !here.contains_key(&***node));
+                free.take(left).cloned().collect()
             })
             .unwrap_or_default();
         // Those with none of the service first: mostly that is enough, and none of the others is looked at.
         left -= open.len();
         for node in open {
-            nodes.add(node);
-            *here.entry(node).or_default() += 1;
+            nodes.add(&node);
             chosen.push(node);
         }
+        let mut more: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+        if left > 0 {
+            chosen.iter().for_each(|node| *more.entry(Arc::clone(node)).or_default() += 1);
+        }
         while left > 0 {
-            let Some(open) = nodes.open.get(&service.node_selector) else { break };
-            let fewest = open.iter().map(|(_, node)| here.get(node).copied().unwrap_or(0)).min();
-            let Some(fewest) = fewest else { break };
-            let level = open.iter().map(|(_, node)| *node);
-            let level: Vec<&str> =
-                level.filter(|node| here.get(node).copied().unwrap_or(0) == fewest).take(left).collect();
+            let Some(open) = nodes.open.get(selector) else { break };
+            let count = |node: &Arc<str>| {
+                here.get(&**node).copied().unwrap_or(0) + more.get(node).copied().unwrap_or(0)
+            };
+            let Some(fewest) = open.iter().map(|(_, node)| count(node)).min() else { break };
+            let level = open.iter().map(|(_, node)| node).filter(|node| count(node) == fewest);
+            let level: Vec<Arc<str>> = level.take(left).cloned().collect();
             left -= level.len();
             for node in level {
-                nodes.add(node);
-                *here.entry(node).or_default() += 1;
+                nodes.add(&node);
+                *more.entry(Arc::clone(&node)).or_default() += 1;
                 chosen.push(node);
             }
         }
+        self.planned.extend(chosen.iter().map(|node| (instance.to_owned(), Arc::clone(node))));
         chosen
     }
 }
 
-impl<'a> Nodes<'a> {
-    /// One more process is on a node.
-    fn add(&mut self, node: &'a str) {
-        let load = self.load.entry(node).or_default();
-        for open in self.open.values_mut() {
-            if open.remove(&(*load, node)) {
-                open.insert((load.saturating_add(1), node));
+impl Nodes {
+    fn new(world: &World<'_>, instance: &str) -> Nodes {
+        let all = world.documents.within(Kind::Node, instance);
+        let all = all.map(|(key, _)| {
+            (Arc::from(&*key.name), Load { processes: load(world, key), open_to: Vec::new() })
+        });
+        Nodes { all: all.collect(), open: BTreeMap::new() }
+    }
+
+    /// Finds the open nodes for a selector: among those with the rarest of the labels.
+    fn open_to(&mut self, world: &World<'_>, instance: &str, selector: &Selector) {
+        let documents = world.documents;
+        let rarest = selector
+            .iter()
+            .min_by_key(|(label, value)| documents.count_nodes_labelled(instance, label, value));
+        let nodes: Vec<&Arc<Document>> = match rarest {
+            Some((label, value)) => documents.nodes_labelled(instance, label, value).collect(),
+            None => documents.within(Kind::Node, instance).map(|(_, node)| node).collect(),
+        };
+        let selector = Arc::new(selector.clone());
+        let mut open = Open::new();
+        for node in nodes.into_iter().filter(|node| is_selected(node, &selector) && is_open(world, node)) {
+            let name: Arc<str> = Arc::from(&*node.metadata.name);
+            if let Some(load) = self.all.get_mut(&name) {
+                load.open_to.push(Arc::clone(&selector));
+                open.insert((load.processes, name));
             }
         }
-        *load = load.saturating_add(1);
+        self.open.insert(selector, open);
+    }
+
+    /// The same as [`Ground::look`].
+    fn look(&mut self, world: &World<'_>, key: &Key, node: Option<&Document>) -> Vec<Arc<Selector>> {
+        let name: Arc<str> = Arc::from(&*key.name);
+        let earlier = self.all.remove(&name).unwrap_or_default();
+        let is_open = node.is_some_and(|node| is_open(world, node));
+        let mut now = Load { processes: load(world, key), open_to: Vec::new() };
+        let mut changed = Vec::new();
+        for (selector, open) in &mut self.open {
+            let was = earlier.open_to.contains(selector);
+            let is = is_open && node.is_some_and(|node| is_selected(node, selector));
+            if was {
+                open.remove(&(earlier.processes, Arc::clone(&name)));
+            }
+            if is {
+                open.insert((now.processes, Arc::clone(&name)));
+                now.open_to.push(Arc::clone(selector));
+            }
+            if was != is {
+                changed.push(Arc::clone(selector));
+            }
+        }
+        if node.is_some() {
+            self.all.insert(name, now);
+        }
+        changed
+    }
+
+    /// One more process is on a node.
+    fn add(&mut self, node: &Arc<str>) {
+        self.set(node, |processes| processes.saturating_add(1));
+    }
+
+    fn set(&mut self, node: &Arc<str>, change: fn(u32) -> u32) {
+        let Some(load) = self.all.get_mut(node) else { return };
+        let (before, now) = (load.processes, change(load.processes));
+        load.processes = now;
+        for selector in &load.open_to {
+            if let Some(open) = self.open.get_mut(selector) {
+                open.remove(&(before, Arc::clone(node)));
+                open.insert((now, Arc::clone(node)));
+            }
+        }
     }
 }
 
-/// Why no failover is made at present.
-fn frozen(world: &World<'_>) -> Option<Frozen> {
-    if world.now_ms < world.since_ms.saturating_add(world.freeze.settle_ms) {
-        return Some(Frozen::Settling);
+/// How many processes are on a node.
+fn load(world: &World<'_>, node: &Key) -> u32 {
+    u32::try_from(world.documents.count_processes(node)).unwrap_or(u32::MAX)
+}
+
+fn put(set: &mut BTreeSet<Key>, key: &Key, is_in: bool) {
+    if is_in {
+        set.insert(key.clone());
+    } else {
+        set.remove(key);
     }
-    let nodes = world.documents.of_kind(Kind::Node).filter(|(_, node)| !node.is_deleting());
-    let (mut silent, mut all) = (0usize, 0usize);
-    for (key, _) in nodes {
-        all += 1;
-        let seen = world.seen.get(&(key.namespace.clone(), key.name.clone()));
-        silent += usize::from(!seen.is_some_and(|seen| seen.complete));
-    }
-    // One always may: else there would be no failover where there are few.
-    let is_many = silent > 1 && silent * 100 > all * usize::from(world.freeze.above_percent);
-    is_many.then_some(Frozen::ManySilent { silent, all })
 }

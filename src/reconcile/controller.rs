@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::ordmap::DiffItem;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -27,7 +28,8 @@ use crate::model::meta::Kind;
 use crate::model::{Document, Documents, Key};
 use crate::node::link::Connector;
 use crate::plan::orders::orders;
-use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement, place};
+use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placement};
+use crate::plan::placer::{Earlier, Placer};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Freeze, Orders, World};
 use crate::state::leader::Term;
@@ -213,10 +215,13 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         () = catch_up(&shared.state) => {}
     }
     let since_ms = shared.clock.now_ms();
+    let mut known = Known::default();
     while *mode.borrow_and_update() != Mode::End {
         let snapshot = snapshots.borrow_and_update().clone();
         sightings.mark_unchanged();
-        keep_tasks(shared, &snapshot, reign, tasks);
+        if known.has_other_nodes(&snapshot.documents) || has_ended(tasks) {
+            keep_tasks(shared, &snapshot, reign, tasks);
+        }
         let now = *mode.borrow();
         let views = shared.observed.all();
         let world = World {
@@ -228,7 +233,7 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
         };
         let mut wake_at_ms = order(shared, &snapshot, &world, now);
         if now == Mode::Reconcile {
-            match pass(shared, &world, &views, reign.tenure.term).await {
+            match pass(shared, &world, &views, &mut known, reign.tenure.term).await {
                 Ok(Pass::Going { wake_at_ms: at_ms }) => {
                     wake_at_ms = [wake_at_ms, at_ms].into_iter().flatten().min();
                 }
@@ -291,6 +296,45 @@ fn order(shared: &Shared, snapshot: &Snapshot, world: &World<'_>, mode: Mode) ->
     wake_at_ms
 }
 
+/// What is known of the times before, since this server has led.
+#[derive(Default)]
+struct Known {
+    /// The documents of which every node has a task; none at the beginning.
+    tasks: Option<Documents>,
+    placer: Placer,
+    /// What the placer saw last.
+    views: Views,
+}
+
+impl Known {
+    /// Whether there are other nodes than before, or other documents of them.
+    fn has_other_nodes(&mut self, documents: &Documents) -> bool {
+        let before = self.tasks.replace(documents.clone());
+        let is_other =
+            |before: &Documents| documents.changes_since(before).any(|change| change.key.kind == Kind::Node);
+        before.as_ref().is_none_or(is_other)
+    }
+
+    /// Decides on what has changed since the last time.
+    fn place(&mut self, world: &World<'_>, views: &Views) -> Placement {
+        let before = std::mem::replace(&mut self.views, views.clone());
+        let changes = before.diff(views).filter_map(|item| match item {
+            DiffItem::Add(place, _) => Some((place.clone(), None)),
+            DiffItem::Update { old: (place, old), new: (_, new) } => {
+                (old.sighting != new.sighting).then(|| (place.clone(), Some(&old.sighting)))
+            }
+            DiffItem::Remove(place, old) => Some((place.clone(), Some(&old.sighting))),
+        });
+        let earlier: Earlier<'_> = changes.collect();
+        self.placer.place(world, &earlier)
+    }
+}
+
+/// Whether some node's task has ended.
+fn has_ended(tasks: &Tasks) -> bool {
+    tasks.values().any(|running| running.task.is_finished())
+}
+
 /// A node's task, for one document of the node.
 struct Running {
     uid: String,
@@ -339,8 +383,14 @@ enum Pass {
 }
 
 /// Decides once which processes exist, and writes it.
-async fn pass(shared: &Shared, world: &World<'_>, views: &Views, term: Term) -> Result<Pass, StateError> {
-    let placement = place(world);
+async fn pass(
+    shared: &Shared,
+    world: &World<'_>,
+    views: &Views,
+    known: &mut Known,
+    term: Term,
+) -> Result<Pass, StateError> {
+    let placement = known.place(world, views);
     shared.metrics.place_passes.inc();
     shared.placed.set(&placement, world.now_ms);
     let mut standing = deleting::told(world.documents, &placement.holds, views);

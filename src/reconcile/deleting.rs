@@ -2,8 +2,10 @@
 //!
 //! A message names the node that is waited for and how that is, and nothing that changes from one look to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use super::events::Said;
 use super::observed::{LinkState, NodeView, Views};
@@ -15,10 +17,9 @@ use crate::plan::place::PlaceHold;
 const MAX_CHAIN: usize = 4;
 
 /// What is so at present.
-pub(super) fn told(documents: &Documents, holds: &BTreeMap<Key, PlaceHold>, views: &Views) -> BTreeSet<Said> {
-    let deleting = holds.keys().filter_map(|key| documents.get(key)).filter(|held| held.is_deleting());
-    let deleting = deleting.filter_map(|document| {
-        let message = waits(documents, holds, views, &document.key())?;
+pub(super) fn told(documents: &Documents, holds: &OrdMap<Key, PlaceHold>, views: &Views) -> BTreeSet<Said> {
+    let deleting = documents.deleting().filter_map(|(key, document)| {
+        let message = waits(documents, holds, views, key)?;
         Some(said(document, "Deleting", "NotClean", message))
     });
     let waiting = documents.waiting().map(|(key, document)| {
@@ -41,12 +42,7 @@ fn said(document: &Document, action: &'static str, reason: &'static str, message
 }
 
 /// What a deletion waits for in the end: a node that has to confirm something.
-fn waits(
-    documents: &Documents,
-    holds: &BTreeMap<Key, PlaceHold>,
-    views: &Views,
-    key: &Key,
-) -> Option<String> {
+fn waits(documents: &Documents, holds: &OrdMap<Key, PlaceHold>, views: &Views, key: &Key) -> Option<String> {
     let mut at = key.clone();
     for _ in 0..MAX_CHAIN {
         match holds.get(&at)? {

@@ -1,8 +1,8 @@
 //! What was decided over all nodes last, for everyone who shows it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tokio::sync::watch;
 
 use crate::model::Key;
@@ -24,11 +24,11 @@ pub struct Since {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decided {
     /// How each service stands.
-    pub services: BTreeMap<Key, ServiceStatus>,
+    pub services: OrdMap<Key, Arc<ServiceStatus>>,
     /// Since when each has been so.
-    pub since: BTreeMap<Key, Since>,
+    pub since: OrdMap<Key, Since>,
     /// Why nothing is done, by object.
-    pub holds: BTreeMap<Key, PlaceHold>,
+    pub holds: OrdMap<Key, PlaceHold>,
     /// Why no failover is made at present.
     pub frozen: Option<Frozen>,
 }
@@ -65,7 +65,7 @@ impl Placed {
                 return false;
             }
             let since = services.iter().map(|(key, status)| {
-                let before = last.services.get(key).zip(last.since.get(key).copied());
+                let before = last.services.get(key).map(AsRef::as_ref).zip(last.since.get(key).copied());
                 (key.clone(), since(before, status, now_ms))
             });
             let since = since.collect();
@@ -113,7 +113,7 @@ mod tests {
             degraded: Condition::no("AsExpected", ""),
         };
         let key = Key::within(Kind::Service, "IN1", "SV1");
-        Placement { services: BTreeMap::from([(key, status)]), ..Placement::default() }
+        Placement { services: OrdMap::from_iter([(key, Arc::new(status))]), ..Placement::default() }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use mainstay::model::id::revision_name;
 use mainstay::model::kinds::RevisionSpec;
 use mainstay::model::meta::{DRAINING, PAUSED, RESTARTED};
 use mainstay::model::{Document, Key, Kind, Metadata, Spec};
-use mainstay::plan::revision::declared;
+use mainstay::plan::revision::Declarations;
 use mainstay::state::{Edit, born};
 use serde_json::{Value, json};
 
@@ -37,7 +37,8 @@ fn record(api: &Api, number: u64, completed: bool) {
     let documents = api.state.snapshot().documents;
     let document = documents.get(&service()).unwrap();
     let spec = documents.service(&service()).unwrap();
-    let spec = RevisionSpec { number, completed, ..declared(&documents, document, spec).unwrap() };
+    let spec =
+        RevisionSpec { number, completed, ..Declarations::new(&documents).of(document, spec).unwrap() };
     let metadata =
         Metadata { name: revision_name("SV1", number), namespace: "IN1".into(), ..Metadata::default() };
     let revision = Document { metadata, spec: Spec::Revision(spec) };

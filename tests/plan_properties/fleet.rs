@@ -11,7 +11,7 @@ use mainstay::model::kinds::{
 use mainstay::model::meta::{DRAINING, OwnerReference, PAUSED};
 use mainstay::model::{Document, Documents, Key, Kind, Metadata, Spec};
 use mainstay::plan::render::{Surroundings, desired};
-use mainstay::plan::revision::declared;
+use mainstay::plan::revision::Declarations;
 use mainstay::plan::world::{Health, NodeDesired, NodeSighting, Phase, ProcessSighting};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ fn revisions(documents: &[Document], histories: &[History]) -> Vec<Document> {
             {
                 options.insert("port".into(), json!(9000 + number));
             }
-            if let Some(spec) = declared(&map, service, &earlier) {
+            if let Some(spec) = Declarations::new(&map).of(service, &earlier) {
                 let completed = history.completed && !is_last;
                 let spec = RevisionSpec { number, completed, ..spec };
                 let name = revision_name(&key.name, number);

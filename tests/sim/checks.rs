@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mainstay::model::kinds::{ProcessSpec, ServiceSpec};
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::render::{Surroundings, desired, wanted};
-use mainstay::plan::revision::declared;
+use mainstay::plan::revision::Declarations;
 use mainstay::plan::world::{NodeDesired, Phase};
 use mainstay::reconcile::observed::LinkState;
 use mainstay::store::{Compare, Txn, Write};
@@ -248,9 +248,10 @@ pub(crate) fn is_brought(inner: &mut Inner, node: &str, host: &str) -> Result<()
 /// What is declared of each service is a revision of it, its processes are to run from that, and whether they do their work with it is
 /// recorded where it can be told.
 fn rolled_out(documents: &Documents) -> Result<(), String> {
+    let mut declarations = Declarations::new(documents);
     for (key, document) in documents.of_kind(Kind::Service) {
         let Spec::Service(service) = &document.spec else { continue };
-        let Some(declared) = declared(documents, document, service) else { continue };
+        let Some(declared) = declarations.of(document, service) else { continue };
         let found = documents.revisions_of(key).map(|(_, revision)| revision);
         let found = found.filter(|revision| revision.hash == declared.hash).last();
         let Some(revision) = found else { return Err(format!("{key} has no revision of what is declared")) };

@@ -9,7 +9,6 @@ use crate::model::{Document, Spec};
 use crate::plan::availability::Availability;
 use crate::plan::member::Member;
 use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, Placement};
-use crate::plan::render::desired_start_ms;
 use crate::plan::standing::CRASHES;
 
 /// How many revisions of a service are kept beside those that are in use: to see what was, and to go back to it.
@@ -93,17 +92,13 @@ impl Case<'_, '_> {
                 Availability::Since(since) if member.document.metadata.revision == self.target.number => {
                     since.saturating_add(self.update.min_ready_ms())
                 }
-                Availability::Starting { since_ms } => since_ms.saturating_add(self.start_ms()),
+                Availability::Starting { since_ms } => since_ms.saturating_add(self.start_ms),
                 Availability::Since(_) | Availability::No | Availability::Unknown => continue,
             };
             if at_ms > now_ms {
                 placement.wake_at(at_ms);
             }
         }
-    }
-
-    fn start_ms(&self) -> u64 {
-        desired_start_ms(self.world.documents, &self.key.namespace, &self.key.name)
     }
 
     /// Records what becomes of the target: that all do their work with it, or that one does not.
