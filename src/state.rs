@@ -517,14 +517,7 @@ pub fn born_of_api(document: Document, names: &[String], now: &str) -> Document 
 
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
-    let lingers = match document.spec.kind() {
-        // Nothing was done for one that waits.
-        Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !document.metadata.waiting,
-        Kind::Tenant | Kind::User | Kind::Integration | Kind::ServiceType | Kind::Revision | Kind::Event => {
-            false
-        }
-    };
-    if !lingers {
+    if !document.lingers() {
         return Edit::Remove(document.clone());
     }
     let mut document = document.clone();

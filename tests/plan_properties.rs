@@ -149,7 +149,7 @@ fn check_finalized(before: &Documents, sim: &Sim, round: &Round) -> Result<(), T
                         !sim.dark.contains(&place),
                         "{key} was taken out, and its node was not seen"
                     );
-                    let left = sim.machines[&place].truth.processes.contains_key(&key.name);
+                    let left = sim.machines[&place].node.seen.processes.contains_key(&key.name);
                     prop_assert!(!left, "{key} was taken out, and is still there");
                 }
             }
@@ -220,7 +220,7 @@ fn check_as_desired(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
         if sim.dark.contains(&place) {
             continue;
         }
-        let (truth, holds) = (&sim.machines[&place].truth, &last.plans[&place].holds);
+        let (truth, holds) = (&sim.machines[&place].node.seen, &last.plans[&place].holds);
         match &desired.bundle {
             Some((hash, _)) => prop_assert_eq!(truth.bundle.as_ref(), Some(hash)),
             None => prop_assert!(truth.bundle.is_none() || !truth.processes.is_empty()),

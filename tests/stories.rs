@@ -203,7 +203,7 @@ impl Fleet {
                 let seen = self.process_at(&place, name);
                 (seen.phase, seen.restarts, seen.exit) = (Phase::Backoff, times, Some(1));
             }
-            ["bundle", "gone"] => self.machines.entry(place).or_default().truth.bundle = None,
+            ["bundle", "gone"] => self.machines.entry(place).or_default().node.seen.bundle = None,
             ["sent", bytes] => {
                 let bytes = bytes.parse().map_err(|_| format!("how many bytes are {bytes:?}?"))?;
                 let plan = self.plans.get(&place).ok_or("nothing was planned there")?;
@@ -222,7 +222,7 @@ impl Fleet {
     /// What is seen of a process, that is called so, on a node.
     fn process_at(&mut self, place: &Place, name: &str) -> &mut ProcessSighting {
         let id = self.id(place, name);
-        let processes = &mut self.machines.entry(place.clone()).or_default().truth.processes;
+        let processes = &mut self.machines.entry(place.clone()).or_default().node.seen.processes;
         processes.entry(id).or_insert_with(|| sighting(Phase::Running, "unknown", "-"))
     }
 
@@ -262,7 +262,7 @@ impl Fleet {
                 machine.carry_out(&step.action);
                 let id = step.action.process().unwrap_or_default();
                 if let Action::Start { .. } | Action::Restart { .. } = &step.action
-                    && let Some(seen) = machine.truth.processes.get_mut(id)
+                    && let Some(seen) = machine.node.seen.processes.get_mut(id)
                 {
                     seen.since_ms = now_ms;
                 }
@@ -293,7 +293,7 @@ impl Fleet {
             };
             let behind = plan(&world).behind;
             let machine = self.machines.entry(place.clone()).or_default();
-            (machine.truth.planned, machine.truth.behind) = (self.revision, behind);
+            (machine.node.seen.planned, machine.node.seen.behind) = (self.revision, behind);
         }
     }
 
@@ -301,7 +301,7 @@ impl Fleet {
         let look = |(place, machine): (&Place, &Machine)| {
             let complete = !self.unseen.contains_key(place);
             let unseen_since_ms = self.unseen.get(place).copied().flatten();
-            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.truth.clone() })
+            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.node.seen.clone() })
         };
         self.machines.iter().map(look).collect()
     }
@@ -343,8 +343,8 @@ impl Fleet {
                 orders: &orders,
             });
             if let Some(machine) = self.machines.get_mut(&place) {
-                machine.truth.planned = self.revision;
-                machine.truth.behind.clone_from(&plan.behind);
+                machine.node.seen.planned = self.revision;
+                machine.node.seen.behind.clone_from(&plan.behind);
             }
             stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
             for address in &plan.unused {

@@ -6,14 +6,13 @@
 //!
 //! **Invariant:** whatever is said raises the service's generation, so that `observed-generation` tells when it was taken up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::body::{Maybe, Place, only};
@@ -22,6 +21,7 @@ use super::resource::{change, spoken_of, visible};
 use super::route::{Content, Operation, Route};
 use super::{Context, Shared};
 use crate::clock::{rfc3339, timestamp};
+use crate::model::difference::of_revisions;
 use crate::model::kinds::{Object, RevisionSpec};
 use crate::model::meta::{PAUSED, RESTARTED};
 use crate::model::{Document, Documents, Key, Kind, Spec};
@@ -31,10 +31,6 @@ use crate::reconcile::placed::{Decided, Since};
 use crate::state::Edit;
 
 const PATH: &str = "/1.0/instances/{instance}/services/{id}";
-
-/// What a service's processes are started with; a change of anything else is no revision.
-const OF_SERVICE: [&str; 7] = ["type", "name", "description", "log-level", "options", "command", "env"];
-const OF_TYPE: [&str; 5] = ["command", "env", "artifact", "options-schema", "live-options"];
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Operation::new("retrieveRollout", "Retrieve how far a change of a service has come")
@@ -253,52 +249,11 @@ fn revisions(all: &[(&Document, &RevisionSpec)]) -> Vec<Revision> {
             completed: revision.completed,
             failed: revision.failed.clone(),
             replaced_by: revision.replaced_by,
-            changes: before.map_or_else(Vec::new, |before| changes(before, revision)),
+            changes: before.map_or_else(Vec::new, |before| of_revisions(before, revision)),
         });
         before = Some(revision);
     }
     shown
-}
-
-/// The fields that differ, by their paths.
-fn changes(before: &RevisionSpec, after: &RevisionSpec) -> Vec<String> {
-    let fields = |revision: &RevisionSpec| {
-        let mut found = BTreeMap::new();
-        flatten("", &kept(json!(revision.template), &OF_SERVICE), &mut found);
-        flatten("type", &kept(json!(revision.service_type), &OF_TYPE), &mut found);
-        flatten("instance", &json!(revision.instance), &mut found);
-        flatten("restarted", &json!(revision.restarted), &mut found);
-        found
-    };
-    let (before, after) = (fields(before), fields(after));
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
-}
-
-fn kept(object: Value, names: &[&str]) -> Value {
-    match object {
-        Value::Object(mut fields) => {
-            fields.retain(|name, _| names.contains(&name.as_str()));
-            Value::Object(fields)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Value::Null,
-    }
-}
-
-/// The leaves of an object, by path. An array is a leaf: its elements are one command.
-fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Null => {}
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flatten(&path, value, found);
-            }
-        }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            found.insert(path.to_owned(), value.clone());
-        }
-    }
 }
 
 /// The revision that a service is as it is declared, if it was recorded.
@@ -481,6 +436,8 @@ fn rolled_back(documents: &Documents, document: &Document, wish: Option<u64>) ->
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::model::Metadata;
     use crate::model::id::revision_name;
@@ -567,22 +524,5 @@ mod tests {
         ] {
             assert!(wish(body.clone()).is_err(), "{body}");
         }
-    }
-
-    #[test]
-    fn what_differs_is_told_by_its_path_and_never_by_its_value() {
-        let service_type = ServiceTypeSpec { command: vec!["a".into()], ..ServiceTypeSpec::default() };
-        let mut before = RevisionSpec { service_type: Box::new(service_type), ..RevisionSpec::default() };
-        before.template.env.insert("TOKEN".into(), "butter".into());
-        let mut after = before.clone();
-        after.template.env.insert("TOKEN".into(), "jam".into());
-        after.template.replicas = Some(7);
-        after.template.options = Some([("port".to_owned(), json!(1))].into_iter().collect());
-        after.service_type.command = vec!["b".into()];
-        after.instance.insert("zk".into(), "z".into());
-        after.restarted = Some("now".into());
-        let expected = ["env.TOKEN", "instance.zk", "options.port", "restarted", "type.command"];
-        assert_eq!(changes(&before, &after), expected);
-        assert_eq!(changes(&after, &after), [""; 0]);
     }
 }

@@ -226,6 +226,20 @@ impl Document {
         self.metadata.resource_version.parse().unwrap_or(0)
     }
 
+    /// Whether it stays while it is being deleted: of some kinds there may be something on nodes, until which is gone the object is there. For
+    /// one that waits nothing was done yet.
+    pub fn lingers(&self) -> bool {
+        match self.spec.kind() {
+            Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !self.metadata.waiting,
+            Kind::Tenant
+            | Kind::User
+            | Kind::Integration
+            | Kind::ServiceType
+            | Kind::Revision
+            | Kind::Event => false,
+        }
+    }
+
     /// True once deletion is decided.
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()

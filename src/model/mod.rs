@@ -6,6 +6,7 @@
 pub mod admit;
 pub mod amount;
 pub mod artifact;
+pub mod difference;
 pub mod document;
 pub mod documents;
 pub mod id;

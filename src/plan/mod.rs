@@ -24,4 +24,6 @@ pub mod spread;
 pub mod standing;
 pub mod step;
 pub mod touched;
+pub mod whatif;
 pub mod world;
+pub mod written;

@@ -32,8 +32,9 @@ use crate::plan::place::{PlaceAction, PlaceHold, PlaceReason, PlaceStep, Placeme
 use crate::plan::placer::{Earlier, Placer};
 use crate::plan::render::Surroundings;
 use crate::plan::world::{Freeze, Orders, World};
+use crate::plan::written::{Write, write};
 use crate::state::leader::Term;
-use crate::state::{Commit, Edit, Snapshot, State, StateError, born, deletion, update};
+use crate::state::{Commit, Edit, Snapshot, State, StateError, born};
 
 /// How many artifacts are being sent at once, to all nodes together.
 const SENDING_AT_ONCE: usize = 32;
@@ -500,46 +501,15 @@ fn deleted(document: &Document) -> Said {
 
 /// What a step is in the store. An object that is not there any more needs none.
 fn edits_of(documents: &Documents, action: PlaceAction, now: &str) -> Vec<Edit> {
-    let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
-    let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
-    match action {
-        PlaceAction::Create(document) => vec![Edit::Create(born(*document, now))],
-        PlaceAction::MarkDeleting(key) => {
-            found(&key).map(|found| deletion(&found, now)).into_iter().collect()
-        }
-        PlaceAction::GiveUp(key) => {
-            let given_up = found(&key).map(|mut found| {
-                found.metadata.given_up = true;
-                found
-            });
-            given_up.map(|found| deletion(&found, now)).into_iter().collect()
-        }
-        PlaceAction::Assign { process, revision, at_ms } => {
-            let assigned = found(&process).map(|mut found| {
-                found.metadata.revision = revision;
-                found.metadata.revised_ms = at_ms;
-                found
-            });
-            assigned.map(Edit::Replace).into_iter().collect()
-        }
-        PlaceAction::Lease { process, lease, bound_ms } => {
-            let leased = found(&process).map(|mut found| {
-                (found.metadata.lease, found.metadata.lease_bound_ms) = (lease, bound_ms);
-                found
-            });
-            leased.map(Edit::Replace).into_iter().collect()
-        }
-        PlaceAction::Judge(document) => vec![Edit::Replace(*document)],
-        PlaceAction::Finalize(key) => found(&key).map(Edit::Remove).into_iter().collect(),
-        PlaceAction::Unlink(document) => {
-            let edit = found(&document.key()).and_then(|found| update(&found, document.spec));
-            edit.into_iter().collect()
-        }
-        PlaceAction::Promote(key) => waiting(&key).map_or_else(Vec::new, |waiting| {
+    match write(documents, action, now) {
+        Some(Write::Create(document)) => vec![Edit::Create(born(document, now))],
+        Some(Write::Promote(waiting)) => {
             let mut document = waiting.clone();
             document.metadata.waiting = false;
             vec![Edit::Create(document), Edit::Remove(waiting)]
-        }),
-        PlaceAction::Drop(key) => waiting(&key).map(Edit::Remove).into_iter().collect(),
+        }
+        Some(Write::Replace(document)) => vec![Edit::Replace(document)],
+        Some(Write::Remove(document)) => vec![Edit::Remove(document)],
+        None => Vec::new(),
     }
 }

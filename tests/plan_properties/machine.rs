@@ -1,8 +1,9 @@
-//! A small model of a node: what the node's script does with a step, without the waiting.
+//! A small model of a node: the one that foresight goes by, on which something may be no good.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mainstay::plan::step::{Action, Delivery, Start};
+use mainstay::plan::whatif::IdealNode;
 use mainstay::plan::world::{Health, NodeSighting, Phase, ProcessSighting};
 
 /// Our directory on every node.
@@ -11,12 +12,8 @@ pub(crate) const ROOT: &str = "/node";
 /// A node.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
-    /// What there is on it, as a complete look would tell.
-    pub(crate) truth: NodeSighting,
-    /// Processes that go once they have ended.
-    removing: BTreeSet<String>,
-    /// Processes whose health is checked.
-    checked: BTreeSet<String>,
+    /// What it does, and what there is on it.
+    pub(crate) node: IdealNode,
     /// Processes that were started with what is no good.
     bad: BTreeMap<String, Bad>,
 }
@@ -36,75 +33,28 @@ pub(crate) const CRASHES: &str = "666";
 pub(crate) const ILL: &str = "667";
 
 impl Machine {
-    pub(crate) fn new(truth: NodeSighting) -> Machine {
+    pub(crate) fn new(seen: NodeSighting) -> Machine {
         let root = Some(ROOT.to_owned());
-        Machine { truth: NodeSighting { complete: true, root, ..truth }, ..Machine::default() }
+        let node = IdealNode::new(NodeSighting { complete: true, root, ..seen });
+        Machine { node, ..Machine::default() }
     }
 
     /// An artifact has arrived.
     pub(crate) fn receive(&mut self, delivery: &Delivery) {
-        self.truth.artifacts.insert(delivery.address.clone());
+        self.node.receive(&delivery.address);
     }
 
-    /// Does what a step says. A start of what is there does nothing, and so does a stop of what is not.
+    /// Does what a step says. What is started has run for long.
     pub(crate) fn carry_out(&mut self, action: &Action) {
         if let Action::Start { id, start } | Action::Restart { id, start } | Action::Adopt { id, start } =
             action
         {
             self.note(id, start);
         }
-        let processes = &mut self.truth.processes;
-        match action {
-            Action::Bundle { hash, .. } => self.truth.bundle = Some(hash.clone()),
-            Action::Unbundle => self.truth.bundle = None,
-            Action::Discard { address } => {
-                self.truth.artifacts.remove(address);
-            }
-            Action::Start { id, start } => {
-                let is_there = processes.get(id).is_some_and(|seen| match seen.phase {
-                    Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Unsupervised => true,
-                    Phase::Stopped | Phase::Lost | Phase::Busy => false,
-                });
-                if !is_there {
-                    processes.insert(id.clone(), running(start));
-                }
-            }
-            Action::Adopt { id, start } => {
-                let seen = processes.entry(id.clone()).or_insert_with(|| running(start));
-                if seen.phase.is_alive() {
-                    (seen.phase, seen.care) = (Phase::Running, start.care.hash.clone());
-                } else {
-                    *seen = running(start);
-                }
-            }
-            Action::Restart { id, start } => {
-                processes.insert(id.clone(), running(start));
-            }
-            Action::Stop { id, .. } => {
-                if let Some(seen) = processes.get_mut(id) {
-                    seen.phase = Phase::Stopping;
-                }
-            }
-            Action::Remove { id, .. } => {
-                if let Some(seen) = processes.get_mut(id) {
-                    seen.phase = Phase::Stopping;
-                    self.removing.insert(id.clone());
-                }
-            }
-            Action::Reload { id, live, .. } => {
-                if let Some(seen) = processes.get_mut(id) {
-                    seen.live.clone_from(live);
-                }
-            }
-        }
+        self.node.carry_out(action, 0);
     }
 
     fn note(&mut self, id: &str, start: &Start) {
-        if start.care.health.is_some() {
-            self.checked.insert(id.to_owned());
-        } else {
-            self.checked.remove(id);
-        }
         let says = |word: &str| start.command.iter().any(|argument| argument == word);
         let bad = says(CRASHES).then_some(Bad::Crashes).or(says(ILL).then_some(Bad::Ill));
         match bad {
@@ -116,40 +66,27 @@ impl Machine {
     /// Time passes: what is about to be started again runs, what is checked is found well, and what is no good is found so.
     #[allow(dead_code, reason = "the stories tell that themselves")]
     pub(crate) fn live(&mut self, now_ms: u64) {
-        for (id, process) in &mut self.truth.processes {
-            match process.phase {
-                Phase::Backoff | Phase::Busy => (process.phase, process.since_ms) = (Phase::Running, now_ms),
-                Phase::Running | Phase::Unsupervised => {}
-                Phase::Stopping | Phase::Stopped | Phase::Lost => continue,
+        self.node.live(now_ms);
+        for (id, bad) in &self.bad {
+            let Some(process) = self.node.seen.processes.get_mut(id) else { continue };
+            if process.phase.is_over() || process.phase == Phase::Stopping {
+                continue;
             }
-            let is_ill = matches!(self.bad.get(id), Some(Bad::Ill));
-            process.health = match (self.checked.contains(id), is_ill) {
-                (false, _) => process.health.clone(),
-                (true, false) => Some(Health::Healthy),
-                (true, true) => Some(Health::Unhealthy { why: "it is ill".into() }),
-            };
-            if matches!(self.bad.get(id), Some(Bad::Crashes)) {
-                (process.phase, process.exit) = (Phase::Backoff, Some(1));
-                process.restarts += 1;
+            match bad {
+                Bad::Ill if process.health.is_none() => {}
+                Bad::Ill => process.health = Some(Health::Unhealthy { why: "it is ill".into() }),
+                Bad::Crashes => {
+                    (process.phase, process.exit) = (Phase::Backoff, Some(1));
+                    process.restarts += 1;
+                }
             }
         }
     }
 
     /// What was asked to end has ended.
     pub(crate) fn finish_stops(&mut self) {
-        let removing = std::mem::take(&mut self.removing);
-        self.truth.processes.retain(|id, _| !removing.contains(id));
-        for seen in self.truth.processes.values_mut() {
-            if seen.phase == Phase::Stopping {
-                (seen.phase, seen.pid) = (Phase::Stopped, None);
-            }
-        }
+        self.node.finish_stops();
     }
-}
-
-fn running(start: &Start) -> ProcessSighting {
-    let seen = sighting(Phase::Running, &start.hash, &start.live);
-    ProcessSighting { care: start.care.hash.clone(), lease: start.care.lease, ..seen }
 }
 
 /// A process in a phase, with the hashes of what it was started with and told.

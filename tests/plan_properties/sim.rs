@@ -96,7 +96,7 @@ impl Sim {
             let complete = !self.dark.contains(place);
             // Whoever is dark was tried once, before everything.
             let unseen_since_ms = (!complete).then_some(0);
-            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.truth.clone() })
+            (place.clone(), NodeSighting { complete, unseen_since_ms, ..machine.node.seen.clone() })
         };
         self.machines.iter().map(look).collect()
     }
@@ -104,7 +104,8 @@ impl Sim {
     /// Decides and does once, everywhere.
     pub(crate) fn round(&mut self, fault: Option<&Fault>) -> Round {
         if let Some(Fault::Found(nth, phase)) = fault {
-            let mut all = self.machines.values_mut().flat_map(|machine| machine.truth.processes.values_mut());
+            let mut all =
+                self.machines.values_mut().flat_map(|machine| machine.node.seen.processes.values_mut());
             if let Some(process) = all.nth(*nth) {
                 process.phase = *phase;
             }
@@ -135,8 +136,8 @@ impl Sim {
         if seen.complete
             && let Some(machine) = self.machines.get_mut(place)
         {
-            machine.truth.planned = self.revision;
-            machine.truth.behind.clone_from(&plan.behind);
+            machine.node.seen.planned = self.revision;
+            machine.node.seen.behind.clone_from(&plan.behind);
         }
         stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
         for address in &plan.unused {

@@ -1,0 +1,5 @@
+//! What a change of documents does on the nodes.
+
+mod ideal;
+
+pub use ideal::IdealNode;
