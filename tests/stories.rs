@@ -25,6 +25,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is how it fails")]
 
 #[path = "plan_properties/desk.rs"]
+#[allow(dead_code, reason = "the properties use the rest")]
 mod desk;
 #[path = "plan_properties/machine.rs"]
 mod machine;

@@ -37,7 +37,7 @@ use crate::reconcile::leadership::{Role, Standing};
 use crate::state::leader::Leader;
 
 /// The paths that only the leader can answer; all methods of theirs.
-const LEADERS: [&str; 27] = [
+const LEADERS: [&str; 29] = [
     "/1.0/events",
     "/1.0/explain/instances/{id}",
     "/1.0/explain/instances/{instance}/nodes/{id}",
@@ -65,6 +65,8 @@ const LEADERS: [&str; 27] = [
     "/1.0/processes/{id}/start",
     "/1.0/processes/{id}/status",
     "/1.0/processes/{id}/stop",
+    "/apply",
+    "/diff",
 ];
 
 /// Says that a request was sent on, and by whom.
@@ -210,7 +212,8 @@ fn is_leaders(path: &str) -> bool {
         });
         fits && words.next().is_none()
     };
-    LEADERS.iter().any(|pattern| is_at(pattern))
+    // Documents are shown with what is observed of them.
+    path.starts_with(super::objects::ROOT) || LEADERS.iter().any(|pattern| is_at(pattern))
 }
 
 /// Each server has events of its own, and can be asked for those.

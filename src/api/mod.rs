@@ -7,6 +7,7 @@
 //! **Invariant:** what is unknown is said to be; it is never shown as stopped.
 //! **Absent here:** connections, their limits, who may ask: see [`crate::edge`]. What a change causes on nodes. The reconciler sees the documents; we see what it saw.
 
+mod apply;
 mod backup;
 mod body;
 mod credentials;
@@ -22,6 +23,7 @@ mod instances;
 mod integrations;
 mod logs;
 mod nodes;
+mod objects;
 mod openapi;
 mod processes;
 mod relation;
@@ -144,6 +146,8 @@ fn table() -> Vec<Route> {
         processes::routes(),
         logs::routes(),
         explain::routes(),
+        objects::routes(),
+        apply::routes(),
         events::routes(),
         health::routes(),
         status::routes(),

@@ -24,7 +24,7 @@ use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::kinds::Object;
 use crate::model::locate::dotted;
-use crate::model::meta::{FILE, SOURCE};
+use crate::model::meta::{FILE, SET, SOURCE};
 use crate::model::owners::{self, API, Conflict};
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::orders::starts_after;
@@ -505,7 +505,8 @@ pub(super) fn deleting(
 /// The file that an object stands in, when a manifests folder keeps it as it is there.
 fn file(document: &Document) -> Option<&str> {
     let annotations = &document.metadata.annotations;
-    let source = annotations.get(SOURCE).filter(|source| *source != state::CATALOGUE)?;
+    let kept = |source: &&String| *source != state::CATALOGUE && !source.starts_with(SET);
+    let source = annotations.get(SOURCE).filter(kept)?;
     Some(annotations.get(FILE).unwrap_or(source))
 }
 
@@ -521,6 +522,16 @@ fn refuse_owned(document: &Document) -> Result<(), Error> {
 
 /// What a folder's objects need or name is not deleted here: the folder would have a mistake then.
 fn refuse_needed(documents: &Documents, key: &Key) -> Result<(), Error> {
+    if key.kind == Kind::ServiceType {
+        let services = documents.of_kind(Kind::Service).filter(|(_, document)| !document.is_deleting());
+        let mut users =
+            services.filter(|(service, _)| documents.service(service).is_some_and(|it| it.kind == key.name));
+        if let Some((service, _)) = users.next() {
+            return Err(Error::Conflict(format!(
+                "{service} is of this type; delete it first, or give it another"
+            )));
+        }
+    }
     let live = documents.needing(key).filter(|(_, document)| !document.is_deleting());
     let needing = live.map(|(other, document)| (other, "belongs", document));
     let naming = documents.naming(key.clone()).map(|(other, document)| (other, "refers", document));

@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::body::{Maybe, Place, only};
@@ -183,6 +184,15 @@ fn shown(context: &Context, key: &Key) -> Result<Rollout, Error> {
     let documents = context.documents();
     let document = visible(&documents, key)?;
     Ok(Rollout::of(&documents, document, &context.placed.last()))
+}
+
+/// How a service and its rollout stand, without what its revisions were.
+pub(super) fn status(context: &Context, documents: &Documents, document: &Document) -> Value {
+    let mut status = json!(Rollout::of(documents, document, &context.placed.last()));
+    if let Value::Object(fields) = &mut status {
+        fields.retain(|name, _| !matches!(name.as_str(), "id" | "generation" | "revisions"));
+    }
+    status
 }
 
 impl Rollout {
@@ -441,7 +451,7 @@ mod tests {
     use super::*;
     use crate::model::Metadata;
     use crate::model::id::revision_name;
-    use crate::model::kinds::{ServiceSpec, ServiceTypeSpec};
+    use crate::model::kinds::ServiceSpec;
 
     /// A service of which these revisions are recorded, the last one as it is declared; each with whether it was completed.
     fn documents(completed: &[bool], replaced_by: Option<u64>) -> Documents {

@@ -214,7 +214,8 @@ impl Need {
         if path == super::backup::PATH {
             return Need::Secrets;
         }
-        if method.is_safe() {
+        // It only says what would change.
+        if method.is_safe() || path == "/diff" {
             return Need::Read;
         }
         // Elsewhere such a word is an id that somebody has chosen.
@@ -248,5 +249,6 @@ mod tests {
         // Here it is what somebody called an integration.
         assert_eq!(need("/1.0/tenants/tenant1/integrations/drain"), Need::Change);
         assert_eq!(Need::of(&Method::GET, "/1.0/explain/processes/x"), Need::Read);
+        assert_eq!([need("/diff"), need("/apply")], [Need::Read, Need::Change]);
     }
 }

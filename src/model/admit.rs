@@ -23,7 +23,7 @@ use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata, TAKE_OVER};
 use super::owners::Statement;
 use super::problem::Problem;
-use super::secret::{Clear, Sealer};
+use super::secret::{Clear, Sealed, Sealer};
 use super::template::Renderer;
 
 /// Where an input comes from.
@@ -277,8 +277,12 @@ fn build(kind: Kind, value: &Value, sealer: &Sealer) -> Result<Document, serde_j
         && let Some(Value::String(password)) = spec.get("password")
     {
         let place = password_place(&Key::within(kind, &*metadata.namespace, &*metadata.name));
-        let sealed = sealer.seal(&place, &Clear::new(password.as_str()));
-        spec["password"] = serde_json::to_value(sealed)?;
+        // As it was shown: sealed for this place with this key, so it is what is meant.
+        let shown: Sealed = serde_json::from_value(password.as_str().into())?;
+        if sealer.open(&place, &shown).is_err() {
+            let sealed = sealer.seal(&place, &Clear::new(password.as_str()));
+            spec["password"] = serde_json::to_value(sealed)?;
+        }
     }
     Ok(Document { metadata, spec: Spec::from_value(kind, spec)? })
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Document;
 use super::kinds::RevisionSpec;
-use super::meta::{FILE, Metadata, RUNNING_DECLARED, SOURCE};
+use super::meta::{FILE, Metadata, SOURCE};
 
 /// What stands in the place of a secret.
 pub const SEALED: &str = "(sealed)";
@@ -24,7 +24,7 @@ pub const SEALED: &str = "(sealed)";
 const SECRETS: [&str; 3] = ["password", "password-hash", "client-secret-hash"];
 
 /// Annotations by which the system keeps what it knows of an object.
-const OURS: [&str; 3] = [SOURCE, FILE, RUNNING_DECLARED];
+const OURS: [&str; 2] = [SOURCE, FILE];
 
 /// What a service's processes are started with; a change of anything else is no revision.
 const OF_SERVICE: [&str; 7] = ["type", "name", "description", "log-level", "options", "command", "env"];

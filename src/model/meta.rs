@@ -11,8 +11,11 @@ use super::owners::Owners;
 /// The only API version there is.
 pub const API_VERSION: &str = "mainstay.dev/v1";
 
-/// Annotation: which manifests folder applied the object. Only that folder may prune it.
+/// Annotation: where the object is declared, such as a manifests folder. Only that source may prune it.
 pub const SOURCE: &str = "mainstay.dev/source";
+/// What the names of sources start with that are sets which people apply: what is changed otherwise stays changed until they do so again,
+/// while a folder would put it back.
+pub const SET: &str = "set ";
 /// Annotation: the file of that folder in which the object stands.
 pub const FILE: &str = "mainstay.dev/file";
 /// Annotation of a document in a manifest: where others have set its fields to something else, they are the manifest's from then on.

@@ -15,9 +15,10 @@ use super::{CATALOGUE, Edit, born, deletion};
 pub struct Applier<'a> {
     /// The name under which it owns what it sets ([`crate::model::owners`]).
     pub manager: &'a str,
-    /// Whether the objects are its own: they belong to no other such manager, and those that it does not name any more are deleted. Else it
-    /// adds its fields to objects whosever they are.
+    /// Whether the objects are its own, and belong to no other such manager. Else it adds its fields to objects whosever they are.
     pub keeps: bool,
+    /// Whether those of its own objects that it does not name any more are deleted.
+    pub prunes: bool,
     /// Whether it takes the fields that others have set to something else.
     pub force: bool,
 }
@@ -42,7 +43,7 @@ pub fn apply_set(
     set: &[Admitted],
     now: &str,
 ) -> Result<SetChange, Vec<Problem>> {
-    apply_as(documents, Applier { manager: source, keeps: true, force: false }, set, now)
+    apply_as(documents, Applier { manager: source, keeps: true, prunes: true, force: false }, set, now)
 }
 
 /// What makes the store's documents say what a set says.
@@ -69,7 +70,7 @@ pub fn apply_as(
             },
         }
     }
-    for (key, document) in documents.iter().filter(|_| applier.keeps) {
+    for (key, document) in documents.iter().filter(|_| applier.prunes) {
         let is_gone =
             is_of(document, applier.manager) && !wanted.contains_key(key) && !document.is_deleting();
         match is_gone.then(|| others(document, applier.manager)) {

@@ -199,7 +199,7 @@ fn a_manifest_that_takes_its_running_back_leaves_nothing_of_it() {
 fn an_object_in_which_others_have_set_fields_is_not_deleted_under_them() {
     let mut documents = Documents::default();
     apply(&mut documents, OURS, &[INSTANCE, SERVICE]);
-    let theirs = Applier { manager: "set ops", keeps: false, force: false };
+    let theirs = Applier { manager: "set ops", keeps: false, prunes: false, force: false };
     let more = SERVICE.replace("type:", "description: d, type:");
     let change = apply_as(&documents, theirs, &set(&[&more]), NOW).unwrap();
     change.edits.into_iter().for_each(|edit| documents.insert(edit.document().clone()));

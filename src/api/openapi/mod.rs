@@ -43,7 +43,7 @@ Without tokens everyone who reaches the server may do everything. With tokens, e
 all that those before it may; passwords are shown to an `admin` only.";
 
 /// The sections, by the word in the path that they are told by.
-const SECTIONS: [(&str, &str, &str); 10] = [
+const SECTIONS: [(&str, &str, &str); 11] = [
     (
         "instances",
         "Instances",
@@ -56,12 +56,19 @@ const SECTIONS: [(&str, &str, &str); 10] = [
     ("services", "Services", "A service is the configuration of all processes of its type."),
     ("processes", "Processes", "A process is a service on a node. The Platform API leaves these open."),
     ("events", "Events", "What was done. An addition."),
+    (
+        "documents",
+        "Documents",
+        "The documents themselves, with what is observed of each, and whole sets of them. An addition.",
+    ),
     ("tenant", "Tenants, misspelt", "Paths as some examples of the Platform API spell them."),
     ("", "Controller", "For those who watch the controller itself."),
 ];
 
 /// Where something stands.
 fn section(path: &str) -> &'static str {
+    let is_of_documents = path.starts_with(super::objects::ROOT) || matches!(path, "/apply" | "/diff");
+    let path = if is_of_documents { "/1.0/documents" } else { path };
     let path = path.strip_prefix("/1.0/").unwrap_or_default();
     let path = path.strip_prefix("explain/").unwrap_or(path);
     let path = path.strip_prefix("instances/{instance}/").unwrap_or(path);
