@@ -269,6 +269,10 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     let key = key.path().join("key").display().to_string();
     let endpoint = etcd.endpoint();
     let arguments = ["--etcd", &endpoint, "--secret-key", &key, "--lease", "2"];
+    let epoch = |served: &Served| {
+        let (_, text) = call("GET", &format!("{}/status", served.api), "").unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["leader"]["epoch"].as_u64().unwrap()
+    };
     let old = Served::start(&data.path().join("old"), &arguments);
     old.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
     old.add_node(&sshd);
@@ -276,6 +280,7 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     support::wait_for("the bundle, a batch of its own", || {
         !old.events("Node IN1/ND1", "BundleOutdated").is_empty()
     });
+    let first_epoch = epoch(&old);
 
     // The first one's batch gets stuck on its way to the node.
     let links = support::children(old.program.pid());
@@ -293,6 +298,8 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     support::wait_for("the second one to have started it", || running(&process).len() == 1);
     let stopped = new.post(&format!("/instances/IN1/services/{service}/stop"), &Value::Null, 200);
     assert_eq!((&stopped["running"], running(&process)), (&json!(false), vec![]), "{stopped}");
+    let new_epoch = epoch(&new);
+    assert!(new_epoch > first_epoch, "{new_epoch} after {first_epoch}");
 
     // The batch arrives, and then the first one hears of it.
     stop(Signal::CONT);
@@ -304,7 +311,8 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     let refused = &old.events(&process_name, "Absent")[0];
     assert_eq!((&refused["action"], &refused["count"]), (&json!("Start"), &json!(1)));
     assert_eq!(
-        refused["message"], "failed: fenced: a newer controller (epoch 2) has taken this node over",
+        refused["message"],
+        format!("failed: fenced: a newer controller (epoch {new_epoch}) has taken this node over"),
         "{refused}"
     );
     assert_eq!(running(&process), [0; 0], "what was stopped since is not started");
