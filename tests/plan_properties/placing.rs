@@ -170,7 +170,7 @@ fn watch(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::config(150, ""))]
 
     #[test]
     fn a_decision_keeps_to_its_limits_in_every_world(fleet in fleet()) {
