@@ -1,7 +1,8 @@
 //! Any sequence of 200 calls answers what a plain model of the API says, and after it the nodes run exactly what the model wants: over
 //! HTTP, the real program and real sshds.
 //!
-//! `MAINSTAY_MODEL_CASES` says how many sequences, default 12; `PROPTEST_RNG_SEED` which.
+//! `MAINSTAY_MODEL_CASES` says how many sequences, default 12. Each run draws others; one that fails says with which `PROPTEST_RNG_SEED`
+//! it is run again.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a model is about what it names")]
@@ -14,6 +15,8 @@ mod model;
 mod parameters;
 #[path = "api_model/platform.rs"]
 mod platform;
+#[path = "support/properties.rs"]
+mod properties;
 #[path = "api_model/running.rs"]
 mod running;
 #[path = "api_model/shape.rs"]
@@ -37,7 +40,8 @@ const AT_ONCE: usize = 40;
 fn any_sequence_of_calls_answers_what_the_model_says_and_the_nodes_run_what_it_wants() {
     let cases = std::env::var("MAINSTAY_MODEL_CASES").map_or(SEQUENCES, |text| text.parse().unwrap());
     // A sequence takes seconds, so a shorter one is looked for only a minute.
-    let config = Config { cases, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
+    let settings = format!("MAINSTAY_MODEL_CASES={cases} ");
+    let config = Config { max_shrink_time: 60_000, ..properties::config(cases, &settings) };
     let first = Sshd::start();
     // The same host key: a name that is used again may be that of a node on the other machine.
     let second = first.start_another();

@@ -15,10 +15,11 @@ use support::sshd::{Sshd, user};
 
 /// Two instances, each with a node on the same machine and a service that is told of changes.
 struct Platform {
+    // Before the node, so that it ends before it.
+    program: Option<Program>,
     sshd: Sshd,
     directory: TempDir,
     ports: [u16; 2],
-    program: Option<Program>,
 }
 
 const TENANTS: &str = "
@@ -41,10 +42,10 @@ spec: {name: Ada, tenants: [red, blue]}
 impl Platform {
     fn start() -> Platform {
         let mut platform = Platform {
+            program: None,
             sshd: Sshd::start(),
             directory: tempfile::tempdir().unwrap(),
             ports: [support::free_port(), support::free_port()],
-            program: None,
         };
         std::fs::create_dir(platform.folder()).unwrap();
         platform.write("fleet.yaml", &platform.fleet());
@@ -118,14 +119,6 @@ impl Platform {
             self.told(0).is_some_and(|told| !told["tenants"].to_string().contains(tenant))
         });
         eprintln!("{what}: off the node's bundle after {written:.1?}, told after {:.1?}", since.elapsed());
-    }
-}
-
-impl Drop for Platform {
-    /// What runs on a node goes on when the server ends; here it goes with the test.
-    fn drop(&mut self) {
-        self.program = None;
-        support::kill_all(&self.sshd.home().display().to_string());
     }
 }
 

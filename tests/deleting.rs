@@ -26,8 +26,9 @@ fn told(served: &Served, regarding: &str, action: &str) -> Vec<(String, u64)> {
 
 /// An instance with a process that runs on a node, which is unreachable then.
 struct Cut {
-    sshd: Sshd,
+    // Before the node, so that it ends before it.
     served: Served,
+    sshd: Sshd,
     process: Value,
     _data: TempDir,
 }
@@ -48,7 +49,7 @@ impl Cut {
         support::wait_for("the node to be missed", || {
             served.get("/instances/IN1/nodes/ND1/status")["state"] != "connected"
         });
-        Cut { sshd, served, process, _data: data }
+        Cut { served, sshd, process, _data: data }
     }
 }
 

@@ -10,25 +10,21 @@ use tempfile::TempDir;
 
 mod support;
 use support::program::{Program, call};
-use support::wait_for;
+use support::{Swept, wait_for};
 
 const NAMES: [&str; 3] = ["db", "web", "proxy"];
 
 /// db ← web ← proxy, over two nodes. Whatever is left of them goes with it.
 struct Chain {
+    _swept: Swept,
     directory: TempDir,
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        support::kill_all(&self.directory.path().display().to_string());
-    }
 }
 
 impl Chain {
     /// Each does its work a moment after it is up, or once [`Chain::let_work`] says so.
     fn new(works_by_itself: bool) -> Chain {
-        let chain = Chain { directory: tempfile::tempdir().unwrap() };
+        let directory = tempfile::tempdir().unwrap();
+        let chain = Chain { _swept: Swept(directory.path().to_owned()), directory };
         std::fs::create_dir(chain.manifests()).unwrap();
         chain.declare(works_by_itself, true);
         chain

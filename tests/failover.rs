@@ -60,15 +60,6 @@ impl Machine {
     }
 }
 
-/// Ends what was started on the machines, after a failure too.
-struct Homes(Vec<std::path::PathBuf>);
-
-impl Drop for Homes {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|home| support::kill_all(&home.display().to_string()));
-    }
-}
-
 /// A folder with a type whose processes hold a connection to the witness, and say who they are and where.
 fn types(listener: &TcpListener) -> TempDir {
     let types = TempDir::new().unwrap();
@@ -107,7 +98,6 @@ fn what_is_fenced_is_started_on_another_node_and_there_are_never_two() {
     let machines = [Machine::start(), Machine::start()];
     let (data, listener) = (TempDir::new().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let types = types(&listener);
-    let _homes = Homes(machines.iter().map(|machine| machine.sshd.home()).collect());
     let served = served(data.path(), &types, &machines);
     let witness = Witness::default();
     std::thread::scope(|scope| {
@@ -165,7 +155,6 @@ fn a_node_that_is_cut_off_stops_what_is_fenced_itself_and_it_is_started_again_af
     let machines = [Machine::start(), Machine::start()];
     let (data, listener) = (TempDir::new().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let types = types(&listener);
-    let _homes = Homes(machines.iter().map(|machine| machine.sshd.home()).collect());
     let served = served(data.path(), &types, &machines);
     let witness = Witness::default();
     std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -16,40 +16,34 @@ use support::program::{Program, call, counter};
 use support::served::node;
 use support::sshd::{Sshd, user};
 
-/// A serving program with the instance IN1. What it started on the nodes goes with it.
+/// A serving program with the instance IN1.
 struct Served {
-    program: Option<Program>,
+    program: Program,
     api: String,
-    homes: Vec<PathBuf>,
 }
 
 impl Served {
     fn start(data: &Path, more: &[&str]) -> Served {
         let program = Program::serve(data, more);
         let api = program.api();
-        Served { program: Some(program), api, homes: Vec::new() }
+        Served { program, api }
     }
 
     fn with_node(data: &Path, sshd: &Sshd) -> Served {
-        let mut served = Served::start(data, &[]);
+        let served = Served::start(data, &[]);
         served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
         served.add_node(sshd);
         served
     }
 
-    fn add_node(&mut self, sshd: &Sshd) {
+    fn add_node(&self, sshd: &Sshd) {
         self.add_node_as(&Value::Null, sshd);
     }
 
-    fn add_node_as(&mut self, id: &Value, sshd: &Sshd) {
-        self.homes.push(sshd.home());
+    fn add_node_as(&self, id: &Value, sshd: &Sshd) {
         let mut node = node(sshd);
         node["id"] = id.clone();
         self.post("/instances/IN1/nodes", &node, 201);
-    }
-
-    fn program(&self) -> &Program {
-        self.program.as_ref().unwrap()
     }
 
     fn call(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
@@ -97,15 +91,6 @@ impl Served {
         let all = self.get("/events?own=true");
         let is_it = |event: &&Value| event["regarding"] == regarding && event["reason"] == reason;
         all.as_array().unwrap().iter().filter(is_it).cloned().collect()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.program = None;
-        for home in &self.homes {
-            support::kill_all(&home.display().to_string());
-        }
     }
 }
 
@@ -180,7 +165,7 @@ fn a_machine_with_a_key_of_another_type_is_no_known_one() {
 #[test]
 fn a_node_that_is_declared_again_may_be_another_machine() {
     let (mut sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let mut served = Served::with_node(data.path(), &sshd);
+    let served = Served::with_node(data.path(), &sshd);
     served.wait_for_state("ND1", "connected");
     served.call("DELETE", "/instances/IN1/nodes/ND1", &Value::Null, 204);
     sshd.become_another();
@@ -224,7 +209,7 @@ fn a_clock_that_is_off_is_a_warning_and_no_failure() {
 
     std::fs::write(&offset, "0").unwrap();
     // It is asked again every now and then; here at once, over a new connection.
-    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::children(served.program.pid()).into_iter().for_each(support::kill);
     support::wait_for("the warning to be over", || {
         let status = served.status("ND1");
         status["state"] == "connected" && status["warnings"] == json!([])
@@ -264,7 +249,7 @@ fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
     assert_eq!(stopped["running"], false, "{stopped}");
 
     // A new connection to a node with a full disk takes up what is there.
-    support::children(served.program().pid()).into_iter().for_each(support::kill);
+    support::children(served.program.pid()).into_iter().for_each(support::kill);
     support::wait_for("it to be connected again", || {
         served.events("Node IN1/ND1", "Connected")[0]["count"] == 2
     });
@@ -284,16 +269,21 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     let key = key.path().join("key").display().to_string();
     let endpoint = etcd.endpoint();
     let arguments = ["--etcd", &endpoint, "--secret-key", &key, "--lease", "2"];
-    let mut old = Served::start(&data.path().join("old"), &arguments);
+    let epoch = |served: &Served| {
+        let (_, text) = call("GET", &format!("{}/status", served.api), "").unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["leader"]["epoch"].as_u64().unwrap()
+    };
+    let old = Served::start(&data.path().join("old"), &arguments);
     old.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
     old.add_node(&sshd);
     let (service, process) = old.declare(&["sleep", "1000"]);
     support::wait_for("the bundle, a batch of its own", || {
         !old.events("Node IN1/ND1", "BundleOutdated").is_empty()
     });
+    let first_epoch = epoch(&old);
 
     // The first one's batch gets stuck on its way to the node.
-    let links = support::children(old.program().pid());
+    let links = support::children(old.program.pid());
     assert_eq!(links.len(), 1);
     let stop = |signal| links.iter().for_each(|pid| support::signal(*pid, signal));
     stop(Signal::STOP);
@@ -303,15 +293,17 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     assert_eq!(running(&process), [0; 0]);
 
     // It is itself stopped for longer than its lease. Another one leads, does it, and undoes it.
-    old.program().signal(Signal::STOP);
+    old.program.signal(Signal::STOP);
     let new = Served::start(&data.path().join("new"), &arguments);
     support::wait_for("the second one to have started it", || running(&process).len() == 1);
     let stopped = new.post(&format!("/instances/IN1/services/{service}/stop"), &Value::Null, 200);
     assert_eq!((&stopped["running"], running(&process)), (&json!(false), vec![]), "{stopped}");
+    let new_epoch = epoch(&new);
+    assert!(new_epoch > first_epoch, "{new_epoch} after {first_epoch}");
 
     // The batch arrives, and then the first one hears of it.
     stop(Signal::CONT);
-    old.program().signal(Signal::CONT);
+    old.program.signal(Signal::CONT);
     let process_name = format!("Process IN1/{}", process.as_str().unwrap());
     support::wait_for("the first one to say so", || {
         !old.events("Node IN1/ND1", "Fenced").is_empty() && !old.events(&process_name, "Absent").is_empty()
@@ -319,18 +311,19 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     let refused = &old.events(&process_name, "Absent")[0];
     assert_eq!((&refused["action"], &refused["count"]), (&json!("Start"), &json!(1)));
     assert_eq!(
-        refused["message"], "failed: fenced: a newer controller (epoch 2) has taken this node over",
+        refused["message"],
+        format!("failed: fenced: a newer controller (epoch {new_epoch}) has taken this node over"),
         "{refused}"
     );
     assert_eq!(running(&process), [0; 0], "what was stopped since is not started");
     assert_eq!(new.events(&process_name, "Absent")[0]["message"], "done");
-    assert!(old.program().said().contains("leads no longer"), "{}", old.program().said());
+    assert!(old.program.said().contains("leads no longer"), "{}", old.program.said());
 }
 
 #[test]
 fn more_silent_nodes_than_turns_delay_no_other() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let mut served = Served::start(data.path(), &[]);
+    let served = Served::start(data.path(), &[]);
     served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();

@@ -129,23 +129,6 @@ fn stop(served: &Served) {
     });
 }
 
-/// Kills what a test that failed has left running on its nodes.
-struct Leftovers(Vec<PathBuf>);
-
-impl Leftovers {
-    fn of(sshd: &Sshd, data: &TempDir) -> Leftovers {
-        Leftovers(vec![sshd.home(), data.path().join("nodes")])
-    }
-}
-
-impl Drop for Leftovers {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.iter().for_each(|path| support::kill_all(&path.display().to_string()));
-        }
-    }
-}
-
 /// Pids of the tails in a process's folder.
 fn tails(folder: &std::path::Path) -> Vec<u32> {
     let mut found = support::working_in(folder);
@@ -158,7 +141,6 @@ fn tails(folder: &std::path::Path) -> Vec<u32> {
 #[test]
 fn a_log_is_shown_whole_or_its_last_lines() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let id = running(&served, "SV1", "ND1", &["sh", "-c", "seq 1 30000; printf 'no end'; exec sleep 1000"]);
@@ -186,7 +168,6 @@ fn masters(program: &Program) -> Vec<u32> {
 #[test]
 fn following_goes_on_without_a_lost_or_repeated_line_when_the_connection_is_killed() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let id = running(&served, "SV1", "ND1", &["sh", "-c", NUMBERED]);
@@ -205,7 +186,6 @@ fn following_goes_on_without_a_lost_or_repeated_line_when_the_connection_is_kill
 #[test]
 fn following_goes_on_without_a_lost_or_repeated_line_when_the_server_is_started_again() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let address = format!("127.0.0.1:{}", support::free_port());
     let serve = || {
         let data = data.path().to_str().unwrap();
@@ -230,7 +210,6 @@ fn following_goes_on_without_a_lost_or_repeated_line_when_the_server_is_started_
 #[test]
 fn what_is_followed_ends_when_its_process_is_removed_and_leaves_nothing_on_the_node() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let script = "trap 'echo last words; exit 0' TERM; echo first words; while :; do sleep 0.05; done";
@@ -259,7 +238,7 @@ fn what_is_followed_ends_when_its_process_is_removed_and_leaves_nothing_on_the_n
 #[test]
 fn several_processes_are_shown_side_by_side_in_whole_lines_that_say_whose_they_are() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
+    let _swept = support::Swept(data.path().join("nodes"));
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let here = json!({"name": "here", "ip-address": "127.0.0.1", "transport": "local", "username": ""});
@@ -300,7 +279,6 @@ fn several_processes_are_shown_side_by_side_in_whole_lines_that_say_whose_they_a
 #[test]
 fn a_reader_that_has_enough_ends_it_silently() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let loud = running(&served, "SV1", "ND1", &["sh", "-c", "seq 1 1000000; exec sleep 1000"]);
@@ -321,7 +299,6 @@ fn a_reader_that_has_enough_ends_it_silently() {
 #[test]
 fn what_can_not_be_shown_is_said_with_why() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let mut nobody = node(&sshd);
@@ -358,7 +335,6 @@ fn what_can_not_be_shown_is_said_with_why() {
 #[test]
 fn a_node_has_a_limit_of_followers_and_says_so() {
     let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
-    let _leftovers = Leftovers::of(&sshd, &data);
     let served = Served::start(data.path(), &[]);
     served.with_node(&sshd);
     let id = running(&served, "SV1", "ND1", &["sh", "-c", "echo hello; exec sleep 1000"]);

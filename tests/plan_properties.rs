@@ -12,6 +12,8 @@ mod fleet;
 mod machine;
 #[path = "plan_properties/placing.rs"]
 mod placing;
+#[path = "support/properties.rs"]
+mod properties;
 #[path = "plan_properties/sim.rs"]
 mod sim;
 
@@ -272,7 +274,7 @@ fn check_gone(sim: &Sim, last: &Round) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(properties::config(120, ""))]
 
     #[test]
     fn the_same_world_gives_the_same_plan_whatever_the_order_of_its_documents(

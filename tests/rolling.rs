@@ -37,8 +37,9 @@ wait $reader
 
 /// Three nodes, and where their processes say who they are.
 struct World {
-    sshds: [Sshd; NODES],
+    // Before the nodes, so that it ends before them.
     served: Served,
+    sshds: [Sshd; NODES],
     register: TempDir,
     _folders: [TempDir; 2],
 }
@@ -63,7 +64,7 @@ impl World {
         let served = Served::start(data.path(), &[&manifests[..], more].concat());
         served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}));
         sshds.iter().for_each(|sshd| drop(served.post("/instances/IN1/nodes", &node(sshd))));
-        World { sshds, served, register, _folders: [data, types] }
+        World { served, sshds, register, _folders: [data, types] }
     }
 
     /// Makes a service and starts it, and waits until all its processes serve.

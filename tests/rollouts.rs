@@ -11,7 +11,7 @@ use tempfile::TempDir;
 mod support;
 use support::program::call;
 use support::served::Served;
-use support::wait_for;
+use support::{Swept, wait_for};
 
 const SERVICE: &str = "/instances/IN1/services/SV1";
 
@@ -22,13 +22,8 @@ const GATED: &str =
 /// A server with the instance IN1. What it started goes with it.
 struct World {
     served: Served,
+    _swept: Swept,
     data: TempDir,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        support::kill_all(self.data.path().to_str().unwrap());
-    }
 }
 
 impl World {
@@ -41,7 +36,7 @@ impl World {
             let node = json!({"name": "a", "ip-address": "127.0.0.1", "transport": "local"});
             served.post("/instances/IN1/nodes", &node);
         }
-        World { served, data }
+        World { served, _swept: Swept(data.path().to_owned()), data }
     }
 
     fn gate(&self) -> PathBuf {

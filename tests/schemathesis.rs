@@ -21,23 +21,17 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis");
 /// Examples an operation, when nobody says how many.
 const EXAMPLES: &str = "20";
 
-/// Runs what prepares a tool, and fails with what it said.
-fn must(command: &mut Command) {
-    let ended = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; see tests/run"));
-    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
-}
-
-/// The tool, in the version that is pinned, installed once.
+/// The tool, in the version that is pinned, where `tests/run` has put it.
 fn schemathesis() -> PathBuf {
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
     let pinned = std::fs::read_to_string(format!("{FOLDER}/requirements.txt")).unwrap();
-    let installed = venv.join("installed");
-    if std::fs::read_to_string(&installed).ok().as_ref() != Some(&pinned) {
-        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
-        let mut pip = Command::new(venv.join("bin/pip"));
-        must(pip.args(["install", "--quiet", "--requirement"]).arg(format!("{FOLDER}/requirements.txt")));
-        std::fs::write(&installed, pinned).unwrap();
-    }
+    // Written last of what is installed.
+    let is_there = std::fs::read_to_string(venv.join("installed")).is_ok_and(|installed| installed == pinned);
+    assert!(
+        is_there,
+        "{}: schemathesis is not there as {FOLDER}/requirements.txt has it; tests/run installs it, so run that once",
+        venv.display()
+    );
     venv.join("bin/schemathesis")
 }
 

@@ -15,6 +15,8 @@ mod history;
 mod leases;
 #[path = "store_contract/model.rs"]
 mod model;
+#[path = "support/properties.rs"]
+mod properties;
 #[path = "store_contract/tools.rs"]
 mod tools;
 

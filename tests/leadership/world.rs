@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use crate::support::program::Program;
 use crate::support::proxy::Network;
 use crate::support::served::node;
 use crate::support::sshd::Sshd;
-use crate::support::{kill_all, wait_for};
+use crate::support::wait_for;
 
 /// Short, so that the test is; etcd grants none below two seconds.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
@@ -304,19 +303,12 @@ impl World {
         let report = self.observer.report();
         eprintln!("observer: {} looks, at most {:.0?} apart", report.looks, report.longest_gap);
     }
-
-    fn homes(&self) -> Vec<PathBuf> {
-        self.nodes.iter().map(Sshd::home).collect()
-    }
 }
 
 impl Drop for World {
-    /// A test that failed leaves nothing behind either.
+    /// The servers end before the nodes, after a failure too.
     fn drop(&mut self) {
         self.networks.iter().for_each(Network::mend);
         self.servers.clear();
-        for home in self.homes() {
-            kill_all(&home.display().to_string());
-        }
     }
 }

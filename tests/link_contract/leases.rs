@@ -1,13 +1,13 @@
 //! What runs under a lease: its node stops it when nobody renews that, whoever of the node's helpers is killed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay::node::protocol::{self, Line, Verdict};
 use mainstay::plan::step::{Action, Reason, Start, Step};
 use mainstay::plan::world::Phase;
 use rustix::process::Signal;
 
-use super::{Case, command, sh, start, stop, support};
+use super::{Case, PATIENCE, command, sh, start, stop, support};
 
 /// Hundredths of a second.
 const SECOND: u64 = 100;
@@ -45,6 +45,30 @@ impl Case {
             tokio::time::sleep(Duration::from_millis(200)).await;
             self.renew().await;
         }
+    }
+
+    /// Renews until something is so: a lease that is to end later must not end meanwhile. It has just been renewed then.
+    async fn renew_until(&mut self, what: &str, done: impl Fn(&Case) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Twice, for what is renewed is what was said before.
+            self.renew().await;
+            self.renew().await;
+            if done(self) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}; seen {:#?}", self.processes);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Renews until a process runs; its pid.
+    async fn running(&mut self, id: &str) -> u32 {
+        let pid = |case: &Case| {
+            case.processes.get(id).filter(|it| it.phase == Phase::Running).and_then(|it| it.pid)
+        };
+        self.renew_until("it to run", |case| pid(case).is_some()).await;
+        pid(self).unwrap()
     }
 
     /// Waits until a process is stopped, and who has stopped it is gone.
@@ -97,7 +121,10 @@ pub(super) async fn what_is_under_a_lease_is_stopped_whole_when_nobody_renews_it
     // What made a session of its own hears of no signal, so it is killed after that.
     whole.stop.grace_seconds = 1;
     case.begin(vec![start("a", whole.clone()), start("b", command(&["sleep", "1000"]))]).await;
-    case.until_or_now("both to run", |all| all.len() == 2 && all.values().all(|it| it.pid.is_some())).await;
+    case.renew_until("both to run", |case| {
+        case.processes.len() == 2 && case.processes.values().all(|it| it.pid.is_some())
+    })
+    .await;
     assert_eq!((case.processes["a"].lease, case.processes["b"].lease), (Some(3), None));
     let (renewed, other) = (case.renewed(), case.processes["b"].pid);
     case.stopped("a").await;
@@ -117,13 +144,16 @@ pub(super) async fn what_is_under_a_lease_is_stopped_whole_when_nobody_renews_it
 
 pub(super) async fn what_is_under_a_lease_runs_on_while_that_is_renewed(mut case: Case) {
     case.begin(vec![start("a", under(3, command(&["sleep", "1000"])))]).await;
-    let pid = case.phase("a", Phase::Running).await.pid;
+    let pid = case.running("a").await;
     case.renew_for(7 * SECOND).await;
     case.look().await;
-    assert_eq!((case.processes["a"].phase, case.processes["a"].pid), (Phase::Running, pid));
+    assert_eq!((case.processes["a"].phase, case.processes["a"].pid), (Phase::Running, Some(pid)));
     // A crash meanwhile is one like any other.
-    support::kill(pid.unwrap());
-    case.until_or_now("a restart", |all| all["a"].restarts == 1 && all["a"].phase == Phase::Running).await;
+    support::kill(pid);
+    case.renew_until("a restart", |case| {
+        case.processes["a"].restarts == 1 && case.processes["a"].phase == Phase::Running
+    })
+    .await;
     case.stopped("a").await;
     case.end().await;
 }
@@ -137,13 +167,13 @@ pub(super) async fn a_renewal_that_comes_late_renews_nothing(mut case: Case) {
         case.renew_by(other).await;
         assert_eq!(case.renewed(), renewed);
     }
-    case.begin(vec![start("a", under(1, command(&["sleep", "1000"])))]).await;
+    case.begin(vec![start("a", under(3, command(&["sleep", "1000"])))]).await;
     let said = case.renewed();
     case.stopped("a").await;
     // One that waited in a pipe until now.
     case.renew_by(said).await;
-    assert_eq!(case.refusal(start("a", under(1, command(&["sleep", "1000"])))).await, OVER);
-    let restart = Action::Restart { id: "a".into(), start: under(1, command(&["sleep", "1000"])) };
+    assert_eq!(case.refusal(start("a", under(3, command(&["sleep", "1000"])))).await, OVER);
+    let restart = Action::Restart { id: "a".into(), start: under(3, command(&["sleep", "1000"])) };
     assert_eq!(case.refusal(restart).await, OVER);
     // Another's lease is not over: how long one lasts is each one's own.
     case.batch(vec![start("b", under(1000, command(&["sleep", "1000"])))]).await;
@@ -172,10 +202,11 @@ pub(super) async fn a_renewal_of_a_deposed_controller_is_refused(mut case: Case)
 
 pub(super) async fn what_ends_after_its_lease_is_not_started_again(mut case: Case) {
     case.begin(vec![start("a", under(3, sh("echo up; exec sleep 1000")))]).await;
-    let pid = case.phase("a", Phase::Running).await.pid.unwrap();
-    case.wait_for_log("a", "up\n");
+    let pid = case.running("a").await;
+    case.renew_until("its word", |case| case.log("a") == "up\n").await;
     // Neither of the two that look after leases can.
-    support::wait_for("both helpers", || ["guard", "keeper"].iter().all(|it| case.helper(it).is_some()));
+    case.renew_until("both helpers", |case| ["guard", "keeper"].iter().all(|it| case.helper(it).is_some()))
+        .await;
     let helpers = ["guard", "keeper"].map(|name| case.helper(name).unwrap());
     helpers.iter().for_each(|pid| support::signal(*pid, Signal::STOP));
     let over = case.renewed() + 3 * SECOND;
@@ -193,10 +224,10 @@ pub(super) async fn what_ends_after_its_lease_is_not_started_again(mut case: Cas
 
 pub(super) async fn a_lease_ends_though_the_supervisor_was_killed(mut case: Case) {
     case.begin(vec![start("a", under(3, sh("(setsid sleep 1001 &); exec sleep 1000")))]).await;
-    let pid = case.phase("a", Phase::Running).await.pid.unwrap();
+    let pid = case.running("a").await;
     let supervisor = support::parent(pid);
     support::kill(supervisor);
-    support::wait_for("its end", || !support::is_alive(supervisor));
+    case.renew_until("its end", |_| !support::is_alive(supervisor)).await;
     case.look().await;
     assert_eq!(case.processes["a"].phase, Phase::Unsupervised);
     case.stopped("a").await;
@@ -207,8 +238,8 @@ pub(super) async fn a_lease_ends_though_the_supervisor_was_killed(mut case: Case
 pub(super) async fn a_lease_ends_though_the_guard_or_the_keeper_was_killed(mut case: Case) {
     for name in ["guard", "keeper"] {
         case.begin(vec![start("a", under(3, command(&["sleep", "1000"])))]).await;
-        case.phase("a", Phase::Running).await;
-        support::wait_for(name, || case.helper(name).is_some());
+        case.running("a").await;
+        case.renew_until(name, |case| case.helper(name).is_some()).await;
         support::kill(case.helper(name).unwrap());
         case.stopped("a").await;
     }
@@ -263,12 +294,12 @@ pub(super) async fn a_lease_is_taken_and_given_back_while_the_process_runs(mut c
 
 pub(super) async fn a_full_disk_keeps_no_lease_from_being_renewed(mut case: Case, disk: &support::SmallDisk) {
     case.begin(vec![start("a", under(3, command(&["sleep", "1000"])))]).await;
-    let pid = case.phase("a", Phase::Running).await.pid;
+    let pid = case.running("a").await;
     disk.fill();
     let before = case.renewed();
     case.renew_for(5 * SECOND).await;
     assert!(case.renewed() > before);
-    assert!(support::is_alive(pid.unwrap()));
+    assert!(support::is_alive(pid));
     disk.free();
     case.end().await;
 }

@@ -155,7 +155,7 @@ async fn run_steps(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::config(150, ""))]
     #[test]
     fn any_sequence_leaves_the_store_where_the_model_is(steps in vec(step(), 1..40)) {
         run("the model", run_steps(steps));

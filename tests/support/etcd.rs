@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -170,7 +169,7 @@ impl EtcdCluster {
 /// Starts members that know each other, and waits until each is healthy.
 fn members<const COUNT: usize>(more: &[&str]) -> [EtcdServer; COUNT] {
     for _ in 0..ATTEMPTS {
-        let ports: [[u16; 3]; COUNT] = std::array::from_fn(|_| free_ports());
+        let ports: [[u16; 3]; COUNT] = std::array::from_fn(|_| std::array::from_fn(|_| super::free_port()));
         let cluster: Vec<String> = ports
             .iter()
             .enumerate()
@@ -225,11 +224,4 @@ fn spawn(dir: &TempDir, setup: &Setup) -> Child {
         }
         Err(error) => panic!("etcd can't be started: {error}"),
     }
-}
-
-/// Ports that were free a moment ago.
-fn free_ports() -> [u16; 3] {
-    let listen = |_| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    let listeners: [TcpListener; 3] = std::array::from_fn(listen);
-    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
 }

@@ -65,6 +65,15 @@ pub fn kill_all(text: &str) {
     });
 }
 
+/// A folder of a test whose processes end with the value, after a failure too: what runs on a node that is this machine would go on.
+pub struct Swept(pub PathBuf);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        kill_all(&self.0.display().to_string());
+    }
+}
+
 /// Sends a signal to a process that the test started.
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();

@@ -21,7 +21,7 @@ pub enum NodeShell {
     Alone,
 }
 
-/// A running sshd; ends with the value.
+/// A running sshd; ends with the value, and so does what was started on its node. A server has to end before, or it starts that again.
 pub struct Sshd {
     directory: TempDir,
     port: u16,
@@ -169,6 +169,11 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What is supervised outlives its session. All that is started on the node has its home in its environment; ssh, which logs in to
+        // it from outside, has only the folder of its key in its arguments.
+        if self.shell != NodeShell::Alone {
+            super::kill_all(&self.home().display().to_string());
+        }
     }
 }
 
