@@ -44,9 +44,14 @@ impl Clock {
         self.offset_ms.saturating_add(elapsed)
     }
 
-    /// The machine's own time of day now, in seconds since 1970.
+    /// The machine's own time of day now, in milliseconds since 1970.
+    pub fn time_of_day_ms(&self) -> u64 {
+        since_1970_ms((self.time_of_day)())
+    }
+
+    /// The same in seconds.
     pub fn time_of_day_s(&self) -> u64 {
-        since_1970_ms((self.time_of_day)()) / 1000
+        self.time_of_day_ms() / 1000
     }
 
     /// The machine's own time of day now, as RFC 3339 in UTC with seconds, as documents say it.

@@ -13,6 +13,7 @@
 //! meta/restoring            there while a backup is being restored
 //! meta/counter/KIND/INST    the highest number that an id was allocated with
 //! meta/aside/KIND/-/NAME    a shipped document that people deleted, and that is not put back
+//! tries/INSTANCE/NODE       what was tried on a node and did not help, while it does not
 //! ```
 
 pub mod noted;
@@ -43,6 +44,7 @@ mod age;
 mod apply;
 pub mod leader;
 pub mod rotation;
+pub mod tries;
 
 const DOCUMENTS: &str = "doc/";
 /// What the path of a document that waits ends with; no name holds a `/`.
@@ -52,6 +54,7 @@ const LEADER: &str = crate::store::backup::LEADER;
 const CLUSTER: &str = "meta/cluster";
 const SEALING_KEY: &str = "meta/key";
 const ASIDE: &str = "meta/aside/";
+const TRIES: &str = "tries/";
 
 /// How long a change may take to come back through the store's watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -283,8 +286,21 @@ impl State {
         Ok(Some(last))
     }
 
-    /// Answers the revision at which it was written, none in a conflict.
-    async fn write(&self, mut txn: Txn) -> Result<Option<Revision>, StateError> {
+    /// Writes documents. Answers the revision at which it was written, none in a conflict.
+    async fn write(&self, txn: Txn) -> Result<Option<Revision>, StateError> {
+        let is_write = !txn.then.is_empty();
+        let written = self.write_beside(txn).await?;
+        if let Some(revision) = written
+            && is_write
+        {
+            noted::note(revision);
+            self.reached(revision).await?;
+        }
+        Ok(written)
+    }
+
+    /// The same for what is beside the documents, and shows in no snapshot.
+    async fn write_beside(&self, mut txn: Txn) -> Result<Option<Revision>, StateError> {
         let is_write = !txn.then.is_empty();
         // What it writes may be sealed: not with a key that was replaced meanwhile.
         txn.when.extend(self.key_is_ours());
@@ -295,8 +311,6 @@ impl State {
         }
         if is_write {
             self.metrics.store_writes.inc();
-            noted::note(revision);
-            self.reached(revision).await?;
         }
         Ok(Some(revision))
     }
@@ -483,6 +497,7 @@ pub fn flaw(item: &Item) -> Option<String> {
         LEADER => leader::is_claim(&item.value),
         CLUSTER | SEALING_KEY | RESTORING => !text.is_empty(),
         key if key.starts_with("meta/counter/") => text.parse::<u64>().is_ok(),
+        key if key.starts_with(TRIES) => tries::read(item).is_some(),
         // Others may keep something beside ours.
         key => !key.starts_with(DOCUMENTS),
     };

@@ -18,7 +18,8 @@ use support::sshd::{Sshd, user};
 
 /// A serving program with the instance IN1.
 struct Served {
-    program: Program,
+    /// None once a test has killed it.
+    program: Option<Program>,
     api: String,
 }
 
@@ -26,7 +27,7 @@ impl Served {
     fn start(data: &Path, more: &[&str]) -> Served {
         let program = Program::serve(data, more);
         let api = program.api();
-        Served { program, api }
+        Served { program: Some(program), api }
     }
 
     fn with_node(data: &Path, sshd: &Sshd) -> Served {
@@ -44,6 +45,17 @@ impl Served {
         let mut node = node(sshd);
         node["id"] = id.clone();
         self.post("/instances/IN1/nodes", &node, 201);
+    }
+
+    /// Another program on the same data, after the one before was killed.
+    fn start_again(&mut self, data: &Path) {
+        let program = Program::serve(data, &[]);
+        self.api = program.api();
+        self.program = Some(program);
+    }
+
+    fn program(&self) -> &Program {
+        self.program.as_ref().unwrap()
     }
 
     fn call(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
@@ -209,7 +221,7 @@ fn a_clock_that_is_off_is_a_warning_and_no_failure() {
 
     std::fs::write(&offset, "0").unwrap();
     // It is asked again every now and then; here at once, over a new connection.
-    support::children(served.program.pid()).into_iter().for_each(support::kill);
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
     support::wait_for("the warning to be over", || {
         let status = served.status("ND1");
         status["state"] == "connected" && status["warnings"] == json!([])
@@ -249,7 +261,7 @@ fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
     assert_eq!(stopped["running"], false, "{stopped}");
 
     // A new connection to a node with a full disk takes up what is there.
-    support::children(served.program.pid()).into_iter().for_each(support::kill);
+    support::children(served.program().pid()).into_iter().for_each(support::kill);
     support::wait_for("it to be connected again", || {
         served.events("Node IN1/ND1", "Connected")[0]["count"] == 2
     });
@@ -260,6 +272,117 @@ fn a_full_disk_is_named_and_what_runs_goes_on_and_can_be_stopped() {
     let started = served.post(&format!("/instances/IN1/services/{first}/start"), &Value::Null, 200);
     assert_eq!(started["running"], true, "{started}");
     assert_eq!(running(&kept), kept_pids);
+}
+
+/// What fails on ND1, as a server that was killed or still runs has kept it; read from a backup of its store.
+fn kept(which: &[&str]) -> Option<Value> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("backup").display().to_string();
+    let mut backup = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    let output = backup.args(["store", "backup", &file]).args(which).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let items = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let item = items.into_iter().find(|item| item["key"] == "tries/IN1/ND1")?;
+    Some(serde_json::from_str(item["text"].as_str().unwrap()).unwrap())
+}
+
+/// A time as it is shown, from how it is kept.
+fn shown(ms: &Value) -> Value {
+    mainstay::clock::rfc3339(ms.as_u64().unwrap()).into()
+}
+
+#[test]
+fn a_killed_server_goes_on_waiting_with_what_failed_where_it_was() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let disk = support::SmallDisk::mount(&sshd.home(), "512k");
+    let mut served = Served::with_node(data.path(), &sshd);
+    served.wait_for_state("ND1", "connected");
+    // The bundle is there, and it is the start that finds no room.
+    let (service, process) = served.declare(&["sleep", "1000"]);
+    let id = process.as_str().unwrap().to_owned();
+    support::wait_for("the bundle", || !served.events("Node IN1/ND1", "BundleOutdated").is_empty());
+    assert_eq!(kept(&["--served", "--server", &served.api]), None, "nothing has failed");
+    disk.fill();
+    served.post(&format!("/instances/IN1/services/{service}/start?wait=false"), &Value::Null, 200);
+    let next_try = |served: &Served| {
+        let explained = served.get(&format!("/explain/processes/{id}"));
+        explained["chain"].as_array().unwrap().iter().find(|link| link["step"] == "next-try").cloned()
+    };
+    support::wait_for("the fourth try", || {
+        next_try(&served).is_some_and(|next| next["text"] == "it is tried again; it was tried 4 times")
+    });
+
+    served.program.take().unwrap().kill();
+    let data_dir = data.path().display().to_string();
+    let before = kept(&["--data-dir", &data_dir]).unwrap()["steps"][&id].clone();
+    assert!(before["tries"].as_u64().unwrap() >= 3, "{before}");
+    assert!(before["why"].as_str().unwrap().contains("disk full"), "{before}");
+    served.start_again(data.path());
+    served.wait_for_state("ND1", "connected");
+    let mut after = Value::Null;
+    support::wait_for("the next try, which is kept again", || {
+        after = kept(&["--served", "--server", &served.api]).unwrap()["steps"][&id].clone();
+        if after == before {
+            // Nothing was tried yet: what is shown is what was kept.
+            if let Some(next) = next_try(&served) {
+                let text = format!("it is tried again; it was tried {} times", before["tries"]);
+                assert!(next["text"] != text.as_str() || next["at"] == shown(&before["next-ms"]), "{next}");
+            }
+        }
+        after != before
+    });
+    let number = |of: &Value, what: &str| of[what].as_u64().unwrap();
+    assert_eq!(number(&after, "tries"), number(&before, "tries") + 1, "{after}");
+    assert!(number(&after, "at-ms") >= number(&before, "next-ms"), "{before}, and then {after}");
+    let wait = number(&after, "next-ms") - number(&after, "at-ms");
+    assert!(wait > 4_000 && wait <= 60_000, "it goes on growing: {after}");
+
+    disk.free();
+    support::wait_for("it to run", || running(&process).len() == 1);
+    support::wait_for("nothing to be kept any more", || {
+        kept(&["--served", "--server", &served.api]).is_none()
+    });
+}
+
+#[test]
+fn a_killed_server_does_not_ask_again_at_once_who_refused_its_login_unless_people_do() {
+    let (sshd, data) = (Sshd::start(), TempDir::new().unwrap());
+    let mut served = Served::start(data.path(), &[]);
+    served.post("/instances", &json!({"name": "a", "zk": "z:1", "redis": "redis://r"}), 201);
+    let mut node = node(&sshd);
+    node["identity-file"] = sshd.stranger_identity().into();
+    served.post("/instances/IN1/nodes", &node, 201);
+    support::wait_for("the second refusal", || served.status("ND1")["tries"] == 2);
+    served.program.take().unwrap().kill();
+    let data_dir = data.path().display().to_string();
+    let before = kept(&["--data-dir", &data_dir]).unwrap()["login"].clone();
+
+    served.start_again(data.path());
+    let mut status = Value::Null;
+    support::wait_for("ND1 to be looked at", || {
+        status = served.status("ND1");
+        status["state"] == "auth failed"
+    });
+    if status["tries"] == before["tries"] {
+        assert_eq!(status["next-try"], shown(&before["next-ms"]), "{status}");
+    }
+    let mut after = Value::Null;
+    support::wait_for("the next refusal", || {
+        after = kept(&["--served", "--server", &served.api]).unwrap()["login"].clone();
+        after["tries"].as_u64() > before["tries"].as_u64()
+    });
+    assert!(after["at-ms"].as_u64() >= before["next-ms"].as_u64(), "{before}, and then {after}");
+
+    // A person who asks is not kept waiting, nor does a changed document wait.
+    let pinged = served.post("/instances/IN1/nodes/ND1/ping", &Value::Null, 200);
+    assert_eq!(pinged["result"], false, "{pinged}");
+    let path = sshd.identity_file();
+    served.call("PUT", "/instances/IN1/nodes/ND1", &json!({"identity-file": path}), 200);
+    served.wait_for_state("ND1", "connected");
+    support::wait_for("nothing to be kept any more", || {
+        kept(&["--served", "--server", &served.api]).is_none()
+    });
 }
 
 #[test]
@@ -283,7 +406,7 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     let first_epoch = epoch(&old);
 
     // The first one's batch gets stuck on its way to the node.
-    let links = support::children(old.program.pid());
+    let links = support::children(old.program().pid());
     assert_eq!(links.len(), 1);
     let stop = |signal| links.iter().for_each(|pid| support::signal(*pid, signal));
     stop(Signal::STOP);
@@ -293,7 +416,7 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     assert_eq!(running(&process), [0; 0]);
 
     // It is itself stopped for longer than its lease. Another one leads, does it, and undoes it.
-    old.program.signal(Signal::STOP);
+    old.program().signal(Signal::STOP);
     let new = Served::start(&data.path().join("new"), &arguments);
     support::wait_for("the second one to have started it", || running(&process).len() == 1);
     let stopped = new.post(&format!("/instances/IN1/services/{service}/stop"), &Value::Null, 200);
@@ -303,7 +426,7 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
 
     // The batch arrives, and then the first one hears of it.
     stop(Signal::CONT);
-    old.program.signal(Signal::CONT);
+    old.program().signal(Signal::CONT);
     let process_name = format!("Process IN1/{}", process.as_str().unwrap());
     support::wait_for("the first one to say so", || {
         !old.events("Node IN1/ND1", "Fenced").is_empty() && !old.events(&process_name, "Absent").is_empty()
@@ -317,7 +440,7 @@ fn a_deposed_controllers_delayed_batch_is_refused_and_it_says_so() {
     );
     assert_eq!(running(&process), [0; 0], "what was stopped since is not started");
     assert_eq!(new.events(&process_name, "Absent")[0]["message"], "done");
-    assert!(old.program.said().contains("leads no longer"), "{}", old.program.said());
+    assert!(old.program().said().contains("leads no longer"), "{}", old.program().said());
 }
 
 #[test]

@@ -299,7 +299,7 @@ proptest! {
     #[test]
     fn every_desired_process_has_exactly_one_of_a_step_a_hold_and_being_as_it_should(
         fleet in fleet(),
-        attempts in btree_map("own-[0-2]", (0..2 * NOW_MS).prop_map(|at| Attempt { aim: Aim::Stopped, not_before_ms: at, why: None }), 0..3),
+        attempts in btree_map("own-[0-2]", (0..2 * NOW_MS).prop_map(|at| Attempt { aim: Aim::Stopped, tries: 1, not_before_ms: at, why: None }), 0..3),
     ) {
         for (_, desired, seen) in nodes(&fleet) {
             let plan = plan_at(NOW_MS, &desired, &seen, &attempts);
@@ -358,13 +358,13 @@ proptest! {
                 .map(|(step, (wait, is_early))| {
                     let not_before_ms = if *is_early { now_ms + wait } else { now_ms };
                     let id = step.action.process().unwrap_or_default().to_owned();
-                    (id, Attempt { aim: step.action.aim(), not_before_ms, why: Some("no".into()) })
+                    (id, Attempt { aim: step.action.aim(), tries: 1, not_before_ms, why: Some("no".into()) })
                 })
                 .collect();
             let plan = plan_at(now_ms, &desired, &seen, &attempts);
             for (id, attempt) in &attempts {
                 let until_ms = attempt.not_before_ms;
-                let hold = Hold::BackingOff { until_ms, why: attempt.why.clone() };
+                let hold = Hold::BackingOff { until_ms, tries: 1, why: attempt.why.clone() };
                 let is_held = plan.holds.get(id) == Some(&hold);
                 prop_assert_eq!(is_held, until_ms > now_ms, "{}", id);
             }
@@ -376,7 +376,7 @@ proptest! {
 
     #[test]
     fn what_was_tried_does_not_delay_something_else(fleet in fleet()) {
-        let other = Attempt { aim: Aim::Running("before".into()), not_before_ms: NOW_MS + 1, why: None };
+        let other = Attempt { aim: Aim::Running("before".into()), tries: 1, not_before_ms: NOW_MS + 1, why: None };
         for (_, desired, seen) in nodes(&fleet) {
             let free = plan_first(&desired, &seen);
             let ids = free.steps.iter().map(|step| step.action.about().to_owned());
@@ -389,7 +389,7 @@ proptest! {
     fn a_process_is_told_of_a_bundle_only_when_that_is_there(fleet in fleet()) {
         for (_, desired, mut seen) in nodes(&fleet) {
             let Some((hash, _)) = &desired.bundle else { continue };
-            let early = Attempt { aim: Aim::Bundle(hash.clone()), not_before_ms: NOW_MS + 1, why: None };
+            let early = Attempt { aim: Aim::Bundle(hash.clone()), tries: 1, not_before_ms: NOW_MS + 1, why: None };
             let bundle_waits = BTreeMap::from([(String::new(), early)]);
             seen.bundle = None;
             let plan = plan_at(NOW_MS, &desired, &seen, &bundle_waits);

@@ -301,8 +301,9 @@ impl Case<'_> {
     /// When a node that is not connected is tried again.
     fn next_connect(&self, node: &Key) -> Option<Link> {
         match &self.view(&node.namespace, &node.name)?.link {
-            LinkState::Down { next_try_ms, .. } => {
-                Some(Link::new(Step::NextTry, "it is connected to again").at(*next_try_ms))
+            LinkState::Down { tries, next_try_ms, .. } => {
+                let text = format!("it is connected to again; {}", tried(*tries));
+                Some(Link::new(Step::NextTry, text).at(*next_try_ms))
             }
             LinkState::Connecting | LinkState::Connected { .. } => None,
         }
@@ -462,8 +463,11 @@ impl Case<'_> {
         chain.extend(crashing.map(|crashing| Link::new(Step::Held, crashing)));
         if let Some(hold) = self.hold_of(key, spec).filter(|_| is_known) {
             chain.push(Link::new(Step::Held, hold.to_string()));
-            if let Hold::BackingOff { until_ms, .. } | Hold::ArtifactFailed { until_ms, .. } = hold {
-                chain.push(Link::new(Step::NextTry, "it is tried again").at(*until_ms));
+            if let Hold::BackingOff { until_ms, tries, .. } | Hold::ArtifactFailed { until_ms, tries, .. } =
+                hold
+            {
+                let text = format!("it is tried again; {}", tried(*tries));
+                chain.push(Link::new(Step::NextTry, text).at(*until_ms));
             }
         }
         self.held(key, chain);
@@ -488,6 +492,14 @@ fn desired(document: &Document) -> Link {
     let text =
         format!("{by}; generation {generation}, written last at revision {version} of the store; made");
     Link { at: Some(metadata.creation_timestamp.clone()), ..Link::new(Step::Desired, text) }
+}
+
+/// How often something was tried.
+fn tried(tries: u32) -> String {
+    match tries {
+        1 => "it was tried once".to_owned(),
+        tries => format!("it was tried {tries} times"),
+    }
 }
 
 /// How a process was seen, in a few words.

@@ -69,6 +69,9 @@ pub(super) struct NodeStatus {
     /// What was said, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// How often it was tried in a row and failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries: Option<u32>,
     /// When it is tried again; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try: Option<String>,
@@ -92,6 +95,7 @@ impl NodeStatus {
             state: "waiting",
             since: None,
             message: Some(WAITS.into()),
+            tries: None,
             next_try: None,
             warnings: Vec::new(),
             cordoned: None,
@@ -101,18 +105,19 @@ impl NodeStatus {
     }
 
     fn of(view: &NodeView) -> NodeStatus {
-        let (since, message, next_try) = match &view.link {
+        let (since, message, next) = match &view.link {
             LinkState::Connecting => (None, None, None),
             LinkState::Connected { since_ms } => (Some(*since_ms), None, None),
-            LinkState::Down { message, since_ms, next_try_ms, .. } => {
-                (Some(*since_ms), Some(message.clone()), Some(*next_try_ms))
+            LinkState::Down { name: _, message, since_ms, tries, next_try_ms } => {
+                (Some(*since_ms), Some(message.clone()), Some((*tries, *next_try_ms)))
             }
         };
         NodeStatus {
             state: view.link.name(),
             since: since.map(rfc3339),
             message,
-            next_try: next_try.map(rfc3339),
+            tries: next.map(|(tries, _)| tries),
+            next_try: next.map(|(_, at_ms)| rfc3339(at_ms)),
             warnings: view.warnings.iter().map(ToString::to_string).collect(),
             cordoned: None,
             draining: None,

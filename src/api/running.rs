@@ -374,6 +374,7 @@ mod tests {
             name: "unreachable",
             message: "no route to host".into(),
             since_ms: 1_000,
+            tries: 1,
             next_try_ms: 0,
         };
         let standing = one(&world, &views, false);

@@ -411,6 +411,7 @@ mod tests {
             name: "unreachable",
             message: "unreachable: Connection refused".into(),
             since_ms: 90_000,
+            tries: 7,
             next_try_ms: 104_000,
         };
         let scene = scene(view);

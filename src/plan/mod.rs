@@ -9,6 +9,7 @@
 //! **Absent here:** doing. [`crate::reconcile`] carries steps out and offers no choices.
 
 pub mod availability;
+pub mod backoff;
 mod ending;
 mod lease;
 mod member;

@@ -84,7 +84,9 @@ fn settle(plan: &mut NodePlan, world: &NodeWorld<'_>, id: &str, verdict: Verdict
         Verdict::Do(step) => match world.attempts.get(id) {
             Some(attempt) if attempt.not_before_ms > world.now_ms && attempt.aim == step.action.aim() => {
                 let until_ms = attempt.not_before_ms;
-                plan.holds.insert(id.to_owned(), Hold::BackingOff { until_ms, why: attempt.why.clone() });
+                let Attempt { tries, why, .. } = attempt;
+                let hold = Hold::BackingOff { until_ms, tries: *tries, why: why.clone() };
+                plan.holds.insert(id.to_owned(), hold);
                 plan.wake_at(until_ms);
             }
             Some(_) | None => plan.steps.push(step),
@@ -144,8 +146,8 @@ fn before_artifact(verdict: Verdict, process: &DesiredProcess, world: &NodeWorld
     match &process.artifact {
         Some(address) if starts && !world.seen.artifacts.contains(address) => {
             Verdict::Hold(match too_early(world, address, &Aim::Delivered) {
-                Some(attempt) => {
-                    Hold::ArtifactFailed { until_ms: attempt.not_before_ms, why: attempt.why.clone() }
+                Some(Attempt { not_before_ms, tries, why, .. }) => {
+                    Hold::ArtifactFailed { until_ms: *not_before_ms, tries: *tries, why: why.clone() }
                 }
                 None => Hold::Artifact {
                     sent: world

@@ -249,6 +249,43 @@ pub enum Aim {
     Discarded,
 }
 
+impl fmt::Display for Aim {
+    /// One word, and the hash where there is one; as [`Aim::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Aim::Bundle(hash) => write!(f, "bundle {hash}"),
+            Aim::Unbundled => f.write_str("unbundled"),
+            Aim::Gone => f.write_str("gone"),
+            Aim::Stopped => f.write_str("stopped"),
+            Aim::Told(hash) => write!(f, "told {hash}"),
+            Aim::Supervised(hash) => write!(f, "supervised {hash}"),
+            Aim::Running(hash) => write!(f, "running {hash}"),
+            Aim::Delivered => f.write_str("delivered"),
+            Aim::Discarded => f.write_str("discarded"),
+        }
+    }
+}
+
+impl Aim {
+    /// The aim that is written so; none when none is.
+    pub fn parse(text: &str) -> Option<Aim> {
+        let (word, hash) = text.split_once(' ').map_or((text, None), |(word, hash)| (word, Some(hash)));
+        let hash = hash.map(str::to_owned);
+        Some(match (word, hash) {
+            ("bundle", Some(hash)) => Aim::Bundle(hash),
+            ("unbundled", None) => Aim::Unbundled,
+            ("gone", None) => Aim::Gone,
+            ("stopped", None) => Aim::Stopped,
+            ("told", Some(hash)) => Aim::Told(hash),
+            ("supervised", Some(hash)) => Aim::Supervised(hash),
+            ("running", Some(hash)) => Aim::Running(hash),
+            ("delivered", None) => Aim::Delivered,
+            ("discarded", None) => Aim::Discarded,
+            (_, _) => return None,
+        })
+    }
+}
+
 /// Why a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -360,6 +397,8 @@ pub enum Hold {
     ArtifactFailed {
         /// Milliseconds of the clock that [`super::world::NodeWorld::now_ms`] is.
         until_ms: u64,
+        /// How often it was tried so far.
+        tries: u32,
         /// What went wrong.
         why: Option<String>,
     },
@@ -387,6 +426,8 @@ pub enum Hold {
     BackingOff {
         /// Milliseconds of the clock that [`super::world::NodeWorld::now_ms`] is.
         until_ms: u64,
+        /// How often it was tried so far.
+        tries: u32,
         /// What the node said, if it said something.
         why: Option<String>,
     },
@@ -470,5 +511,31 @@ impl NodePlan {
     /// Plan again at this time, if nothing changes before.
     pub(super) fn wake_at(&mut self, at_ms: u64) {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aim_is_read_as_it_is_written() {
+        let hash = || "0a1b".to_owned();
+        for aim in [
+            Aim::Bundle(hash()),
+            Aim::Unbundled,
+            Aim::Gone,
+            Aim::Stopped,
+            Aim::Told(hash()),
+            Aim::Supervised(hash()),
+            Aim::Running(hash()),
+            Aim::Delivered,
+            Aim::Discarded,
+        ] {
+            assert_eq!(Aim::parse(&aim.to_string()), Some(aim));
+        }
+        for none in ["", "bundle", "gone 0a1b", "Gone", "running"] {
+            assert_eq!(Aim::parse(none), None, "{none}");
+        }
     }
 }

@@ -224,6 +224,8 @@ pub struct Orders {
 pub struct Attempt {
     /// What it was to reach.
     pub aim: Aim,
+    /// How often that was tried so far; at least 1.
+    pub tries: u32,
     /// When it may be tried again.
     pub not_before_ms: u64,
     /// What the node said.

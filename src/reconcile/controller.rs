@@ -21,6 +21,7 @@ use super::observed::{LinkState, NodeView, Observed, Views};
 use super::ping::{Login, Pinger};
 use super::placed::Placed;
 use super::target::Common;
+use super::tries::Tries;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::Spec;
@@ -113,6 +114,7 @@ impl Controller {
             surroundings: Surroundings { mainstay: program.display().to_string(), root: None },
             common,
             orders: watch::Sender::default(),
+            tries: Tries::default(),
         });
         let (mode, receiver) = watch::channel(Mode::Reconcile);
         let task = tokio::spawn(run(Arc::clone(&shared), tenures, receiver));
@@ -165,6 +167,7 @@ async fn run(
                 biased;
                 () = over(reign.tenure.clone()) => {}
                 () = reconcile(&shared, &reign, &mut tasks) => {}
+                () = shared.tries.keep(&shared.state, reign.tenure.term) => {}
             }
             let is_end = *mode.borrow() == Mode::End;
             end(tasks, if is_end { END_WITHIN } else { LOSE_WITHIN }).await;
@@ -172,6 +175,7 @@ async fn run(
             shared.placed.clear();
             // Of who does not lead nobody takes orders, and a later time begins without any.
             shared.orders.send_replace(Orders::default());
+            shared.tries.clear();
             // What deletions wait for is for the next leader to say.
             shared.events.stand(BTreeSet::new(), shared.clock.now_ms());
         }
@@ -213,7 +217,7 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     tokio::select! {
         biased;
         _ = mode.wait_for(|mode| *mode == Mode::End) => return,
-        () = catch_up(&shared.state) => {}
+        () = catch_up(shared) => {}
     }
     let since_ms = shared.clock.now_ms();
     let mut known = Known::default();
@@ -266,9 +270,15 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
     }
 }
 
-/// Waits until the documents are known as they are now.
-async fn catch_up(state: &State) {
-    while let Err(error) = state.catch_up().await {
+/// Waits until the documents are known as they are now, and what the leader before has tried in vain.
+async fn catch_up(shared: &Shared) {
+    let read = async || {
+        shared.state.catch_up().await?;
+        let tries = shared.state.tries().await?;
+        shared.tries.begin(tries, &shared.state.snapshot().documents);
+        Ok::<_, StateError>(())
+    };
+    while let Err(error) = read().await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "this server leads and can't read the documents"

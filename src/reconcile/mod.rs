@@ -22,3 +22,4 @@ pub mod ping;
 pub mod placed;
 pub mod target;
 mod transfer;
+mod tries;

@@ -17,25 +17,28 @@ use super::observed::{LinkState, NodeView, Observed};
 use super::placed::Placed;
 use super::target::{self, Common};
 use super::transfer::{Delivered, Transfer};
+use super::tries::Tries;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::artifact::check_digest;
 use crate::model::kinds::{NodeSpec, Transport};
 use crate::model::meta::{Key, Kind};
-use crate::model::{Documents, Spec};
+use crate::model::{Document, Documents, Spec};
 use crate::node::link::{Connector, Link, LinkError};
 use crate::node::protocol;
+use crate::plan::backoff::{Waits, wait_ms};
 use crate::plan::node::plan;
 use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Aim, Delivery, NodePlan, Step};
 use crate::plan::touched::touched;
 use crate::plan::world::{Freeze, NodeDesired, NodeWorld, Orders, Phase, ProcessSighting};
+use crate::state::tries::{LoginTried, NodeTries, Tried};
 use crate::state::{Snapshot, State};
 
 mod mind;
 mod renewals;
 
-use mind::{BUNDLE, Mind, Moment, Told};
+use mind::{BUNDLE, Mind, Moment, Told, short};
 
 /// How often a quiet node is asked for everything. Changes are told unasked; this finds what nobody could tell, such as a
 /// killed supervisor, and a link that is dead without saying so.
@@ -47,11 +50,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a node is still heard of what was sent to it, when another server is about to lead. Nothing more is sent.
 const HEARD_OUT_WITHIN: Duration = Duration::from_millis(200);
 
-/// First and longest wait before a connection is tried again.
-const RECONNECT: (u64, u64) = (250, 30_000);
+/// Before a connection is tried again.
+const RECONNECT: Waits = Waits { first_ms: 250, longest_ms: 30_000 };
 
 /// The same where trying again won't help by itself and may lock an account.
-const RECONNECT_REFUSED: (u64, u64) = (5_000, 300_000);
+const RECONNECT_REFUSED: Waits = Waits { first_ms: 5_000, longest_ms: 300_000 };
 
 /// How often people are told how far a transfer is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -79,6 +82,8 @@ pub(super) struct Shared {
     pub(super) revisions: Revisions,
     /// What was decided over all nodes.
     pub(super) orders: watch::Sender<Orders>,
+    /// What fails on nodes, for a later leader.
+    pub(super) tries: Tries,
 }
 
 impl Shared {
@@ -147,6 +152,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
         times_asked: None,
         rendered: None,
         transfer: None,
+        refused: None,
         shared,
         key,
         uid,
@@ -158,6 +164,7 @@ pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, reign: Reig
     task.run().await;
     task.shared.observed.forget(&task.place);
     if task.spec().is_none() {
+        task.shared.tries.tell(&task.place, NodeTries::default());
         // A later node of that name may be another machine.
         if let Err(error) = task.shared.ssh.forget_host_key(&target::name_of(&task.key)) {
             tracing::warn!(node = %task.key, %error, "its host key could not be forgotten");
@@ -182,6 +189,8 @@ struct NodeTask {
     rendered: Option<Rendered>,
     /// The artifact that is being sent.
     transfer: Option<Transfer>,
+    /// That the node refuses our login.
+    refused: Option<LoginTried>,
 }
 
 /// What should be on a node, and what that was made from.
@@ -235,22 +244,64 @@ enum Ending {
 
 impl NodeTask {
     async fn run(&mut self) {
-        let mut failures = 0u32;
+        let mut failures = self.take_over().await;
         while !self.is_over() {
             let Some(spec) = self.spec() else { return };
             match self.connect_and_converse(&spec, &mut failures).await {
                 Ok(Ending::Asked) => return,
                 Ok(Ending::Moved) => failures = 0,
                 Err(error) => {
-                    let wait = reconnect_wait(&error, failures, &self.key.name);
                     failures = failures.saturating_add(1);
-                    self.show_down(&error, wait);
+                    let wait = reconnect_wait(&error, failures, &target::name_of(&self.key));
+                    self.note_refusal(&error, failures, wait);
+                    self.show_down(&error, failures, wait);
                     if self.wait_or_moved(wait, &spec).await {
                         failures = 0;
                     }
                 }
             }
         }
+    }
+
+    /// Goes on waiting where an earlier leader was. Answers how often the node has refused our login.
+    ///
+    /// A node that could not be reached is tried at once: what one server does not reach another may, and to look costs the node
+    /// nothing. A login that is refused again and again may lock the account.
+    async fn take_over(&mut self) -> u32 {
+        let NodeTries { login, steps, .. } = self.shared.tries.of(&self.place, &self.uid);
+        let now = self.moment();
+        self.mind.take_over(steps, now);
+        let generation = self.generation();
+        self.refused = login.filter(|login| generation == Some(login.generation));
+        let (Some(LoginTried { tried, .. }), Some(spec)) = (self.refused.clone(), self.spec()) else {
+            return 0;
+        };
+        let left_ms = tried.left_ms(now.time_of_day_ms, RECONNECT_REFUSED.longest_ms);
+        if left_ms > 0 {
+            let wait = Duration::from_millis(left_ms);
+            self.show_down(&LinkError::AuthFailed(tried.why.unwrap_or_default()), tried.tries, wait);
+            if self.wait_or_moved(wait, &spec).await {
+                return 0;
+            }
+        }
+        tried.tries
+    }
+
+    /// Notes a refused login, for later leaders; whatever else keeps us from the node says nothing of its login.
+    fn note_refusal(&mut self, error: &LinkError, tries: u32, wait: Duration) {
+        if let (LinkError::AuthFailed(why), Some(generation)) = (error, self.generation()) {
+            let at_ms = self.shared.clock.time_of_day_ms();
+            let next_ms = at_ms.saturating_add(milliseconds(wait));
+            let tried = Tried { tries, at_ms, next_ms, why: Some(short(why)) };
+            self.refused = Some(LoginTried { generation, tried });
+        }
+    }
+
+    /// Says what fails here, for later leaders.
+    fn tell_tries(&self) {
+        let tries =
+            NodeTries { uid: self.uid.clone(), login: self.refused.clone(), steps: self.mind.failing() };
+        self.shared.tries.tell(&self.place, tries);
     }
 
     fn is_over(&self) -> bool {
@@ -270,13 +321,20 @@ impl NodeTask {
 
     fn moment(&self) -> Moment {
         let clock = &self.shared.clock;
-        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_s: clock.time_of_day_s() }
+        Moment { at: Instant::now(), ms: clock.now_ms(), time_of_day_ms: clock.time_of_day_ms() }
+    }
+
+    fn document(&self) -> Option<Arc<Document>> {
+        let snapshot = self.snapshot.borrow();
+        snapshot.documents.get(&self.key).filter(|found| found.metadata.uid == self.uid).cloned()
     }
 
     fn spec(&self) -> Option<NodeSpec> {
-        let snapshot = self.snapshot.borrow();
-        let document = snapshot.documents.get(&self.key).filter(|found| found.metadata.uid == self.uid)?;
-        if let Spec::Node(node) = &document.spec { Some(node.clone()) } else { None }
+        if let Spec::Node(node) = &self.document()?.spec { Some(node.clone()) } else { None }
+    }
+
+    fn generation(&self) -> Option<u64> {
+        Some(self.document()?.metadata.generation)
     }
 
     async fn connect_and_converse(
@@ -337,6 +395,7 @@ impl NodeTask {
             if self.mind.can_plan() {
                 *failures = 0;
                 self.down_since_ms = None;
+                self.refused = None;
                 let plan = self.plan();
                 wake_at_ms = plan.wake_at_ms;
                 self.keep_transfer(link, plan.deliveries);
@@ -475,7 +534,8 @@ impl NodeTask {
                 tracing::warn!(node = %self.key, address, why, "artifact not sent");
             }
         }
-        self.mind.tried(address, Aim::Delivered, result.err(), self.shared.clock.now_ms());
+        let now = self.moment();
+        self.mind.tried(address, Aim::Delivered, result.err(), now);
     }
 
     async fn send_batch(&mut self, link: &mut dyn Link, steps: Vec<Step>) -> Result<(), LinkError> {
@@ -519,6 +579,7 @@ impl NodeTask {
         self.view.warnings = self.mind.warnings();
         self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, &self.view);
+        self.tell_tries();
     }
 
     /// Processes that count as running. What is not declared counts at once.
@@ -532,7 +593,7 @@ impl NodeTask {
         seen.filter(is_up).map(|(id, _)| id.clone()).collect()
     }
 
-    fn show_down(&mut self, error: &LinkError, wait: Duration) {
+    fn show_down(&mut self, error: &LinkError, tries: u32, wait: Duration) {
         let now_ms = self.shared.clock.now_ms();
         let since_ms = *self.down_since_ms.get_or_insert(now_ms);
         self.mind.unseen(now_ms);
@@ -541,13 +602,15 @@ impl NodeTask {
             name: error.name(),
             message: error.to_string(),
             since_ms,
-            next_try_ms: now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            tries,
+            next_try_ms: now_ms.saturating_add(milliseconds(wait)),
         };
         self.say_of_link(error.word(), error.to_string());
         self.view.settled = false;
         self.view.warnings.clear();
         self.view.sighting = self.mind.shown();
         self.shared.observed.set(&self.place, &self.view);
+        self.tell_tries();
     }
 
     fn say_of_link(&self, reason: &'static str, message: String) {
@@ -615,9 +678,9 @@ fn reaches_differently(a: &NodeSpec, b: &NodeSpec) -> bool {
     what_people_say(a) != what_people_say(b)
 }
 
-/// Exponential, capped, and spread by the node's name, so that a thousand nodes do not come back at the same moment.
+/// How long to wait after so many failures in a row.
 fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
-    let range = match error {
+    let waits = match error {
         LinkError::AuthFailed(_)
         | LinkError::HostKeyChanged(_)
         | LinkError::Misconfigured(_)
@@ -629,14 +692,11 @@ fn reconnect_wait(error: &LinkError, failures: u32, node: &str) -> Duration {
         | LinkError::Lost(_)
         | LinkError::Busy(_) => RECONNECT,
     };
-    let full = backoff(range, failures);
-    let spread =
-        node.bytes().fold(u64::from(failures), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    Duration::from_millis(full - full / 4 * (spread % 100) / 100)
+    Duration::from_millis(wait_ms(waits, node, failures))
 }
 
-fn backoff((first, longest): (u64, u64), failures: u32) -> u64 {
-    first.saturating_mul(1 << failures.min(20)).min(longest)
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The key of a node.

@@ -29,6 +29,8 @@ pub enum LinkState {
         message: String,
         /// Since when it has been down, whatever the cause.
         since_ms: u64,
+        /// How often it was tried in a row.
+        tries: u32,
         /// When the next try is.
         next_try_ms: u64,
     },

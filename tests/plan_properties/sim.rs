@@ -195,7 +195,7 @@ impl Sim {
                 let not_before_ms = self.now_ms + (1_000 << (*tries).min(6));
                 *tries += 1;
                 let attempts = self.attempts.entry(place.clone()).or_default();
-                attempts.insert(id, Attempt { aim: step.action.aim(), not_before_ms, why: None });
+                attempts.insert(id, Attempt { aim: step.action.aim(), tries: 1, not_before_ms, why: None });
             }
         }
     }

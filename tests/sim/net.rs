@@ -195,8 +195,10 @@ impl Inner {
             if text_is_batch(&copy) && self.happens(duplicated) {
                 let later = self.rng.between(0, 60_000);
                 self.after(at - now + later, move |inner| {
-                    // It is a fault, so none when all is well.
-                    if inner.odds.duplicated == 0 {
+                    // It is a fault, so none when all is well. Who ended its conversation, for its node is none any more, would not
+                    // undo it.
+                    let is_over = inner.conns.get(&id).is_none_or(|conn| conn.is_over);
+                    if inner.odds.duplicated == 0 || is_over {
                         return;
                     }
                     inner.say(format!("net: {} arrives again", head(&copy)));

@@ -8,21 +8,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::renewals::Renewals;
-use super::{ANSWER_WITHIN, LOOK_EVERY, backoff};
+use super::{ANSWER_WITHIN, LOOK_EVERY};
 use crate::node::link::LinkError;
 use crate::node::protocol::{self, Line, ProcessLine, Verdict};
+use crate::plan::backoff::{Waits, wait_ms};
 use crate::plan::step::{Aim, NodePlan, Step};
 use crate::plan::world::{Attempt, DesiredProcess, NodeDesired, NodeSighting, ProcessSighting, Stock};
 use crate::reconcile::observed::Warning;
+use crate::state::tries::{StepTried, Tried};
 
 /// Most processes that are taken from one node's word; far more than one runs.
-const MAX_PROCESSES: usize = 10_000;
+pub(super) const MAX_PROCESSES: usize = 10_000;
 
 /// Most artifacts that are taken from one node's word.
 const MAX_ARTIFACTS: usize = 10_000;
 
-/// First and longest wait before a step that did not help is tried again.
-const RETRY: (u64, u64) = (1_000, 60_000);
+/// Before a step that did not help is tried again.
+pub(super) const RETRY: Waits = Waits { first_ms: 1_000, longest_ms: 60_000 };
+
+/// Most steps of one node whose failures are kept beyond this controller, and how many characters of what was said of each: what
+/// is kept of a node has to fit into one value of the store.
+const MAX_KEPT: usize = 400;
+const MAX_KEPT_WHY: usize = 300;
 
 /// How far a node's clock may be from ours, in seconds.
 const MAX_SKEW_S: u64 = 60;
@@ -37,7 +44,7 @@ pub(super) struct Moment {
     /// On the clock of what is seen.
     pub(super) ms: u64,
     /// The controller's own time of day.
-    pub(super) time_of_day_s: u64,
+    pub(super) time_of_day_ms: u64,
 }
 
 /// How a step ended.
@@ -55,7 +62,8 @@ pub(super) struct Told {
 pub(super) struct Mind {
     pub(super) sighting: NodeSighting,
     pub(super) attempts: BTreeMap<String, Attempt>,
-    counts: BTreeMap<String, u32>,
+    /// When each of them was tried last and is tried next, by the time of day.
+    times: BTreeMap<String, (u64, u64)>,
     in_flight: Option<InFlight>,
     renewals: Renewals,
     /// Of the controller in this conversation, and the last that was sent.
@@ -219,7 +227,8 @@ impl Mind {
     }
 
     pub(super) fn hear(&mut self, line: Line, moment: Moment) -> Result<(), LinkError> {
-        let Moment { at: now, ms: now_ms, time_of_day_s } = moment;
+        let Moment { at: now, ms: now_ms, time_of_day_ms } = moment;
+        let time_of_day_s = time_of_day_ms / 1000;
         match line {
             Line::Process(process) => {
                 self.see(process, now_ms);
@@ -284,7 +293,7 @@ impl Mind {
                     batch.failed.insert(if is_bundle { BUNDLE.into() } else { id }, message);
                 }
             }
-            Line::Done { revision, verdict } => self.done(revision, verdict, now, now_ms)?,
+            Line::Done { revision, verdict } => self.done(revision, verdict, moment)?,
             Line::Fenced(epoch) => return Err(LinkError::Fenced(epoch)),
             Line::Full(why) => return Err(LinkError::DiskFull(why)),
             Line::Unusable(why) => return Err(LinkError::ShellUnusable(why)),
@@ -327,9 +336,9 @@ impl Mind {
         self.sighting.processes.insert(process.id, seen);
     }
 
-    fn done(&mut self, revision: u64, verdict: Verdict, now: Instant, now_ms: u64) -> Result<(), LinkError> {
+    fn done(&mut self, revision: u64, verdict: Verdict, now: Moment) -> Result<(), LinkError> {
         let Some(batch) = self.in_flight.take_if(|batch| batch.revision == revision) else { return Ok(()) };
-        self.answered(now);
+        self.answered(now.at);
         let (why, fenced) = match verdict {
             Verdict::Done => (None, None),
             Verdict::Locked => (Some("another batch holds the node's lock".to_owned()), None),
@@ -347,21 +356,43 @@ impl Mind {
         }
         for (id, aim) in batch.aims {
             let why = batch.failed.get(&id).cloned().or_else(|| why.clone());
-            self.tried(id, aim, why, now_ms);
+            self.tried(id, aim, why, now);
         }
         Ok(())
     }
 
     /// Something was tried; whether it has helped is for the node to say.
-    pub(super) fn tried(&mut self, about: String, aim: Aim, why: Option<String>, now_ms: u64) {
-        let is_repeated = self.attempts.get(&about).is_some_and(|before| before.aim == aim);
-        let count = self.counts.entry(about.clone()).or_default();
-        if !is_repeated {
-            *count = 0;
+    pub(super) fn tried(&mut self, about: String, aim: Aim, why: Option<String>, now: Moment) {
+        let before = self.attempts.get(&about).filter(|before| before.aim == aim);
+        let tries = before.map_or(0, |before| before.tries).saturating_add(1);
+        let wait_ms = wait_ms(RETRY, &about, tries);
+        self.times.insert(about.clone(), (now.time_of_day_ms, now.time_of_day_ms.saturating_add(wait_ms)));
+        let not_before_ms = now.ms.saturating_add(wait_ms);
+        self.attempts.insert(about, Attempt { aim, tries, not_before_ms, why });
+    }
+
+    /// Goes on waiting where an earlier controller was. What this version does not know is tried at once.
+    pub(super) fn take_over(&mut self, steps: BTreeMap<String, StepTried>, now: Moment) {
+        for (about, StepTried { aim, tried }) in steps {
+            let Some(aim) = Aim::parse(&aim) else { continue };
+            let left_ms = tried.left_ms(now.time_of_day_ms, RETRY.longest_ms);
+            let not_before_ms = now.ms.saturating_add(left_ms);
+            self.times.insert(about.clone(), (tried.at_ms, tried.next_ms));
+            let attempt = Attempt { aim, tries: tried.tries, not_before_ms, why: tried.why };
+            self.attempts.insert(about, attempt);
         }
-        let not_before_ms = now_ms.saturating_add(backoff(RETRY, *count));
-        *count += 1;
-        self.attempts.insert(about, Attempt { aim, not_before_ms, why });
+    }
+
+    /// What fails, for a later controller. What was tried once, and may have helped, is no failure yet.
+    pub(super) fn failing(&self) -> BTreeMap<String, StepTried> {
+        let failing = self.attempts.iter().filter(|(_, attempt)| attempt.why.is_some() || attempt.tries > 1);
+        let kept = |(about, attempt): (&String, &Attempt)| {
+            let (at_ms, next_ms) = self.times.get(about).copied().unwrap_or_default();
+            let why = attempt.why.as_deref().map(short);
+            let tried = Tried { tries: attempt.tries, at_ms, next_ms, why };
+            (about.clone(), StepTried { aim: attempt.aim.to_string(), tried })
+        };
+        failing.take(MAX_KEPT).map(kept).collect()
     }
 
     /// Forgets the attempts that have worked, and those for what nobody wants or sees any more; remembers since when artifacts
@@ -374,7 +405,7 @@ impl Mind {
         }
         for id in &plan.converged {
             self.attempts.remove(id);
-            self.counts.remove(id);
+            self.times.remove(id);
         }
         let bundle_is_there = match &desired.bundle {
             Some((hash, _)) => self.sighting.bundle.as_ref() == Some(hash),
@@ -391,7 +422,7 @@ impl Mind {
             }
         };
         self.attempts.retain(|id, _| matters(id));
-        self.counts.retain(|id, _| matters(id));
+        self.times.retain(|id, _| matters(id));
     }
 
     /// In seconds, of what runs under one, whatever is wanted of it, and of what is to be started under one.
@@ -402,4 +433,9 @@ impl Mind {
         let start = |process: &DesiredProcess| process.start.as_ref().ok()?.care.lease;
         seen.chain(desired.processes.values().filter(starts).filter_map(start)).min()
     }
+}
+
+/// What was said, as far as it is kept.
+pub(super) fn short(why: &str) -> String {
+    why.chars().filter(|c| !c.is_control()).take(MAX_KEPT_WHY).collect()
 }

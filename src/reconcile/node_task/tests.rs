@@ -1,5 +1,6 @@
 //! What a task concludes from what its node says, and from silence.
 
+use super::mind::{MAX_PROCESSES, RETRY};
 use super::*;
 use crate::model::kinds::StopSpec;
 use crate::plan::step::{Action, Care, Reason, Start};
@@ -47,8 +48,11 @@ impl Talk {
     }
 
     fn try_hear(&mut self, line: &str) -> Result<(), LinkError> {
-        let moment = Moment { at: self.now, ms: self.now_ms, time_of_day_s: NOON };
-        self.mind.hear(protocol::parse(line), moment)
+        self.mind.hear(protocol::parse(line), self.moment())
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: self.now, ms: self.now_ms, time_of_day_ms: NOON * 1000 }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -86,10 +90,11 @@ impl Talk {
         self.mind.sighting.processes.keys().map(String::as_str).collect()
     }
 
-    /// How long the next try of this waits, and what was said.
-    fn attempt(&self, id: &str) -> Option<(u64, Option<&str>)> {
+    /// The tries of this so far, and what was said; the next one waits as it has to.
+    fn attempt(&self, id: &str) -> Option<(u32, Option<&str>)> {
         let attempt = self.mind.attempts.get(id)?;
-        Some((attempt.not_before_ms - self.now_ms, attempt.why.as_deref()))
+        assert_eq!(attempt.not_before_ms - self.now_ms, wait_ms(RETRY, id, attempt.tries));
+        Some((attempt.tries, attempt.why.as_deref()))
     }
 }
 
@@ -248,11 +253,11 @@ fn a_new_conversation_keeps_what_was_seen_and_concludes_nothing_from_it() {
 #[test]
 fn a_failed_step_is_tried_again_after_a_growing_wait_and_says_why() {
     let mut talk = Talk::opened(&[]);
-    for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+    for tries in 1..9 {
         talk.batch(&[start("a"), start("b")], &["E a can't write /x"]);
-        assert_eq!(talk.attempt("a"), Some((wait, Some("can't write /x"))));
-        assert_eq!(talk.attempt("b"), Some((wait, None)));
-        talk.pass(Duration::from_millis(wait));
+        assert_eq!(talk.attempt("a"), Some((tries, Some("can't write /x"))));
+        assert_eq!(talk.attempt("b"), Some((tries, None)));
+        talk.pass(Duration::from_millis(RETRY.longest_ms));
     }
 }
 
@@ -265,7 +270,7 @@ fn a_step_that_helped_is_forgotten() {
     talk.settle(&plan, &NodeDesired::default());
     assert_eq!(talk.attempt("a"), None);
     talk.batch(&[start("a")], &["E a no"]);
-    assert_eq!(talk.attempt("a"), Some((1_000, Some("no"))), "the wait starts over");
+    assert_eq!(talk.attempt("a"), Some((1, Some("no"))), "the wait starts over");
 }
 
 #[test]
@@ -274,9 +279,9 @@ fn a_step_to_another_end_does_not_wait_for_the_last_one() {
     for _ in 0..3 {
         talk.batch(&[bundle("one")], &["E one no"]);
     }
-    assert_eq!(talk.attempt(BUNDLE), Some((4_000, Some("no"))));
+    assert_eq!(talk.attempt(BUNDLE), Some((3, Some("no"))));
     talk.batch(&[bundle("two")], &["E two no"]);
-    assert_eq!(talk.attempt(BUNDLE), Some((1_000, Some("no"))));
+    assert_eq!(talk.attempt(BUNDLE), Some((1, Some("no"))));
 }
 
 #[test]
@@ -289,11 +294,49 @@ fn a_step_for_what_is_neither_wanted_nor_there_is_forgotten() {
 }
 
 #[test]
+fn what_fails_is_waited_for_by_the_next_controller_as_by_this_one() {
+    let mut talk = Talk::opened(&[]);
+    for _ in 0..4 {
+        talk.batch(&[start("a"), start("b"), bundle("one")], &["E a no\u{7}"]);
+    }
+    talk.batch(&[start("c")], &[]);
+    let failing = talk.mind.failing();
+    let ids: Vec<&str> = failing.keys().map(String::as_str).collect();
+    assert_eq!(ids, [BUNDLE, "a", "b"], "what was tried once may have helped");
+    assert_eq!(failing["a"].tried.why.as_deref(), Some("no"));
+
+    // Another one, a second later by the time of day, with a clock of its own.
+    let mut next = Talk::begun();
+    next.now_ms = 77;
+    let later = Moment { time_of_day_ms: NOON * 1000 + 1_000, ..next.moment() };
+    next.mind.take_over(failing.clone(), later);
+    assert_eq!(next.mind.failing(), failing, "nothing of it has changed");
+    let attempt = &next.mind.attempts["a"];
+    assert_eq!((attempt.tries, attempt.not_before_ms), (4, 77 + wait_ms(RETRY, "a", 4) - 1_000));
+    next.hear(&["O -"]);
+    next.batch(&[start("a")], &["E a no"]);
+    assert_eq!(next.attempt("a"), Some((5, Some("no"))), "the wait goes on growing");
+}
+
+#[test]
+fn the_failures_of_one_node_that_are_kept_fit_into_one_value_of_the_store() {
+    let mut talk = Talk::opened(&[]);
+    let why = "\u{10ffff}\"".repeat(5_000);
+    for number in 0..MAX_PROCESSES {
+        let id = format!("{number:063}");
+        talk.mind.tried(id, Aim::Running("0".repeat(64)), Some(why.clone()), talk.moment());
+    }
+    let steps = talk.mind.failing();
+    let tries = NodeTries { uid: "0".repeat(36), login: None, steps };
+    assert!(serde_json::to_vec(&tries).expect("it is JSON").len() < crate::store::MAX_VALUE_BYTES);
+}
+
+#[test]
 fn a_batch_that_found_the_node_locked_is_tried_again_and_says_so() {
     let mut talk = Talk::opened(&[]);
     let revision = talk.send(&[start("a")]);
     talk.hear(&[&format!("D {revision} locked")]);
-    assert_eq!(talk.attempt("a"), Some((1_000, Some("another batch holds the node's lock"))));
+    assert_eq!(talk.attempt("a"), Some((1, Some("another batch holds the node's lock"))));
 }
 
 #[test]
@@ -338,11 +381,11 @@ fn a_failed_bundle_is_no_failed_process_whatever_that_is_called() {
     let mut talk = Talk::opened(&[]);
     let steps = [bundle("0123456789abcdef"), start("bundle")];
     talk.batch(&steps, &["E 0123456789abcdef can't write /x/bundle.json"]);
-    assert_eq!(talk.attempt(BUNDLE), Some((1_000, Some("can't write /x/bundle.json"))));
-    assert_eq!(talk.attempt("bundle"), Some((1_000, None)));
+    assert_eq!(talk.attempt(BUNDLE), Some((1, Some("can't write /x/bundle.json"))));
+    assert_eq!(talk.attempt("bundle"), Some((1, None)));
     talk.batch(&steps, &["E bundle no"]);
-    assert_eq!(talk.attempt(BUNDLE), Some((2_000, None)));
-    assert_eq!(talk.attempt("bundle"), Some((2_000, Some("no"))));
+    assert_eq!(talk.attempt(BUNDLE), Some((2, None)));
+    assert_eq!(talk.attempt("bundle"), Some((2, Some("no"))));
 }
 
 #[test]
@@ -372,10 +415,10 @@ fn a_wait_for_a_new_connection_grows_is_bounded_and_is_longer_where_it_may_lock_
     let lost = LinkError::Lost("no".into());
     let refused = LinkError::AuthFailed("no".into());
     let mut last = Duration::ZERO;
-    for failures in 0..40 {
+    for failures in 1..40 {
         let wait = reconnect_wait(&lost, failures, "ND1");
-        assert!(wait <= Duration::from_millis(RECONNECT.1));
-        assert!(failures > 5 || wait > last, "{failures}: {wait:?} after {last:?}");
+        assert!(wait <= Duration::from_millis(RECONNECT.longest_ms));
+        assert!(failures > 7 || wait > last, "{failures}: {wait:?} after {last:?}");
         assert!(reconnect_wait(&refused, failures, "ND1") > wait);
         last = wait;
     }
@@ -407,11 +450,11 @@ fn a_transfer_that_failed_is_tried_again_after_a_growing_wait_and_says_why() {
     let mut talk = Talk::opened(&[]);
     let source = ArtifactSource { path: "/srv/web.jar".into(), size: 1 };
     let desired = NodeDesired { artifacts: [(address.clone(), source)].into(), ..NodeDesired::default() };
-    for wait in [1_000, 2_000, 4_000] {
+    for tries in 1..4 {
         let why = Some("disk full".to_owned());
-        talk.mind.tried(address.clone(), Aim::Delivered, why, talk.now_ms);
+        talk.mind.tried(address.clone(), Aim::Delivered, why, talk.moment());
         talk.settle(&NodePlan::default(), &desired);
-        assert_eq!(talk.attempt(&address), Some((wait, Some("disk full"))));
+        assert_eq!(talk.attempt(&address), Some((tries, Some("disk full"))));
     }
     talk.hear(&[&format!("A {address} here")]);
     talk.settle(&NodePlan::default(), &desired);
