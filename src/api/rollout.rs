@@ -438,7 +438,7 @@ mod tests {
     use super::*;
     use crate::model::Metadata;
     use crate::model::id::revision_name;
-    use crate::model::kinds::{ServiceSpec, ServiceTypeSpec};
+    use crate::model::kinds::ServiceSpec;
 
     /// A service of which these revisions are recorded, the last one as it is declared; each with whether it was completed.
     fn documents(completed: &[bool], replaced_by: Option<u64>) -> Documents {
