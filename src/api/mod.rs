@@ -55,6 +55,7 @@ use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Standing;
 use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::outlook::Outlook;
 use crate::reconcile::ping::Pinger;
 use crate::reconcile::placed::Placed;
 use crate::state::State;
@@ -75,6 +76,8 @@ pub struct Parts {
     pub observed: Observed,
     /// What was decided over all nodes.
     pub placed: Placed,
+    /// What a change would do.
+    pub outlook: Outlook,
     /// What was done.
     pub events: Events,
     /// Opens and seals the nodes' passwords.

@@ -24,6 +24,7 @@ use crate::reconcile::controller::{Controller, Parts};
 use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::outlook::Outlook;
 use crate::reconcile::placed::Placed;
 use crate::reconcile::target::Common;
 use crate::source::catalogue;
@@ -158,6 +159,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     // Last of what may fail, for who is elected and then gone keeps others from leading.
     let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
     let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease, clock.clone());
+    let outlook = Outlook::new(observed.clone(), &program, settings.freeze, clock.clone());
     let controller = Controller::start(Parts {
         tenures: leadership.tenures(),
         state: Arc::clone(&state),
@@ -190,6 +192,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         state: Arc::clone(&state),
         observed: observed.clone(),
         placed: placed.clone(),
+        outlook,
         events,
         sealer,
         secrets: Secrets::Shown,

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mainstay::api::{Parts, Secrets};
+use mainstay::clock::Clock;
 use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
+use mainstay::plan::world::Freeze;
 use mainstay::reconcile::connected::Connected;
 use mainstay::reconcile::events::Events;
 use mainstay::reconcile::leadership::Standing;
 use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
+use mainstay::reconcile::outlook::Outlook;
 use mainstay::reconcile::ping::{Pinger, TrustError};
 use mainstay::reconcile::placed::Placed;
 use mainstay::state::{self, Commit, Edit, State};
@@ -64,6 +67,12 @@ impl Api {
             state: Arc::clone(&state),
             observed: Observed::default(),
             placed: Placed::default(),
+            outlook: Outlook::new(
+                Observed::default(),
+                Path::new("mainstay"),
+                Freeze::default(),
+                Clock::default(),
+            ),
             events: Events::default(),
             sealer: sealer(),
             secrets: Secrets::Shown,
