@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::node::plan;
 use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::render::Surroundings;
 use mainstay::plan::step::NodePlan;
+use mainstay::plan::whatif::{Present, foresee};
 use mainstay::plan::world::{NodeDesired, NodeSighting, NodeWorld, Orders, Stock, World as PlaceWorld};
 
 use super::world::{INSTANCE, Place, World, as_desired, node_name, rendered, spread_name};
@@ -36,7 +38,7 @@ impl Unit {
 }
 
 /// What is measured, in the order of [`measure`].
-pub(crate) const FIGURES: [(&str, Unit); 15] = [
+pub(crate) const FIGURES: [(&str, Unit); 18] = [
     ("documents made (not part of a decision), ms", Unit::Time),
     ("place, no process exists: a create for each, ms", Unit::Time),
     ("place, all exist: nothing to do, ms", Unit::Time),
@@ -49,6 +51,9 @@ pub(crate) const FIGURES: [(&str, Unit); 15] = [
     ("  what should be on the node, ms", Unit::Time),
     ("  its plan, ms", Unit::Time),
     ("a node cordoned: place, ms", Unit::Time),
+    ("foreseen: no change, ms", Unit::Time),
+    ("  another argument of a service of 50 processes, ms", Unit::Time),
+    ("  its replicas + 1, ms", Unit::Time),
     ("memory of documents, bytes a process", Unit::Bytes),
     ("memory of all that should be and is seen, the same", Unit::Bytes),
     ("most memory, MiB", Unit::Memory),
@@ -121,6 +126,11 @@ fn plan_of(desired: &NodeDesired, seen: &NodeSighting) -> NodePlan {
     plan(&NodeWorld { now_ms: NOW_MS, desired, seen, attempts: &attempts, stock: &stock, place, orders })
 }
 
+/// How many processes of a service there are to be.
+fn replicas_of(documents: &Documents, service: &Key) -> Option<usize> {
+    documents.service(service)?.replicas.map(|replicas| replicas as usize)
+}
+
 /// The figures of a world with so many processes.
 pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
     let empty = memory("VmRSS:");
@@ -189,6 +199,23 @@ pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
     let (plan, planning_one) = timed(|| plan_of(&desired_after, &seen[&place_of(&node)]));
     assert!((1..=2).contains(&plan.steps.len()), "it starts, and the bundle may not have known the service");
 
+    // What would come of a change, of which nothing is made yet.
+    let surroundings = Surroundings { mainstay: "/usr/bin/mainstay".into(), root: None };
+    let world = PlaceWorld::at(&documents, &seen, NOW_MS);
+    let present = Present { world, revision: 123_456, surroundings: &surroundings };
+    let foresee = |changed: &Documents| timed(|| foresee(&present, changed));
+    let (foresight, foreseeing_nothing) = foresee(&documents);
+    assert!(foresight.is_empty() && foresight.complete, "{foresight:?}");
+    let (foresight, foreseeing_one) = foresee(&changed);
+    assert_eq!((foresight.total.start, foresight.total.nodes), (1, 1));
+    let mut replaced = documents.clone();
+    let Spec::Service(spec) = &mut service.spec else { unreachable!("it is a service") };
+    spec.replicas = documents.service(&key).unwrap().replicas;
+    spec.command = Some(vec!["/opt/another".into()]);
+    replaced.insert(service.clone());
+    let (foresight, foreseeing_a_rollout) = foresee(&replaced);
+    assert_eq!(Some(foresight.total.restart), replicas_of(&documents, &key));
+
     // A node that takes nothing new. What is there stays.
     let mut node = Document::clone(documents.get(&Key::within(Kind::Node, INSTANCE, node_name(0))).unwrap());
     let Spec::Node(spec) = &mut node.spec else { unreachable!("it is a node") };
@@ -212,6 +239,9 @@ pub(crate) fn measure(size: usize) -> [f64; FIGURES.len()] {
         rendering_one,
         planning_one,
         cordoning,
+        foreseeing_nothing,
+        foreseeing_a_rollout,
+        foreseeing_one,
         each(of_documents),
         each(of_nodes),
         memory("VmHWM:") / 1024.0 / 1024.0,
