@@ -163,7 +163,7 @@ fn command(words: &[&str]) -> Start {
 }
 
 fn start(id: &str, start: Start) -> Action {
-    Action::Start { id: id.into(), start }
+    Action::Start { id: id.into(), start: start.into() }
 }
 
 fn stop(id: &str, grace_seconds: u32) -> Action {
@@ -304,7 +304,7 @@ async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doubled(mut cas
     // A plain start leaves it alone; a restart takes its place.
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     assert_eq!(case.log("a"), "up\n");
-    let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000") };
+    let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000").into() };
     case.batch(vec![again]).await;
     let second = case.phase("a", Phase::Running).await;
     assert_ne!(second.pid, first.pid);
@@ -319,7 +319,7 @@ async fn what_is_restarted_in_a_long_batch_is_told_as_running(mut case: Case) {
         let mut again = command(&["sleep", "1000"]);
         again.hash = format!("again{round}");
         // It runs again while the others are still being started.
-        let mut actions = vec![Action::Restart { id: "a".into(), start: again.clone() }];
+        let mut actions = vec![Action::Restart { id: "a".into(), start: again.clone().into() }];
         actions
             .extend((0..10).map(|number| start(&format!("{round}-{number}"), command(&["sleep", "1000"]))));
         case.batch(actions).await;
@@ -371,7 +371,7 @@ async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: 
     support::wait_for("its end", || !support::is_alive(supervisor));
     let mut with_other_care = sh("echo up; exec sleep 1000");
     with_other_care.care.hash = "c2".into();
-    case.batch(vec![Action::Adopt { id: "a".into(), start: with_other_care }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: with_other_care.into() }]).await;
     let seen = case.phase("a", Phase::Running).await;
     assert_eq!((seen.pid, seen.hash.as_str(), seen.care.as_str()), (Some(pid), "h1", "c2"));
     assert!(support::is_alive(pid));
@@ -382,7 +382,7 @@ async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on(mut case: 
     // One that has its supervisor gets another, and the old one's helpers are gone.
     let pid = case.processes["a"].pid.unwrap();
     let supervisor = support::parent(pid);
-    case.batch(vec![Action::Adopt { id: "a".into(), start: sh("echo up; exec sleep 1000") }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: sh("echo up; exec sleep 1000").into() }]).await;
     case.until_or_now("other care", |all| all["a"].care == "c1").await;
     assert_eq!(case.processes["a"].pid, Some(pid));
     support::wait_for("the old supervisor's end", || !support::is_alive(supervisor));
@@ -396,7 +396,7 @@ async fn what_ended_before_it_was_adopted_is_started(mut case: Case) {
     support::kill(supervisor);
     support::kill(pid);
     support::wait_for("their end", || !support::is_alive(supervisor) && !support::is_alive(pid));
-    case.batch(vec![Action::Adopt { id: "a".into(), start: command(&["sleep", "1000"]) }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: command(&["sleep", "1000"]).into() }]).await;
     let seen = case.phase("a", Phase::Running).await;
     assert_ne!(seen.pid, Some(pid));
     case.end().await;
