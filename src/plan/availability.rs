@@ -1,7 +1,7 @@
 //! Whether a process does its work, as far as is seen; and so whether its service does.
 
 use super::render::wanted;
-use super::world::{Health, NodeSighting, Phase, World};
+use super::world::{Health, Phase, ProcessSighting, World};
 use crate::model::kinds::{ProcessSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec};
 use crate::model::{Document, Documents, Key, Kind};
 
@@ -36,7 +36,7 @@ pub fn of_process(world: &World<'_>, document: &Document, process: &ProcessSpec)
         return Availability::Unknown;
     };
     let kind = type_of(world.documents, instance, &process.service);
-    on_node(node, &document.metadata.name, kind, world.now_ms)
+    as_seen(node.processes.get(&document.metadata.name), kind, world.now_ms)
 }
 
 /// The type of a service; none where one of the two does not exist.
@@ -49,14 +49,13 @@ pub(super) fn type_of<'a>(
     documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()))
 }
 
-/// The same, of a process of this type on a node that is seen.
-pub(super) fn on_node(
-    node: &NodeSighting,
-    id: &str,
+/// The same, of a process of this type as it is seen on a node that is; none where it is not there.
+pub(super) fn as_seen(
+    seen: Option<&ProcessSighting>,
     kind: Option<&ServiceTypeSpec>,
     now_ms: u64,
 ) -> Availability {
-    let Some(seen) = node.processes.get(id) else { return Availability::No };
+    let Some(seen) = seen else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;
     }
