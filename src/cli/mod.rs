@@ -9,10 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::edge::Role;
 use crate::model::id::check_id;
 
+mod caret;
 mod client;
 mod etcd;
 mod explain;
+mod fields;
 mod key;
+mod kind;
 mod logs;
 mod node;
 mod rollout;
@@ -23,6 +26,7 @@ mod status;
 mod store;
 mod token;
 mod up;
+mod validate;
 mod view;
 mod wait;
 mod wire;
@@ -45,7 +49,7 @@ enum Command {
     Status(StatusArguments),
     /// Show what processes have written.
     Logs(LogsArguments),
-    /// Say why something is as it is: who wants it, where it is and why there, what it waits for.
+    /// Say why something is as it is: who wants it, where it is and why there, what it waits for. Or what a field means.
     Explain(ExplainArguments),
     /// How changes of a service reach its processes.
     Rollout(RolloutArguments),
@@ -84,6 +88,8 @@ enum Command {
     Store(store::StoreArguments),
     /// The key that secrets are sealed with.
     Secrets(secrets::SecretsArguments),
+    /// Say whether documents are fine, without a server. Ends with 1 when one is not.
+    Validate(validate::ValidateArguments),
     /// Write the JSON Schema of every kind, and the description of the API.
     Schema(SchemaArguments),
 }
@@ -308,24 +314,16 @@ struct ExplainArguments {
     /// How it is shown.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: StatusOutput,
-    /// What kind of thing it is.
-    #[arg(value_name = "KIND", ignore_case = true)]
-    kind: ExplainKind,
+    /// Of a kind or field: the fields of its fields, too, without their words.
+    #[arg(short, long, conflicts_with = "name")]
+    recursive: bool,
+    /// Alone a kind and its fields, such as service.update, to be told what they mean; with a name what kind of thing that is:
+    /// instance, node, service or process.
+    #[arg(value_name = "KIND[.FIELD…]")]
+    kind: String,
     /// INSTANCE/NAME; an instance or a process by its id alone.
     #[arg(value_name = "NAME")]
-    name: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ExplainKind {
-    /// A physical collection of services.
-    Instance,
-    /// A machine.
-    Node,
-    /// The configuration of all processes of one type.
-    Service,
-    /// One service on one node.
-    Process,
+    name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -376,6 +374,7 @@ impl Cli {
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
+            Command::Validate(arguments) => validate::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {
