@@ -14,10 +14,13 @@ mod client;
 mod etcd;
 mod explain;
 mod fields;
+mod init;
 mod key;
 mod kind;
 mod logs;
+mod manifest;
 mod node;
+mod resolve;
 mod rollout;
 mod schema;
 mod secrets;
@@ -88,9 +91,11 @@ enum Command {
     Store(store::StoreArguments),
     /// The key that secrets are sealed with.
     Secrets(secrets::SecretsArguments),
+    /// Write a folder of manifests to start from, for the given hosts. Ask nothing.
+    Init(init::InitArguments),
     /// Say whether documents are fine, without a server. Ends with 1 when one is not.
     Validate(validate::ValidateArguments),
-    /// Write the JSON Schema of every kind, and the description of the API.
+    /// Write the JSON Schema of every kind, one for all kinds, and the description of the API.
     Schema(SchemaArguments),
 }
 
@@ -338,7 +343,7 @@ struct TokenArguments {
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// Where to write one file a kind, and the API's openapi.json.
+    /// Where to write one file a kind, mainstay.json for files that hold several kinds, and the API's openapi.json.
     #[arg(value_name = "DIR", default_value = "schemas")]
     folder: PathBuf,
     /// Where to write the API's reference page too.
@@ -374,6 +379,7 @@ impl Cli {
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
+            Command::Init(arguments) => in_runtime("off", init::run(arguments)),
             Command::Validate(arguments) => validate::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
