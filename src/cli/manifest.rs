@@ -85,12 +85,14 @@ mod tests {
         for text in ["IN1", "~/.ssh/id_ed25519", "192.0.2.10", "ssh-ed25519 AAAAC3+/=", "a b"] {
             assert_eq!(scalar(text), text);
         }
+        for text in ["", "true", "22", "1e3", "~", "null", "a: b", "- a", " a", "a ", "a\nb", "#", "ä"] {
+            assert!(scalar(text).starts_with('"'), "{text}");
+        }
         for text in [
-            "", "true", "22", "1e3", "0x10", "~", "null", "a: b", "- a", " a", "a ", "a\nb", "#", "ä",
-            "--- a",
+            "true", "22", "0x10", "0o7", "1_000", ".5", ".inf", "--- a", "=", "a #b", "a\tb", "@a", "+1",
+            "1:2",
         ] {
             let written = scalar(text);
-            assert!(written.starts_with('"'), "{written}");
             let read = locate::read(&format!("a: {written}\n"), None).unwrap();
             assert_eq!(read[0].value["a"], text);
         }

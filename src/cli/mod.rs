@@ -14,6 +14,7 @@ mod client;
 mod etcd;
 mod explain;
 mod fields;
+mod import;
 mod init;
 mod key;
 mod kind;
@@ -93,6 +94,8 @@ enum Command {
     Secrets(secrets::SecretsArguments),
     /// Write a folder of manifests to start from, for the given hosts. Ask nothing.
     Init(init::InitArguments),
+    /// Turn the hosts of an Ansible inventory or an ssh_config into Node documents.
+    Import(import::ImportArguments),
     /// Say whether documents are fine, without a server. Ends with 1 when one is not.
     Validate(validate::ValidateArguments),
     /// Write the JSON Schema of every kind, one for all kinds, and the description of the API.
@@ -380,6 +383,7 @@ impl Cli {
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
             Command::Init(arguments) => in_runtime("off", init::run(arguments)),
+            Command::Import(arguments) => import::run(&arguments),
             Command::Validate(arguments) => validate::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
