@@ -11,6 +11,7 @@ use crate::model::id::check_id;
 
 mod caret;
 mod client;
+mod doctor;
 mod etcd;
 mod explain;
 mod fields;
@@ -96,6 +97,8 @@ enum Command {
     Init(init::InitArguments),
     /// Turn the hosts of an Ansible inventory or an ssh_config into Node documents.
     Import(import::ImportArguments),
+    /// Say whether a machine will do as a node, and what to do where it will not. Ends with 1 then.
+    Doctor(doctor::DoctorArguments),
     /// Say whether documents are fine, without a server. Ends with 1 when one is not.
     Validate(validate::ValidateArguments),
     /// Write the JSON Schema of every kind, one for all kinds, and the description of the API.
@@ -384,6 +387,7 @@ impl Cli {
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
             Command::Init(arguments) => in_runtime("off", init::run(arguments)),
             Command::Import(arguments) => import::run(&arguments),
+            Command::Doctor(arguments) => in_runtime("off", doctor::run(arguments)),
             Command::Validate(arguments) => validate::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
