@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
 
 use crate::edge::Role;
 use crate::model::id::check_id;
 
 mod caret;
 mod client;
+mod completion;
 mod doctor;
 mod etcd;
 mod explain;
@@ -20,6 +22,7 @@ mod init;
 mod key;
 mod kind;
 mod logs;
+mod man;
 mod manifest;
 mod node;
 mod resolve;
@@ -35,6 +38,8 @@ mod validate;
 mod view;
 mod wait;
 mod wire;
+
+pub use completion::answer_if_asked;
 
 /// Keeps services running on plain Linux machines.
 #[derive(Debug, Parser)]
@@ -101,6 +106,10 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Say whether documents are fine, without a server. Ends with 1 when one is not.
     Validate(validate::ValidateArguments),
+    /// Write what has a shell complete our commands, and the names of what there is.
+    Completion(completion::CompletionArguments),
+    /// Write man pages.
+    Man(man::ManArguments),
     /// Write the JSON Schema of every kind, one for all kinds, and the description of the API.
     Schema(SchemaArguments),
 }
@@ -231,7 +240,7 @@ struct LogsArguments {
     #[arg(long, overrides_with = "prefix")]
     no_prefix: bool,
     /// The id of a process, or the beginning of one that is no other's; or INSTANCE/SERVICE for all processes of a service.
-    #[arg(value_name = "TARGET", required = true)]
+    #[arg(value_name = "TARGET", required = true, add = ArgValueCompleter::new(completion::logs))]
     targets: Vec<String>,
 }
 
@@ -261,7 +270,7 @@ struct OneNodeArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// The node, such as IN1/ND1.
-    #[arg(value_name = "INSTANCE/NODE")]
+    #[arg(value_name = "INSTANCE/NODE", add = ArgValueCompleter::new(completion::nodes))]
     node: String,
 }
 
@@ -270,7 +279,7 @@ struct ServiceArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// The service, such as IN1/SV1.
-    #[arg(value_name = "INSTANCE/SERVICE")]
+    #[arg(value_name = "INSTANCE/SERVICE", add = ArgValueCompleter::new(completion::services))]
     service: String,
 }
 
@@ -330,10 +339,10 @@ struct ExplainArguments {
     recursive: bool,
     /// Alone a kind and its fields, such as service.update, to be told what they mean; with a name what kind of thing that is:
     /// instance, node, service or process.
-    #[arg(value_name = "KIND[.FIELD…]")]
+    #[arg(value_name = "KIND[.FIELD…]", add = ArgValueCompleter::new(completion::kinds))]
     kind: String,
     /// INSTANCE/NAME; an instance or a process by its id alone.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(completion::objects))]
     name: Option<String>,
 }
 
@@ -389,6 +398,8 @@ impl Cli {
             Command::Import(arguments) => import::run(&arguments),
             Command::Doctor(arguments) => in_runtime("off", doctor::run(arguments)),
             Command::Validate(arguments) => validate::run(&arguments),
+            Command::Completion(arguments) => completion::run(&arguments),
+            Command::Man(arguments) => man::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

@@ -123,11 +123,13 @@ fn is_yaml(file: &str, text: &str) -> bool {
     if ending.is_some_and(|ending| matches!(ending, "yaml" | "yml" | "json")) {
         return true;
     }
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
-    !ending.is_some_and(|ending| ending == "ini")
-        && first.is_some_and(|line| {
-            line == "---" || line.starts_with('{') || (line.ends_with(':') && !line.contains(' '))
-        })
+    if ending == Some("ini") {
+        return false;
+    }
+    let mut lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    let is_key = |line: &str| line.ends_with(':') && !line.contains(' ');
+    lines.next().is_some_and(|line| line == "---" || line.starts_with('{') || is_key(line))
 }
 
 fn yaml_group(from: &Located, pointer: &str, name: &str, group: &Value, inventory: &mut Inventory) {
