@@ -138,7 +138,7 @@ fn yaml_group(from: &Located, pointer: &str, name: &str, group: &Value, inventor
     let fields = match group {
         Value::Null => return,
         Value::Object(fields) => fields,
-        _ => {
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             return inventory
                 .note(line(pointer), "a group is a map of hosts, vars and children; it is left out");
         }
