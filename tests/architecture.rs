@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "plan",
             "clock",
             "metrics",
+            "home",
             "store",
             "state",
             "node",

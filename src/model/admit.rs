@@ -242,7 +242,7 @@ fn kind_of(report: &mut Report<'_>) -> Option<Kind> {
     let name = kind.as_str().unwrap_or_default();
     let known = Kind::parse(name);
     match known {
-        Some(kind @ (Kind::Event | Kind::Revision)) => {
+        Some(kind) if !kind.is_written_by_people() => {
             report.at("/kind", format!("a {kind} is written by the controller; it can't be applied"));
             None
         }
@@ -342,7 +342,7 @@ fn check_node(node: &mut NodeSpec, report: &mut Report<'_>) {
         Transport::Ssh if node.username.is_empty() => {
             report.at("/spec", "`username` is missing: it is needed to log in over SSH");
         }
-        Transport::Ssh => report.check("/spec/username", check_word("a user name", &node.username)),
+        Transport::Ssh => report.check("/spec/username", check_user_name(&node.username)),
         Transport::Local => {
             if node.password.is_some() || node.password_from.is_some() || node.identity_file.is_some() {
                 report.at(
@@ -409,7 +409,10 @@ fn resolve(path: &mut String, pointer: &str, report: &mut Report<'_>) {
 
 /// An IP address, a host name (RFC 1123, section 2.1) or an alias of an ssh_config. Never starts with a dash, so it can't
 /// be taken for an option.
-fn check_host(host: &str) -> Result<(), String> {
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_host(host: &str) -> Result<(), String> {
     if host.parse::<IpAddr>().is_ok() {
         return Ok(());
     }
@@ -420,12 +423,16 @@ fn check_host(host: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err("neither an IP address nor a host name".into()) }
 }
 
-fn check_word(what: &str, word: &str) -> Result<(), String> {
+/// The name of an account to log in to. Never starts with a dash either, and no shell would read it otherwise.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_user_name(word: &str) -> Result<(), String> {
     let bad = |c: char| {
         c.is_control() || c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '$' | ';' | '&' | '|' | '\\')
     };
     if word.is_empty() || word.len() > 64 || word.starts_with('-') || word.contains(bad) {
-        return Err(format!("not {what}"));
+        return Err("not a user name".into());
     }
     Ok(())
 }

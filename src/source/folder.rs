@@ -270,7 +270,12 @@ impl Known for Others<'_> {
 
 /// Collects the manifests below a folder. Hidden files and folders are editors' and git's; links that lead out of the root are not
 /// followed.
-fn list(root: &Path, folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<(), Problem> {
+pub(super) fn list(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<(), Problem> {
     let name = |path: &Path| path.display().to_string();
     let unreadable = |error: std::io::Error| about(&name(folder), format!("can't be read: {error}"));
     if depth > MAX_DEPTH {

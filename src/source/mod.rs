@@ -2,4 +2,5 @@
 
 mod artifacts;
 pub mod catalogue;
+pub mod check;
 pub mod folder;
