@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`, `/openapi.json`, `/store/backup`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/sources`, `/metrics`, `/openapi.json`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -31,6 +31,7 @@ mod rollout;
 mod route;
 mod running;
 mod services;
+mod sources;
 mod status;
 mod switch;
 mod tenants;
@@ -55,6 +56,7 @@ use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::ping::Pinger;
 use crate::reconcile::placed::Placed;
+use crate::source::board::Board;
 use crate::state::State;
 
 use self::error::Error;
@@ -87,6 +89,8 @@ pub struct Parts {
     pub logs: Logs,
     /// Who of the servers on the store leads.
     pub standing: Standing,
+    /// Where this server's manifests come from.
+    pub sources: Board,
 }
 
 /// The parts, and what asks other servers.
@@ -147,6 +151,7 @@ fn table() -> Vec<Route> {
         events::routes(),
         health::routes(),
         status::routes(),
+        sources::routes(),
         openapi::routes(),
         backup::routes(),
     ]

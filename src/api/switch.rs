@@ -176,6 +176,7 @@ mod tests {
     use crate::reconcile::observed::{NodeView, Observed};
     use crate::reconcile::ping::{Pinger, TrustError};
     use crate::reconcile::placed::Placed;
+    use crate::source::board::Board;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
 
@@ -229,6 +230,7 @@ mod tests {
             pinger: Arc::new(Nobody),
             logs,
             standing: Standing::alone(),
+            sources: Board::default(),
         };
         Context { parts, forwarder: Forwarder::default() }
     }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::edge::Role;
 use crate::model::id::check_id;
+use crate::source::PruneLimit;
 
 mod client;
 mod etcd;
@@ -19,6 +20,7 @@ mod rollout;
 mod schema;
 mod secrets;
 mod serve;
+mod source;
 mod status;
 mod store;
 mod token;
@@ -78,6 +80,8 @@ enum Command {
     },
     /// What is done to a node by hand.
     Node(NodeArguments),
+    /// Where the server's manifests come from.
+    Source(source::SourceArguments),
     /// Make a token for the API.
     Token(TokenArguments),
     /// Check, back up, restore or move the store.
@@ -130,7 +134,24 @@ struct UpArguments {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
+    sources: SourcesArguments,
+    #[command(flatten)]
     listen: ListenArguments,
+}
+
+/// How sources of manifests are followed.
+#[derive(Debug, Args)]
+struct SourcesArguments {
+    /// A change of a folder or repository that would delete more than this share of the objects that came from it, and at least five, or
+    /// all of them, waits for `mainstay source approve`.
+    #[arg(long, value_name = "PERCENT", default_value = "30", value_parser = clap::value_parser!(u8).range(..=100))]
+    prune_limit: u8,
+}
+
+impl SourcesArguments {
+    fn prune(&self) -> PruneLimit {
+        PruneLimit { percent: self.prune_limit }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +183,8 @@ struct ServeArguments {
     /// A folder of manifests to apply and follow; may be given several times.
     #[arg(long, value_name = "DIR")]
     manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: SourcesArguments,
     /// Leave out the shipped service types and integrations.
     #[arg(long)]
     no_catalogue: bool,
@@ -373,6 +396,7 @@ impl Cli {
                     node::forget(&server, &node, &reason)
                 }
             },
+            Command::Source(arguments) => source::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),

@@ -27,7 +27,7 @@ const SLOWEST: Duration = Duration::from_secs(1);
 pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let started = Instant::now();
     let mut asked = tokio::spawn(asked_to_end());
-    let UpArguments { folder, data_dir, mut listen } = arguments;
+    let UpArguments { folder, sources, data_dir, mut listen } = arguments;
     let door = match Door::open(&listen) {
         // Another `up` or `serve` has the usual port; that is no reason not to run.
         Err(error)
@@ -49,6 +49,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         etcd: None,
         secret_key: None,
         manifests: vec![folder],
+        prune: sources.prune(),
         catalogue: true,
         lease: wire::ALONE,
         freeze: Freeze::default(),
@@ -63,16 +64,15 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let mut sightings = running.observed.changes();
     let mut snapshots = running.state.changes();
     let mut decisions = running.placed.changes();
+    let mut sources = running.sources.changes();
     loop {
         screen.show(&scene(&running));
-        let mut folder = running.folders[0].1.clone();
-        folder.mark_unchanged();
         tokio::select! {
             _ = &mut asked => break,
             _ = sightings.changed() => {}
             _ = snapshots.changed() => {}
             _ = decisions.changed() => {}
-            _ = folder.changed() => {}
+            () = sources.next() => {}
             () = tokio::time::sleep(SLOWEST) => {}
         }
         // What comes together is drawn together.
@@ -83,6 +83,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         sightings.mark_unchanged();
         snapshots.mark_unchanged();
         decisions.mark_unchanged();
+        sources.mark_unchanged();
     }
 
     screen.say("mainstay: stopping what was started (Ctrl-C again leaves it running)");
@@ -136,11 +137,7 @@ fn scene(running: &Running) -> Scene {
         revision: snapshot.revision,
         nodes: running.observed.all(),
         services: running.placed.last().services.clone(),
-        folders: running
-            .folders
-            .iter()
-            .map(|(root, status)| (root.clone(), status.borrow().clone()))
-            .collect(),
+        sources: running.sources.all(),
         now_ms: running.clock.now_ms(),
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -26,8 +25,9 @@ use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::placed::Placed;
 use crate::reconcile::target::Common;
-use crate::source::catalogue;
-use crate::source::folder::{Folder, FolderStatus};
+use crate::source::board::Board;
+use crate::source::folder::Folder;
+use crate::source::{self, PruneLimit, catalogue};
 use crate::state::State;
 use crate::state::leader::Candidate;
 use crate::store::Store;
@@ -50,6 +50,8 @@ pub(super) struct Settings {
     pub(super) etcd: Option<etcd::Config>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
+    /// How much a source of manifests may delete unasked.
+    pub(super) prune: PruneLimit,
     pub(super) catalogue: bool,
     /// How long a leader that is gone keeps others from leading.
     pub(super) lease: Duration,
@@ -68,7 +70,7 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) placed: Placed,
     pub(super) clock: Clock,
-    pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
+    pub(super) sources: Board,
     leadership: Leadership,
     parts: api::Parts,
     audit: Option<Arc<Audit>>,
@@ -172,19 +174,20 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         events: events.clone(),
         clock: clock.clone(),
     });
-    let mut folders = Vec::new();
+    let sources = Board::default();
+    let followed = source::Parts {
+        state: Arc::clone(&state),
+        sealer: sealer.clone(),
+        metrics: Arc::clone(&metrics),
+        catalogue: settings.catalogue,
+        events: events.clone(),
+        clock: clock.clone(),
+        board: sources.clone(),
+        prune: settings.prune,
+    };
     let mut followers = Vec::new();
     for root in settings.manifests {
-        let (sender, status) = watch::channel(FolderStatus::default());
-        let folder = Folder {
-            root: root.clone(),
-            state: Arc::clone(&state),
-            sealer: sealer.clone(),
-            metrics: Arc::clone(&metrics),
-            catalogue: settings.catalogue,
-        };
-        followers.push(tokio::spawn(folder.follow(sender)));
-        folders.push((root, status));
+        followers.push(tokio::spawn(source::follow(Folder::new(&root), followed.clone())));
     }
     let parts = api::Parts {
         state: Arc::clone(&state),
@@ -197,10 +200,11 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         pinger: controller.pinger(),
         logs: controller.logs(),
         standing: leadership.standing(),
+        sources: sources.clone(),
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
-    Ok(Running { state, controller, observed, placed, clock, folders, leadership, parts, audit, followers })
+    Ok(Running { state, controller, observed, placed, clock, sources, leadership, parts, audit, followers })
 }
 
 impl Running {

@@ -106,7 +106,7 @@ pub fn admit(located: Located, origin: &Origin, sealer: &Sealer) -> Result<Admit
     let document = check_document(document, &mut report);
     let problems = report.problems;
     if problems.is_empty() {
-        Ok(Admitted { document, file: origin.file.clone(), located })
+        Ok(Admitted { document, file: origin.file.clone(), located: located.only_marks() })
     } else {
         Err(problems)
     }
