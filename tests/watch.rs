@@ -9,7 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay::source::PruneLimit;
@@ -122,6 +122,48 @@ fn check(
         return Err(format!("{many} changes deleted a lot, and {approvals} were approved"));
     }
     Ok(())
+}
+
+/// Files that are replaced one after the other without an end, in another order each round: whatever moment is read, it is one that was.
+#[test]
+fn a_folder_that_never_stands_still_is_never_taken_for_what_it_was_not() {
+    const FILES: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = Rng::new(1);
+    let name = |number: usize| format!("t{number:02}");
+    let write = |number: usize, version: u64| {
+        let beside = folder.path().join("beside.tmp");
+        std::fs::write(&beside, document(&name(number), version)).unwrap();
+        std::fs::rename(&beside, folder.path().join(format!("{number:02}.yaml"))).unwrap();
+    };
+    (0..FILES).for_each(|number| write(number, 1));
+    let mut now = vec![1; FILES];
+    let runtime = runtime();
+    let follower = runtime.block_on(Follower::start(folder.path(), PruneLimit::default()));
+    let state = |versions: &[u64]| -> State {
+        versions.iter().enumerate().map(|(number, version)| (name(number), format!("v{version}"))).collect()
+    };
+    runtime.block_on(follower.until(&state(&now))).unwrap();
+    let mut history = vec![now.clone()];
+    for version in 2..200 {
+        let mut order: Vec<usize> = (0..FILES).collect();
+        while let Some(number) = rng.pick(&order) {
+            order.retain(|other| *other != number);
+            now[number] = version;
+            history.push(now.clone());
+            write(number, version);
+            if rng.one_in(8) {
+                std::thread::sleep(Duration::from_micros(rng.between(0, 4000)));
+            }
+        }
+    }
+    runtime.block_on(follower.until(&state(&now))).unwrap();
+    let applied = runtime.block_on(follower.end());
+    let known: BTreeSet<State> = history.iter().map(|versions| state(versions)).collect();
+    for state in &applied {
+        assert!(known.contains(state), "the folder was never so: {state:?}");
+    }
+    println!("{} of {} states were applied", applied.len(), known.len());
 }
 
 /// Ten thousand files: read whole, followed, and pruned.
