@@ -35,6 +35,10 @@ pub struct Metrics {
     pub source_reads: Counter,
     /// Readings of a source that were refused.
     pub source_refusals: Counter,
+    /// Times that a Git repository was asked for news.
+    pub git_fetches: Counter,
+    /// Those of them that failed.
+    pub git_failures: Counter,
     /// Sources that are not applied as they stand, for something is wrong with them.
     pub sources_refused: Gauge,
     /// Sources that wait for people to approve what they would delete.
@@ -81,6 +85,8 @@ impl Metrics {
         counter("artifact_failures", "Artifacts that could not be sent", &self.artifact_failures);
         counter("source_reads", "Times that a source of manifests was read", &self.source_reads);
         counter("source_refusals", "Readings of a source that were refused", &self.source_refusals);
+        counter("git_fetches", "Times that a Git repository was asked for news", &self.git_fetches);
+        counter("git_failures", "Times that a Git repository could not be fetched", &self.git_failures);
         counter("api_evictions", "Connections to the API closed to make room", &self.api_evictions);
         counter("api_overloads", "Requests refused because of too many others", &self.api_overloads);
         counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);

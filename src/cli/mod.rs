@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::edge::Role;
 use crate::model::id::check_id;
 use crate::source::PruneLimit;
+use crate::source::git::Address;
 
 mod client;
 mod etcd;
@@ -39,7 +41,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run what a folder of manifests declares; show it live; stop it on Ctrl-C.
+    /// Run what a folder of manifests, or a Git repository, declares; show it live; stop it on Ctrl-C.
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
@@ -127,8 +129,8 @@ struct ListenArguments {
 #[derive(Debug, Args)]
 struct UpArguments {
     /// The folder of manifests: YAML and JSON files, at any depth.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "git")]
+    folder: Option<PathBuf>,
     /// Keep the store, keys, recorded host keys and local logs here, and find them again next time. [default: a temporary
     /// folder]
     #[arg(long, value_name = "DIR")]
@@ -142,6 +144,13 @@ struct UpArguments {
 /// How sources of manifests are followed.
 #[derive(Debug, Args)]
 struct SourcesArguments {
+    /// A branch of a Git repository whose manifests to apply and follow; may be given several times. The URL is https, ssh, or a
+    /// path on this machine; without a branch it is the repository's own; the path is a folder in it.
+    #[arg(long, value_name = "URL[#BRANCH][:PATH]")]
+    git: Vec<Address>,
+    /// How often repositories are fetched, besides when `POST /hooks/git` says that there is news.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    git_interval: u32,
     /// A change of a folder or repository that would delete more than this share of the objects that came from it, and at least five, or
     /// all of them, waits for `mainstay source approve`.
     #[arg(long, value_name = "PERCENT", default_value = "30", value_parser = clap::value_parser!(u8).range(..=100))]
@@ -151,6 +160,10 @@ struct SourcesArguments {
 impl SourcesArguments {
     fn prune(&self) -> PruneLimit {
         PruneLimit { percent: self.prune_limit }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.git_interval))
     }
 }
 

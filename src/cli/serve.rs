@@ -42,6 +42,8 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         secret_key,
         manifests,
         prune: sources.prune(),
+        git_interval: sources.interval(),
+        git: sources.git,
         catalogue: !no_catalogue,
         audit: listen.audit,
     })

@@ -1,4 +1,4 @@
-//! `mainstay up DIR`: everything in one, for as long as one watches.
+//! `mainstay up DIR`, or `up --git URL`: everything in one, for as long as one watches.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -16,6 +16,7 @@ use super::wire::{self, Door, Running, Settings, StartError};
 use super::{Outcome, UpArguments};
 use crate::model::secret::hex;
 use crate::plan::world::Freeze;
+use crate::source::git::Address;
 
 /// How long everything may take to stop; longer than any sensible grace.
 const HALT_LIMIT: Duration = Duration::from_secs(60);
@@ -42,14 +43,16 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let url = door.url()?;
     let temporary = match &data_dir {
         Some(_) => None,
-        None => Some(temporary_dir(&folder)?),
+        None => Some(temporary_dir(folder.as_deref(), &sources.git)?),
     };
     let running = wire::start(Settings {
         data_dir: data_dir.or_else(|| temporary.clone()).unwrap_or_default(),
         etcd: None,
         secret_key: None,
-        manifests: vec![folder],
+        manifests: folder.into_iter().collect(),
         prune: sources.prune(),
+        git_interval: sources.interval(),
+        git: sources.git,
         catalogue: true,
         lease: wire::ALONE,
         freeze: Freeze::default(),
@@ -144,12 +147,19 @@ fn scene(running: &Running) -> Scene {
 
 /// A folder that is the same for the same manifests, so that an `up` that was killed is taken up again by the next, with
 /// all it had started; a second one beside it is refused by the store's lock.
-fn temporary_dir(manifests: &Path) -> Result<PathBuf, StartError> {
-    let full = manifests
-        .canonicalize()
-        .map_err(|source| StartError::Manifests { path: manifests.to_owned(), source })?;
+fn temporary_dir(manifests: Option<&Path>, git: &[Address]) -> Result<PathBuf, StartError> {
+    let mut digest = Sha256::new();
+    if let Some(manifests) = manifests {
+        let full = manifests
+            .canonicalize()
+            .map_err(|source| StartError::Manifests { path: manifests.to_owned(), source })?;
+        digest.update(full.as_os_str().as_encoded_bytes());
+    }
+    for address in git {
+        digest.update(format!("\0{address}"));
+    }
+    let digest = digest.finalize();
     let uid = rustix::process::getuid().as_raw();
-    let digest = Sha256::digest(full.as_os_str().as_encoded_bytes());
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let path = base.join(format!("mainstay-up-{uid}-{}", hex(&digest[..6])));
     let failed = |source| StartError::DataDir { path: path.clone(), source };

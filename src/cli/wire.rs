@@ -27,6 +27,7 @@ use crate::reconcile::placed::Placed;
 use crate::reconcile::target::Common;
 use crate::source::board::Board;
 use crate::source::folder::Folder;
+use crate::source::git::{Address, Git};
 use crate::source::{self, PruneLimit, catalogue};
 use crate::state::State;
 use crate::state::leader::Candidate;
@@ -50,6 +51,9 @@ pub(super) struct Settings {
     pub(super) etcd: Option<etcd::Config>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
+    /// Git repositories, and how often each is fetched.
+    pub(super) git: Vec<Address>,
+    pub(super) git_interval: Duration,
     /// How much a source of manifests may delete unasked.
     pub(super) prune: PruneLimit,
     pub(super) catalogue: bool,
@@ -150,6 +154,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let events = Events::default();
     let clock = Clock::default();
     let ssh = Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?);
+    let data_dir = settings.data_dir.clone();
     let common = Common {
         sealer: sealer.clone(),
         cluster: state.cluster_id().await?,
@@ -186,6 +191,10 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         prune: settings.prune,
     };
     let mut followers = Vec::new();
+    for address in settings.git {
+        let git = Git::new(address, &data_dir, settings.git_interval, Arc::clone(&metrics));
+        followers.push(tokio::spawn(source::follow(git, followed.clone())));
+    }
     for root in settings.manifests {
         followers.push(tokio::spawn(source::follow(Folder::new(&root), followed.clone())));
     }

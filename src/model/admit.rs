@@ -375,7 +375,7 @@ fn resolve(path: &mut String, pointer: &str, report: &mut Report<'_>) {
     let Some(directory) = &report.origin.directory else {
         report.at(
             pointer,
-            "a relative path is relative to a manifest, and this is none; write it in full, or from `~/`",
+            "a relative path is relative to a manifest on the server's disk, and this is none; write it in full, or from `~/`",
         );
         return;
     };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -150,15 +151,32 @@ pub enum NotApproved {
 
 /// A bell that wakes who follows a source. Rung while nobody listens, it is heard later.
 #[derive(Debug, Clone, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Bell {
+    rung: Arc<Notify>,
+    has_news: Arc<AtomicBool>,
+}
 
 impl Bell {
     pub(super) fn ring(&self) {
-        self.0.notify_one();
+        self.rung.notify_one();
+    }
+
+    /// Rings because somebody says that there is news elsewhere, where nobody looks all the time.
+    fn ring_with_news(&self) {
+        self.has_news.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::SeqCst)
     }
 
     pub(super) async fn rung(&self) {
-        self.0.notified().await;
+        self.rung.notified().await;
     }
 }
 
@@ -211,7 +229,7 @@ impl Board {
     pub fn ring(&self, kind: SourceKind) -> usize {
         let entries = self.0.borrow();
         let of_kind = entries.values().filter(|entry| entry.status.kind == kind);
-        of_kind.inspect(|entry| entry.bell.ring()).count()
+        of_kind.inspect(|entry| entry.bell.ring_with_news()).count()
     }
 
     /// Puts a source on it; answers what wakes who follows the source.

@@ -10,6 +10,7 @@ pub mod catalogue;
 mod door;
 pub mod folder;
 mod follow;
+pub mod git;
 mod prune;
 mod reading;
 
