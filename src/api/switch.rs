@@ -186,6 +186,7 @@ mod tests {
     use crate::reconcile::outlook::Outlook;
     use crate::reconcile::ping::{Pinger, TrustError};
     use crate::reconcile::placed::Placed;
+    use crate::source::board::Board;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
     use std::path::Path;
@@ -243,6 +244,7 @@ mod tests {
             pinger: Arc::new(Nobody),
             logs,
             standing: Standing::alone(),
+            sources: Board::default(),
         };
         Context { parts, forwarder: Forwarder::default() }
     }

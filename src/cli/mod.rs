@@ -3,12 +3,15 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
 use crate::edge::Role;
 use crate::model::id::check_id;
+use crate::source::PruneLimit;
+use crate::source::git::Address;
 
 mod caret;
 mod client;
@@ -30,6 +33,7 @@ mod rollout;
 mod schema;
 mod secrets;
 mod serve;
+mod source;
 mod status;
 mod store;
 mod token;
@@ -51,7 +55,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run what a folder of manifests declares; show it live; stop it on Ctrl-C.
+    /// Run what a folder of manifests, or a Git repository, declares; show it live; stop it on Ctrl-C.
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
@@ -92,6 +96,8 @@ enum Command {
     },
     /// What is done to a node by hand.
     Node(NodeArguments),
+    /// Where the server's manifests come from.
+    Source(source::SourceArguments),
     /// Make a token for the API.
     Token(TokenArguments),
     /// Check, back up, restore or move the store.
@@ -149,14 +155,42 @@ struct ListenArguments {
 #[derive(Debug, Args)]
 struct UpArguments {
     /// The folder of manifests: YAML and JSON files, at any depth.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "git")]
+    folder: Option<PathBuf>,
     /// Keep the store, keys, recorded host keys and local logs here, and find them again next time. [default: a temporary
     /// folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
+    sources: SourcesArguments,
+    #[command(flatten)]
     listen: ListenArguments,
+}
+
+/// How sources of manifests are followed.
+#[derive(Debug, Args)]
+struct SourcesArguments {
+    /// A branch of a Git repository whose manifests to apply and follow; may be given several times. The URL is https, ssh, or a
+    /// path on this machine; without a branch it is the repository's own; the path is a folder in it.
+    #[arg(long, value_name = "URL[#BRANCH][:PATH]")]
+    git: Vec<Address>,
+    /// How often repositories are fetched, besides when `POST /hooks/git` says that there is news.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    git_interval: u32,
+    /// A change of a folder or repository that would delete more than this share of the objects that came from it, and at least five, or
+    /// all of them, waits for `mainstay source approve`.
+    #[arg(long, value_name = "PERCENT", default_value = "30", value_parser = clap::value_parser!(u8).range(..=100))]
+    prune_limit: u8,
+}
+
+impl SourcesArguments {
+    fn prune(&self) -> PruneLimit {
+        PruneLimit { percent: self.prune_limit }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.git_interval))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +222,8 @@ struct ServeArguments {
     /// A folder of manifests to apply and follow; may be given several times.
     #[arg(long, value_name = "DIR")]
     manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: SourcesArguments,
     /// Leave out the shipped service types and integrations.
     #[arg(long)]
     no_catalogue: bool,
@@ -391,6 +427,7 @@ impl Cli {
                     node::forget(&server, &node, &reason)
                 }
             },
+            Command::Source(arguments) => source::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),

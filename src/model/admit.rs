@@ -117,7 +117,7 @@ pub fn admit(located: Located, origin: &Origin, sealer: &Sealer) -> Result<Admit
     let document = check_document(document, &mut report);
     let problems = report.problems;
     if problems.is_empty() {
-        Ok(Admitted { document, file: origin.file.clone(), located })
+        Ok(Admitted { document, file: origin.file.clone(), located: located.only_marks() })
     } else {
         Err(problems)
     }
@@ -390,7 +390,7 @@ fn resolve(path: &mut String, pointer: &str, report: &mut Report<'_>) {
     let Some(directory) = &report.origin.directory else {
         report.at(
             pointer,
-            "a relative path is relative to a manifest, and this is none; write it in full, or from `~/`",
+            "a relative path is relative to a manifest on the server's disk, and this is none; write it in full, or from `~/`",
         );
         return;
     };

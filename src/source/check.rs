@@ -4,13 +4,13 @@
 //! another source's, and what artifacts hold.
 //! **Absent here:** the artifacts' content. It may be made later, or on another machine.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::artifacts::{Manifest, admit_all};
+use super::artifacts::admit_all;
 use super::catalogue;
-use super::folder::list;
+use super::folder::read_once;
+use super::reading::{self, Manifest, about};
 use crate::model::admit::{Admitted, Origin, admit_text};
 use crate::model::lint::lint;
 use crate::model::locate::MAX_TEXT_BYTES;
@@ -50,32 +50,30 @@ pub enum Extent {
 /// The texts at a path: a file's, or those of all manifests below a folder, in the order of their paths.
 ///
 /// # Errors
-/// When there is nothing that could be read, or a folder is too large or has a link out of it.
+/// When there is nothing that could be read, or a folder is too large, has a link out of it or never stands still.
 pub fn texts(root: &Path) -> Result<Vec<Text>, Problem> {
-    let about = |message: String| Problem {
-        file: Some(root.display().to_string()),
-        at: None,
-        path: String::new(),
-        message,
-    };
-    let metadata = std::fs::metadata(root).map_err(|error| about(format!("can't be read: {error}")))?;
-    let mut files = BTreeSet::new();
-    if metadata.is_dir() {
-        list(root, root, 0, &mut files)?;
-        if files.is_empty() {
-            return Err(about("holds no manifests: files that end in .yaml, .yml or .json".into()));
-        }
-    } else {
-        files.insert(root.to_owned());
+    let shown = root.display().to_string();
+    let metadata =
+        std::fs::metadata(root).map_err(|error| about(&shown, format!("can't be read: {error}")))?;
+    if !metadata.is_dir() {
+        let text = std::fs::File::open(root).map_err(|error| error.to_string()).and_then(read);
+        let path = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        return Ok(vec![Text { name: shown, path: Some(path), text }]);
     }
-    Ok(files
-        .into_iter()
-        .map(|path| Text {
-            name: path.display().to_string(),
-            text: std::fs::File::open(&path).map_err(|error| error.to_string()).and_then(read),
-            path: Some(std::path::absolute(&path).unwrap_or(path)),
-        })
-        .collect())
+    let manifests = read_once(root)?;
+    if manifests.is_empty() {
+        return Err(about(&shown, "holds no manifests: files that end in .yaml, .yml or .json".into()));
+    }
+    let text = |manifest: Manifest| Text {
+        name: root.join(&manifest.name).display().to_string(),
+        path: manifest.path,
+        text: match manifest.text {
+            reading::Text::Read(text) => Ok(text),
+            reading::Text::Unreadable(why) => Err(why),
+            reading::Text::Known => Err("was not read".into()),
+        },
+    };
+    Ok(manifests.into_iter().map(text).collect())
 }
 
 /// Reads a text, and of one that is too long no more than what shows that.
@@ -94,15 +92,25 @@ pub fn check(texts: &[Text], extent: Extent, sealer: &Sealer) -> Checked {
     let manifests: Vec<Manifest> = texts
         .iter()
         .map(|text| Manifest {
-            path: text.path.clone().unwrap_or_else(|| PathBuf::from(&text.name)),
             name: text.name.clone(),
-            text: text.text.clone(),
+            path: text.path.clone(),
+            stamp: None,
+            text: match &text.text {
+                Ok(text) => reading::Text::Read(text.clone()),
+                Err(why) => reading::Text::Unreadable(why.clone()),
+            },
         })
         .collect();
-    let is_file: BTreeSet<&Path> = texts.iter().filter_map(|text| text.path.as_deref()).collect();
-    let admitted = admit_all(&manifests, |manifest, text| {
-        let directory = manifest.path.parent().filter(|_| is_file.contains(manifest.path.as_path()));
-        let origin = Origin { file: Some(manifest.name.clone()), directory: directory.map(Path::to_owned) };
+    let admitted = admit_all(&manifests, |manifest| {
+        let text = match &manifest.text {
+            reading::Text::Read(text) => text,
+            reading::Text::Unreadable(why) => {
+                return Err(vec![manifest.problem(format!("can't be read: {why}"))]);
+            }
+            reading::Text::Known => return Ok(Vec::new()),
+        };
+        let directory = manifest.path.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let origin = Origin { file: Some(manifest.name.clone()), directory };
         admit_text(text, &origin, sealer)
     });
     let in_order = |mut problems: Vec<Problem>| {

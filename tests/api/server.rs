@@ -22,6 +22,7 @@ use mainstay::reconcile::observed::Observed;
 use mainstay::reconcile::outlook::Outlook;
 use mainstay::reconcile::ping::{Pinger, TrustError};
 use mainstay::reconcile::placed::Placed;
+use mainstay::source::board::Board;
 use mainstay::state::{self, Commit, Edit, State};
 use mainstay::store::embedded::Embedded;
 use serde_json::{Value, json};
@@ -80,6 +81,7 @@ impl Api {
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
             standing: Standing::alone(),
+            sources: Board::default(),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -121,7 +121,11 @@ impl<'a> Whys<'a> {
     }
 
     fn start_before(&self, id: &str) -> Option<Start> {
-        self.before.processes.get(id).and_then(|process| process.start.as_ref().ok()).cloned()
+        self.before
+            .processes
+            .get(id)
+            .and_then(|process| process.start.as_ref().ok())
+            .map(|start| start.as_ref().clone())
     }
 
     /// Those of how its supervisor looks after it.
