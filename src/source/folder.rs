@@ -1,6 +1,6 @@
 //! A manifests folder: the whole of it is one desired set.
 //!
-//! **Absent here:** what becomes of what is read: [`super::follow`].
+//! **Absent here:** what becomes of what is read: [`super::follow()`].
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
