@@ -3,7 +3,7 @@
 //! A document is checked against its kind's published schema first, so that what is documented and what is enforced can't
 //! differ and every mistake is found at once, then against the rules that a schema can't say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use super::kinds::{
 };
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata, TAKE_OVER};
-use super::owners::Statement;
+use super::owners::{Statement, stated};
 use super::problem::Problem;
 use super::secret::{Clear, Sealed, Sealer};
 use super::template::Renderer;
@@ -42,13 +42,15 @@ pub struct Admitted {
     pub document: Document,
     /// The file it came from, if it did.
     pub file: Option<String>,
+    /// The fields that stand in the text, by their JSON pointers.
+    stated: BTreeSet<String>,
     located: Located,
 }
 
 impl Admitted {
     /// The fields that it states, and not those that the door has filled in.
     pub fn statement(&self) -> Statement {
-        Statement::new(&self.located.value, &self.document)
+        Statement::new(&self.stated, &self.document)
     }
 
     /// Whether it takes the fields that others have set to something else.
@@ -117,7 +119,8 @@ pub fn admit(located: Located, origin: &Origin, sealer: &Sealer) -> Result<Admit
     let document = check_document(document, &mut report);
     let problems = report.problems;
     if problems.is_empty() {
-        Ok(Admitted { document, file: origin.file.clone(), located: located.only_marks() })
+        let stated = stated(&located.value);
+        Ok(Admitted { document, file: origin.file.clone(), stated, located: located.only_marks() })
     } else {
         Err(problems)
     }
