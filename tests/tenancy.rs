@@ -311,8 +311,11 @@ fn what_a_folder_keeps_naming_is_not_deleted_here() {
     );
     let why = api.refused("DELETE", "/1.0/tenants/red", None, 409);
     assert_eq!(why, "User a@b refers to Tenant red and stands in fleet/web.yaml; change it there first");
-    api.refused("POST", "/1.0/users/a@b/tenants/red", None, 409);
-    api.refused("POST", "/1.0/users/a@b/client-secret", None, 409);
+    tenant(&api, "blue");
+    let why = api.refused("POST", "/1.0/users/a@b/tenants/blue", None, 409);
+    assert_eq!(why, "User a@b: tenants: fleet/web.yaml says otherwise; change it there");
+    // What it is silent about is given here.
+    assert_eq!(api.post("/1.0/users/a@b/client-secret").0, 200);
 }
 
 #[test]
