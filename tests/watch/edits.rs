@@ -1,6 +1,7 @@
 //! What is done to a folder: as editors, git, git-sync, Kubernetes and people do it, step by step.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,7 +108,10 @@ impl Edits {
 
     fn write(&mut self, path: &Path, text: &str) {
         let shown = path.display().to_string();
-        self.step(&format!("write {shown}"), || fs::write(path, text).unwrap());
+        // Two moments: a file that is there is emptied first, and may be read so.
+        let mut file = fs::File::create(path).unwrap();
+        self.look();
+        self.step(&format!("write {shown}"), || file.write_all(text.as_bytes()).unwrap());
     }
 
     fn rename(&mut self, from: &Path, to: &Path) {
