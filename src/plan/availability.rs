@@ -1,9 +1,11 @@
 //! Whether a process does its work, as far as is seen; and so whether its service does.
 
 use super::render::{desired_start_ms, wanted};
+use super::revision::is_declared;
 use super::world::{Health, NodeSighting, Phase, World};
+use crate::model::id::revision_name;
 use crate::model::kinds::{ProcessSpec, ServiceSpec, UpdateSpec};
-use crate::model::{Document, Key, Kind};
+use crate::model::{Document, Documents, Key, Kind};
 
 /// Whether a process does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +38,35 @@ pub fn of_process(world: &World<'_>, document: &Document, process: &ProcessSpec)
         return Availability::Unknown;
     };
     let start_ms = desired_start_ms(world.documents, instance, &process.service);
-    on_node(node, &document.metadata.name, start_ms, checks(world, instance, &process.service), world.now_ms)
+    let is_checked = || is_checked(world.documents, document, process);
+    on_node(node, &document.metadata.name, start_ms, is_checked, world.now_ms)
 }
 
-/// Whether the type of a service has a health check.
-fn checks(world: &World<'_>, instance: &str, service: &str) -> bool {
-    let service = world.documents.service(&Key::within(Kind::Service, instance, service));
-    let kind = service.map(|service| Key::cluster(Kind::ServiceType, service.kind.as_str()));
-    kind.and_then(|kind| world.documents.service_type(&kind)).is_some_and(|kind| kind.health.is_some())
+/// Whether a process has a health check: its service's type has one, and so had that of an earlier revision that it runs from. What that
+/// did not check can't be found healthy before it runs from another one.
+fn is_checked(documents: &Documents, document: &Document, process: &ProcessSpec) -> bool {
+    let instance = document.metadata.namespace.as_str();
+    let key = Key::within(Kind::Service, instance, process.service.as_str());
+    let Some((declared, service)) = documents.get(&key).zip(documents.service(&key)) else { return false };
+    let kind = documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()));
+    if kind.is_none_or(|kind| kind.health.is_none()) {
+        return false;
+    }
+    let name = revision_name(&process.service, document.metadata.revision);
+    let revision = documents.revision(&Key::within(Kind::Revision, instance, name));
+    revision.is_none_or(|revision| {
+        revision.service_type.health.is_some() || is_declared(documents, declared, service, revision)
+    })
 }
 
 /// The same, of a node that is seen.
-fn on_node(node: &NodeSighting, id: &str, start_ms: u64, is_checked: bool, now_ms: u64) -> Availability {
+fn on_node(
+    node: &NodeSighting,
+    id: &str,
+    start_ms: u64,
+    is_checked: impl Fn() -> bool,
+    now_ms: u64,
+) -> Availability {
     let Some(seen) = node.processes.get(id) else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;
@@ -55,7 +74,7 @@ fn on_node(node: &NodeSighting, id: &str, start_ms: u64, is_checked: bool, now_m
     let up_ms = seen.since_ms.saturating_add(start_ms);
     match &seen.health {
         Some(Health::Unhealthy { .. }) => Availability::No,
-        None if is_checked => Availability::Starting { since_ms: seen.since_ms },
+        None if is_checked() => Availability::Starting { since_ms: seen.since_ms },
         Some(Health::Healthy | Health::Unchecked { .. }) | None if up_ms > now_ms => {
             Availability::Starting { since_ms: seen.since_ms }
         }
