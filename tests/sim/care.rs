@@ -34,11 +34,10 @@ impl Machine {
         self.records.get(id).is_some_and(|record| record.lease.is_some())
     }
 
-    /// Whether it does its work, as far as a check can tell; one that nobody checks does.
-    pub(crate) fn is_well(&self, id: &str) -> bool {
-        self.records.get(id).is_some_and(|record| {
-            !record.is_checked || record.health.is_some_and(|(of, is_well)| is_well && record.pid == Some(of))
-        })
+    /// Whether it does its work, as its last check has found; none before that, and where there is none.
+    pub(crate) fn health(&self, id: &str) -> Option<bool> {
+        let record = self.records.get(id)?;
+        record.health.filter(|(of, _)| record.pid == Some(*of)).map(|(_, is_well)| is_well)
     }
 
     /// Whether it ends soon, whenever it is started.
@@ -80,7 +79,9 @@ impl Inner {
     /// A supervisor is there, and what is beside it.
     pub(super) fn look_after(&mut self, host: &str, id: &str) {
         self.arm_guard(host);
-        let Some(record) = self.machine(host).records.get(id).filter(|record| record.is_checked) else { return };
+        let Some(record) = self.machine(host).records.get(id).filter(|record| record.is_checked) else {
+            return;
+        };
         let (pid, boot, is_sick) = (record.pid, record.boot, record.temper.is_sick);
         // The first answer takes a moment, and that it is not well is only believed after some.
         let takes = if is_sick { self.rng.between(1_000, 4_000) } else { self.rng.between(20, 1_500) };

@@ -7,14 +7,15 @@ use mainstay::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
 use mainstay::model::meta::PAUSED;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
 use mainstay::plan::render::{Surroundings, desired, takes_new, wanted};
-use mainstay::plan::revision::declared;
+use mainstay::plan::revision::{declared, is_declared};
 use mainstay::plan::step::Start;
-use mainstay::plan::world::{NodeDesired, Phase};
+use mainstay::plan::world::{DesiredProcess, NodeDesired, Phase};
 use mainstay::reconcile::observed::LinkState;
 use mainstay::reconcile::placed::Decided;
 use mainstay::store::{Compare, Txn, Write};
 
 use crate::limits;
+use crate::node::Machine;
 use crate::store::{LEADER, Reign};
 use crate::world::{Health, Inner};
 
@@ -235,8 +236,8 @@ pub(crate) fn converged(inner: &mut Inner) -> Result<(), String> {
         return Err(format!("{key} still waits"));
     }
     placed(&documents)?;
-    rolled_out(&documents)?;
-    leased(&documents)?;
+    rolled_out(inner, &documents)?;
+    leased(inner, &documents)?;
     let mut hosts = BTreeMap::new();
     for (key, _) in documents.of_kind(Kind::Node) {
         let host = documents.node(key).expect("it is a node").ip_address.clone();
@@ -264,7 +265,7 @@ pub(crate) fn is_brought(inner: &mut Inner, node: &str, host: &str) -> Result<()
 
 /// What is declared of each service is a revision of it, its processes are to run from that, and whether they do their work with it is
 /// recorded where it can be told.
-fn rolled_out(documents: &Documents) -> Result<(), String> {
+fn rolled_out(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
     for (key, document) in documents.of_kind(Kind::Service) {
         let Spec::Service(service) = &document.spec else { continue };
         let Some(declared) = declared(documents, document, service) else { continue };
@@ -277,6 +278,19 @@ fn rolled_out(documents: &Documents) -> Result<(), String> {
             documents.live(&Key::within(Kind::Node, INSTANCE, node)).is_none_or(|node| !takes_new(node))
         };
         // There nothing is started anew, and what is down there counts against what may be taken elsewhere.
+        let is_open = !revision.completed && revision.failed.is_none();
+        let is_first = documents.revisions_of(key).count() == 1;
+        for (process, spec) in processes() {
+            let is_of_it = process.metadata.revision == revision.number && !is_closed(&spec.node);
+            if is_open && !is_first && is_of_it && wanted(spec, Some(service)) && !is_up(inner, process, spec)
+            {
+                return Err(format!(
+                    "revision {} of {key} is not judged by {}",
+                    revision.number,
+                    process.key()
+                ));
+            }
+        }
         if document.metadata.annotations.contains_key(PAUSED)
             || processes().any(|(_, spec)| is_closed(&spec.node))
         {
@@ -292,23 +306,63 @@ fn rolled_out(documents: &Documents) -> Result<(), String> {
                 return Err(format!("{} is to run from another revision of {key}", process.key()));
             }
         }
-        let is_first = documents.revisions_of(key).count() == 1;
-        if runs && !is_first && !revision.completed && revision.failed.is_none() {
+        if runs && !is_first && is_open {
             return Err(format!("revision {} of {key} is not judged", revision.number));
         }
     }
     Ok(())
 }
 
+/// Whether a process does its work, started as it is to be.
+fn is_up(inner: &mut Inner, process: &Document, spec: &ProcessSpec) -> bool {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    let desired = desired_at(inner, revision, &spec.node);
+    let id = &process.metadata.name;
+    let start = desired.processes.get(id).and_then(|process| process.start.as_ref().ok());
+    let node = inner.store.now().node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
+    let Some((start, machine)) = start.zip(node.and_then(|node| inner.machines.get(&node.ip_address))) else {
+        return false;
+    };
+    let runs = machine.phase(id) == Some("running") && !machine.dies(id);
+    let is_so = machine.started_with(id).is_some_and(|(hash, _)| hash.starts_with(&start.hash));
+    runs && is_so && is_well(inner.store.now(), machine, process, spec)
+}
+
+/// Whether a process does its work as far as a check tells, or nobody checks it: one that runs from a revision before there was a check can't
+/// be found healthy.
+fn is_well(documents: &Documents, machine: &Machine, process: &Document, spec: &ProcessSpec) -> bool {
+    machine.health(&process.metadata.name).unwrap_or_else(|| !is_checked(documents, process, spec))
+}
+
+/// Whether a process has a check.
+pub(crate) fn is_checked(documents: &Documents, process: &Document, spec: &ProcessSpec) -> bool {
+    let key = key_of_service(&spec.service);
+    let Some((document, service)) = documents.get(&key).zip(documents.service(&key)) else { return false };
+    let kind = documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()));
+    let mut revisions = documents.revisions_of(&key).map(|(_, revision)| revision);
+    let earlier = revisions.find(|revision| {
+        revision.number == process.metadata.revision && !is_declared(documents, document, service, revision)
+    });
+    kind.is_some_and(|kind| kind.health.is_some())
+        && earlier.is_none_or(|earlier| earlier.service_type.health.is_some())
+}
+
 /// Processes run under the lease that their service says, and no other.
-fn leased(documents: &Documents) -> Result<(), String> {
+fn leased(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
     for (key, _) in documents.of_kind(Kind::Service) {
         let Some(service) = documents.service(key) else { continue };
         let wanted = match service.failover {
             Some(FailoverSpec::Fenced { lease }) => (lease.0, lease.ms() + lease.ms() / 10 + 10_000),
             Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => (0, 0),
         };
-        for (process, _) in documents.processes_of(INSTANCE, &key.name) {
+        for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
+            let desired = desired_at(inner, revision, &spec.node);
+            // What can't be started can't be given to another supervisor either, and goes on as it was.
+            let can_start = |found: &DesiredProcess| found.start.is_ok();
+            if !desired.processes.get(&process.metadata.name).is_some_and(can_start) {
+                continue;
+            }
             let stands = (process.metadata.lease, process.metadata.lease_bound_ms);
             if stands != wanted {
                 return Err(format!("{} has the lease {stands:?} and should have {wanted:?}", process.key()));
@@ -343,9 +397,8 @@ fn placed(documents: &Documents) -> Result<(), String> {
                     let mut labels = node_selector.iter();
                     labels.all(|(label, wanted)| node.metadata.labels.get(label) == Some(wanted))
                 };
-                let open = documents
-                    .of_kind(Kind::Node)
-                    .any(|(_, node)| takes_new(node) && is_selected(node));
+                let open =
+                    documents.of_kind(Kind::Node).any(|(_, node)| takes_new(node) && is_selected(node));
                 let count = owned.len() as u64;
                 if count > u64::from(*replicas) || (open && count < u64::from(*replicas)) {
                     return Err(format!("{key} has {count} processes and should have {replicas}"));
@@ -451,16 +504,38 @@ fn standing(inner: &Inner, hosts: &BTreeMap<String, String>, decided: &Decided) 
             dies |= machine.dies(id);
             if wanted(spec, service) {
                 placed += 1;
-                available += u32::from(machine.phase(id) == Some("running") && machine.is_well(id));
+                available += u32::from({
+                    machine.phase(id) == Some("running") && is_well(documents, machine, process, spec)
+                });
             }
         }
         let Some(status) = decided.services.get(key) else { return Err(format!("{key} has no status")) };
         let said = (status.placed, status.available, status.unknown);
         if !dies && said != (placed, available, 0) {
-            return Err(format!("{key} is said to have (placed, available, unknown) {said:?}, not ({placed}, {available}, 0)"));
+            return Err(format!(
+                "{key} is said to have (placed, available, unknown) {said:?}, not ({placed}, {available}, 0)"
+            ));
         }
     }
     Ok(())
+}
+
+/// Writes into the trace what the leader says of why things are not otherwise.
+pub(crate) fn explain(inner: &mut Inner) {
+    let leader = inner.store.reigns.values().next_back();
+    let server = leader.and_then(|leader| inner.servers.get(&leader.who));
+    let Some(parts) = server.and_then(|server| server.parts.as_ref()) else { return };
+    let decided = parts.placed.last();
+    let mut lines: Vec<String> = decided.holds.iter().map(|(key, hold)| format!("{key}: {hold}")).collect();
+    let services = decided.services.iter();
+    lines.extend(services.map(|(key, status)| format!("{key}: {}", status.progressing.message)));
+    for ((_, node), view) in &parts.observed.all() {
+        lines.extend(view.holds.iter().map(|(id, hold)| format!("{node}: {id}: {hold}")));
+        lines.extend(view.sighting.processes.iter().map(|(id, seen)| {
+            format!("{node}: {id}: {}, {} restarts, {:?}", seen.phase.name(), seen.restarts, seen.health)
+        }));
+    }
+    lines.into_iter().for_each(|line| inner.say(format!("leader: {line}")));
 }
 
 /// Whether something that runs from the declared revision of a service does not do its work, as its leader sees it.

@@ -13,7 +13,7 @@ use mainstay::plan::world::{Health as Found, NodeSighting, Phase};
 use mainstay::reconcile::observed::Views;
 use mainstay::store::{Compare, Txn, Write};
 
-use crate::checks::{INSTANCE, key_of_service};
+use crate::checks::{INSTANCE, is_checked, key_of_service};
 use crate::server::FREEZE;
 use crate::store::LEADER;
 use crate::world::Inner;
@@ -41,7 +41,9 @@ impl Written {
     }
 
     fn is_created(&self) -> bool {
-        self.before.is_none() && !self.after.metadata.waiting && !self.after.metadata.owner_references.is_empty()
+        self.before.is_none()
+            && !self.after.metadata.waiting
+            && !self.after.metadata.owner_references.is_empty()
     }
 
     fn is_assigned(&self) -> bool {
@@ -60,7 +62,9 @@ impl Written {
 fn read(inner: &Inner, txn: &Txn) -> Option<(Vec<Written>, Vec<Documents>, u64)> {
     let elected = txn.when.iter().find_map(|compare| match compare {
         Compare::CreateRevision(key, at) if key == LEADER => Some(*at),
-        Compare::CreateRevision(..) | Compare::Absent(_) | Compare::ModRevision(..) | Compare::Value(..) => None,
+        Compare::CreateRevision(..) | Compare::Absent(_) | Compare::ModRevision(..) | Compare::Value(..) => {
+            None
+        }
     })?;
     let read_at = |path: &String| {
         txn.when.iter().find_map(|compare| match compare {
@@ -211,6 +215,7 @@ fn floor(
     now_ms: u64,
 ) -> Option<String> {
     let key = key_of_service(service);
+    documents.live(&key)?;
     let spec = documents.service(&key)?;
     let update = spec.update.clone().unwrap_or_default();
     let of_it = || written.iter().filter(|one| one.spec().service == service);
@@ -219,28 +224,31 @@ fn floor(
         let mut it = of_it().filter(|one| one.after.metadata.name == *id);
         it.any(|one| one.is_assigned() || spec.replicas.is_some() && one.is_taken())
     };
-    let is_checked = {
-        let kind = documents.service_type(&Key::cluster(Kind::ServiceType, spec.kind.as_str()));
-        kind.is_some_and(|kind| kind.health.is_some())
-    };
-    let (mut total, mut owned, mut stays, mut taken) = (0, 0, 0, Vec::new());
+    let (mut by_hand, mut stays, mut taken) = (0, 0, Vec::new());
     for (document, process) in documents.processes_of(INSTANCE, service) {
         let node = Key::within(Kind::Node, INSTANCE, process.node.as_str());
         let Some(on) = documents.live(&node) else { continue };
-        if document.is_deleting() || !wanted(process, Some(spec)) {
+        let is_owned = !document.metadata.owner_references.is_empty();
+        // What placement has made and does not want there any more is no help.
+        let is_placed = match (&spec.nodes, spec.replicas) {
+            (Some(nodes), _) => nodes.contains(&process.node),
+            (None, replicas) => replicas.is_some(),
+        };
+        if document.is_deleting() || !wanted(process, Some(spec)) || is_owned && !is_placed {
             continue;
         }
-        total += 1;
-        owned += u32::from(!document.metadata.owner_references.is_empty());
+        by_hand += u32::from(!is_owned);
         let id = &document.metadata.name;
         let Some(seen) = sighting(views, &process.node) else { continue };
         let is_planned = seen.planned >= document.revision() && !seen.pending.contains(id);
         let is_behind = seen.behind.contains(id) && takes_new(on);
-        let Some(found) = seen.processes.get(id).filter(|found| found.phase == Phase::Running) else { continue };
+        let Some(found) = seen.processes.get(id).filter(|found| found.phase == Phase::Running) else {
+            continue;
+        };
         let is_well = match &found.health {
             Some(Found::Unhealthy { .. }) => false,
             Some(Found::Healthy | Found::Unchecked { .. }) => true,
-            None => !is_checked,
+            None => !is_checked(documents, document, process),
         };
         if !is_planned || is_behind || !is_well {
             continue;
@@ -253,11 +261,14 @@ fn floor(
             stays += 1;
         }
     }
-    if let (Some(replicas), None) = (spec.replicas, &spec.nodes)
-        && spec.running != Some(false)
-    {
-        total = total - owned + replicas;
-    }
+    let is_there =
+        |node: &&String| documents.live(&Key::within(Kind::Node, INSTANCE, node.as_str())).is_some();
+    let made = match (&spec.nodes, spec.replicas) {
+        _ if spec.running == Some(false) => 0,
+        (Some(nodes), _) => nodes.iter().filter(is_there).count(),
+        (None, replicas) => replicas.unwrap_or(0) as usize,
+    };
+    let total = by_hand + u32::try_from(made).expect("there are few");
     let limit = update.max_unavailable(total);
     let is_wrong = !taken.is_empty() && stays + limit < total;
     is_wrong.then(|| {

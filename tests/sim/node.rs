@@ -181,7 +181,11 @@ impl Machine {
         let exit = record.exit.map_or_else(|| "-".into(), |exit| exit.to_string());
         let health = match record.health {
             Some((of, is_well)) if lives && record.pid == Some(of) => {
-                if is_well { "healthy -" } else { "unhealthy it does not do its work" }
+                if is_well {
+                    "healthy -"
+                } else {
+                    "unhealthy it does not do its work"
+                }
             }
             Some(_) | None => "- ",
         };

@@ -531,7 +531,8 @@ impl People {
             }),
             Said::Restart(name) => self.of_service(&documents, name, |people, document| {
                 let again = again(people);
-                let restart = |annotations: &mut Annotations| drop(annotations.insert(RESTARTED.into(), again));
+                let restart =
+                    |annotations: &mut Annotations| drop(annotations.insert(RESTARTED.into(), again));
                 let is_paused = document.metadata.annotations.contains_key(PAUSED);
                 if is_paused { Vec::new() } else { vec![annotated(document, restart)] }
             }),
@@ -623,7 +624,10 @@ fn again(people: &People) -> String {
 }
 
 /// The revision that is declared, as it was recorded.
-fn recorded<'a>(documents: &'a Documents, document: &Document) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
+fn recorded<'a>(
+    documents: &'a Documents,
+    document: &Document,
+) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
     let Spec::Service(service) = &document.spec else { return None };
     let all: Vec<_> = documents.revisions_of(&document.key()).collect();
     find_declared(documents, document, service, &all)
@@ -658,8 +662,7 @@ fn rolled_back(documents: &Documents, document: &Document) -> Vec<Edit> {
     let Some(good) = good else { return Vec::new() };
     let failed = Some(RevisionSpec::ROLLED_BACK.to_owned());
     let mut marked = Document::clone(recorded);
-    marked.spec =
-        Spec::Revision(RevisionSpec { failed, replaced_by: Some(good.number), ..declared.clone() });
+    marked.spec = Spec::Revision(RevisionSpec { failed, replaced_by: Some(good.number), ..declared.clone() });
     vec![annotated(document, |_| {}), Edit::Replace(marked)]
 }
 

@@ -545,7 +545,10 @@ async fn settle(world: &World, desk: &Desk) -> bool {
             }
         }
     }
-    world.with(|inner| inner.violate("ESR", why));
+    world.with(|inner| {
+        checks::explain(inner);
+        inner.violate("ESR", why);
+    });
     false
 }
 
