@@ -8,6 +8,8 @@ mod cases;
 mod checks;
 #[path = "store_contract/history.rs"]
 mod history;
+#[path = "sim/limits.rs"]
+mod limits;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/node.rs"]
@@ -30,8 +32,11 @@ mod words;
 #[path = "sim/world.rs"]
 mod world;
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::mpsc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use net::Outage;
@@ -80,6 +85,38 @@ fn failure(report: &Report, test: &str, replay: &str) -> Option<String> {
     ))
 }
 
+/// Does something with each number, on as many threads as there are processors. What is answered is that of the lowest number that
+/// answers anything, so it does not depend on how many threads there are; with `is_all`, of each.
+fn each<T: Send>(
+    numbers: Range<u64>,
+    is_all: bool,
+    run: impl Fn(u64) -> Option<T> + Sync,
+) -> BTreeMap<u64, T> {
+    let (next, end) = (AtomicU64::new(numbers.start), AtomicU64::new(numbers.end));
+    let found = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= end.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Some(failure) = run(number) {
+                found.lock().unwrap_or_else(PoisonError::into_inner).insert(number, failure);
+                if !is_all {
+                    end.fetch_min(number, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn seeds() {
     let seeds = match number("MAINSTAY_SIM_SEED") {
@@ -90,11 +127,17 @@ fn seeds() {
         }
     };
     let is_loud = number("MAINSTAY_SIM_SEED").is_some();
-    for seed in seeds {
+    let is_all = number("MAINSTAY_SIM_ALL").is_some();
+    let failures = each(seeds, is_all, |seed| {
         let report = bounded(seed, Script::Random, is_loud);
-        if let Some(failure) = failure(&report, "seeds", &format!("MAINSTAY_SIM_SEED={seed} ")) {
-            panic!("{failure}");
-        }
+        failure(&report, "seeds", &format!("MAINSTAY_SIM_SEED={seed} "))
+    });
+    if is_all {
+        let firsts = failures.iter().map(|(seed, why)| (seed, why.lines().next().unwrap_or_default()));
+        firsts.for_each(|(seed, why)| println!("seed {seed}: {why}"));
+    }
+    if let Some((seed, failure)) = failures.first_key_value() {
+        panic!("seed {seed}: {failure}");
     }
 }
 

@@ -62,7 +62,8 @@ impl<'a> Member<'a> {
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: seen.map_or(Availability::Unknown, |seen| on_node(seen, id, kind, world.now_ms)),
+            availability: seen
+                .map_or(Availability::Unknown, |seen| on_node(world, document, spec, kind, seen)),
             is_heard,
             is_settled: is_heard && !(is_behind && takes_new),
             is_behind,

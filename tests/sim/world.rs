@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mainstay::clock::Clock;
 use mainstay::plan::world::NodeDesired;
 use mainstay::reconcile::controller::Controller;
 use mainstay::reconcile::leadership::Leadership;
 use mainstay::reconcile::observed::Observed;
+use mainstay::reconcile::placed::Placed;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -57,8 +59,6 @@ pub(crate) struct Server {
     pub(crate) effects: u64,
     /// Until when its watches tell nothing.
     pub(crate) stale_until: u64,
-    /// How far its wall clock is off.
-    pub(crate) wall_off_ms: i64,
     pub(crate) parts: Option<Running>,
 }
 
@@ -67,6 +67,8 @@ pub(crate) struct Running {
     pub(crate) observed: Observed,
     pub(crate) controller: Controller,
     pub(crate) leadership: Leadership,
+    pub(crate) placed: Placed,
+    pub(crate) clock: Clock,
 }
 
 /// Where a server is to crash: before or after so many effects.
@@ -106,6 +108,10 @@ pub(crate) struct Inner {
     pub(crate) conns: BTreeMap<u64, Conn>,
     pub(crate) servers: BTreeMap<u32, Server>,
     pub(crate) last_who: u32,
+    /// How far the wall clocks of servers are off, by name: a machine's clock survives its server.
+    pub(crate) wall_off_ms: BTreeMap<String, i64>,
+    /// What is fenced and was given up: nowhere may it run.
+    pub(crate) fenced_off: BTreeSet<String>,
     pub(crate) odds: Odds,
     pub(crate) crash_at: Option<CrashAt>,
     /// Effects of all servers.
@@ -145,6 +151,8 @@ impl World {
             conns: BTreeMap::new(),
             servers: BTreeMap::new(),
             last_who: 0,
+            wall_off_ms: BTreeMap::new(),
+            fenced_off: BTreeSet::new(),
             odds: Odds::default(),
             crash_at: None,
             effects: 0,
