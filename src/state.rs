@@ -271,9 +271,7 @@ impl State {
                     }
                 });
                 txn.then.extend(match edit {
-                    Edit::Create(_) | Edit::Replace(_) => {
-                        Some(Write::Put(path, document.to_value().to_string().into_bytes()))
-                    }
+                    Edit::Create(_) | Edit::Replace(_) => Some(Write::Put(path, bytes(document))),
                     Edit::Remove(_) => Some(Write::Delete(path)),
                     Edit::Expect(_) => None,
                 });
@@ -462,7 +460,7 @@ impl State {
             ];
             let then = vec![
                 Write::Put(counter.clone(), next.to_string().into_bytes()),
-                Write::Put(path, document.to_value().to_string().into_bytes()),
+                Write::Put(path, bytes(&document)),
             ];
             if let Some(revision) = self.write(Txn { when, then }).await? {
                 document.metadata.resource_version = revision.to_string();
@@ -570,6 +568,11 @@ pub const CATALOGUE: &str = "catalogue";
 fn path(document: &Document) -> String {
     let next = if document.metadata.waiting { NEXT } else { "" };
     format!("{DOCUMENTS}{}/{}{next}", place_of(&document.key()), document.metadata.name)
+}
+
+/// A document as it is stored, with the call that it is written for.
+fn bytes(document: &Document) -> Vec<u8> {
+    noted::signed(document).to_value().to_string().into_bytes()
 }
 
 fn place_of(key: &Key) -> String {

@@ -8,6 +8,8 @@ mod again;
 mod desk;
 #[path = "plan_properties/fleet.rs"]
 mod fleet;
+#[path = "plan_properties/foreseen.rs"]
+mod foreseen;
 #[path = "plan_properties/machine.rs"]
 mod machine;
 #[path = "plan_properties/placing.rs"]

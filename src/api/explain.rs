@@ -4,7 +4,7 @@
 //! It is told from the documents, from what was decided and from what was seen; pure, but for the last lines of a log, which are asked
 //! for on the node and left out where they don't come at once.
 //!
-//! **Absent here:** who of several people called the API. The audit log has that, by the revision of the store that is told here.
+//! **Absent here:** who called the API before who called it last. The audit log has that, by the revisions of the store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -102,6 +102,8 @@ struct Link {
 enum Step {
     /// Who wants it.
     Desired,
+    /// Which call of the API has changed it last, and whose.
+    Called,
     /// Whether it should run, or take something.
     Wanted,
     /// From which revision of its service it is to run.
@@ -126,6 +128,7 @@ impl Step {
     const fn word(self) -> &'static str {
         match self {
             Step::Desired => "desired",
+            Step::Called => "called",
             Step::Wanted => "wanted",
             Step::Revision => "revision",
             Step::Condition => "condition",
@@ -204,6 +207,10 @@ impl Case<'_> {
     fn explain(&self, key: &Key) -> Option<Vec<Link>> {
         let document = self.documents.get(key).or_else(|| self.documents.successor(key))?;
         let mut chain = vec![desired(document)];
+        let call = document.metadata.last_call.as_ref();
+        chain.extend(
+            call.map(|call| Link { at: Some(call.at.clone()), ..Link::new(Step::Called, call.to_string()) }),
+        );
         if document.metadata.waiting {
             chain.push(Link::new(Step::Held, WAITS));
             return Some(chain);

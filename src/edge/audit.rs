@@ -133,7 +133,7 @@ fn rotate(path: &Path) -> io::Result<()> {
 pub(super) struct Call {
     audit: Arc<Audit>,
     told: Option<Told>,
-    pub(super) noted: Noted,
+    noted: Noted,
 }
 
 /// What a line says.
@@ -162,6 +162,7 @@ impl Call {
         peer: SocketAddr,
         method: &Method,
         uri: &Uri,
+        noted: Noted,
     ) -> Call {
         let told = Told {
             time: String::new(),
@@ -174,7 +175,7 @@ impl Call {
             revision: None,
             reason: None,
         };
-        Call { audit: Arc::clone(audit), told: Some(told), noted: Noted::default() }
+        Call { audit: Arc::clone(audit), told: Some(told), noted }
     }
 
     /// Tells how it was answered.
@@ -228,7 +229,7 @@ mod tests {
 
     fn call(audit: &Arc<Audit>, path: &'static str) -> Call {
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
-        Call::new(audit, None, peer, &Method::POST, &Uri::from_static(path))
+        Call::new(audit, None, peer, &Method::POST, &Uri::from_static(path), Noted::default())
     }
 
     #[tokio::test]

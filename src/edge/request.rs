@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -18,7 +18,9 @@ use super::places::Place;
 use super::tokens::{self, Holder, Role, Tokens};
 use super::turns::{Held, Turns};
 use crate::api::Api;
+use crate::clock::timestamp;
 use crate::metrics::Metrics;
+use crate::state::noted::{self, Noted};
 
 /// Longest path with its query, in bytes.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
@@ -97,13 +99,16 @@ impl Gate {
             Ok(holder) => holder,
             Err(refusal) => return refuse(refusal, request.into_body()).await,
         };
-        let call = self.audit.as_ref().filter(|_| !method.is_safe()).map(|audit| {
-            Call::new(audit, holder.as_ref().map(|holder| Arc::clone(&holder.name)), client.peer, method, uri)
+        // What it changes says who has called, and the audit log what it has changed.
+        let noted = (!method.is_safe()).then(|| Noted::of(called(method, uri, holder.as_ref(), client.peer)));
+        let call = self.audit.as_ref().zip(noted.clone()).map(|(audit, noted)| {
+            let who = holder.as_ref().map(|holder| Arc::clone(&holder.name));
+            Call::new(audit, who, client.peer, method, uri, noted)
         });
-        let (response, holds) = match (self.api(&request, holder.as_ref()), &call) {
+        let (response, holds) = match (self.api(&request, holder.as_ref()), noted) {
             (Err(refusal), _) => refuse(refusal, request.into_body()).await,
             (Ok(api), None) => self.work(request, api, &client.place).await,
-            (Ok(api), Some(call)) => call.noted.during(self.work(request, api, &client.place)).await,
+            (Ok(api), Some(noted)) => noted.during(self.work(request, api, &client.place)).await,
         };
         if let Some(call) = call {
             call.end(response.status()).await;
@@ -153,6 +158,17 @@ impl Gate {
             self.metrics.api_overloads.inc();
         }
         refusal
+    }
+}
+
+/// A call as the objects that it changes tell of it.
+fn called(method: &Method, uri: &Uri, holder: Option<&Holder>, peer: SocketAddr) -> noted::Call {
+    noted::Call {
+        who: holder.map(|holder| (holder.name.to_string(), holder.role.to_string())),
+        peer: peer.ip().to_canonical().to_string(),
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        at: timestamp(),
     }
 }
 

@@ -380,6 +380,20 @@ impl FromIterator<Document> for Documents {
     }
 }
 
+impl FromIterator<Arc<Document>> for Documents {
+    fn from_iter<T: IntoIterator<Item = Arc<Document>>>(documents: T) -> Documents {
+        let mut all = Documents::default();
+        for document in documents {
+            if document.metadata.waiting {
+                all.waiting.insert(document.key(), document);
+            } else {
+                all.put(document);
+            }
+        }
+        all
+    }
+}
+
 impl super::lint::Known for Documents {
     fn find(&self, key: &Key) -> Option<Arc<Document>> {
         self.live(key).cloned()

@@ -159,6 +159,48 @@ pub struct OwnerReference {
     pub uid: String,
 }
 
+/// A call of the API that has changed an object: who asked for what. Bounded, and never a secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Call {
+    /// Whose token was shown, and the role that it has; none where nobody is asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<(String, String)>,
+    /// The address that it came from, without the port.
+    pub peer: String,
+    /// The method, such as `PUT`.
+    pub method: String,
+    /// The path, without what is after `?`.
+    pub path: String,
+    /// When, RFC 3339, by the clock of the server that was asked.
+    pub at: String,
+}
+
+/// Longest path that is kept of a call, in characters.
+const MAX_PATH: usize = 300;
+
+impl Call {
+    /// The call with as much of its path as is kept.
+    pub fn bounded(self) -> Call {
+        if self.path.chars().count() <= MAX_PATH {
+            return self;
+        }
+        let path = self.path.chars().take(MAX_PATH - 1).chain(['…']).collect();
+        Call { path, ..self }
+    }
+}
+
+impl fmt::Display for Call {
+    /// Who asked for what, without the time.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { who, peer, method, path, at: _ } = self;
+        match who {
+            Some((name, role)) => write!(f, "{method} {path} by {name} ({role}) from {peer}"),
+            None => write!(f, "{method} {path} by anonymous from {peer}"),
+        }
+    }
+}
+
 /// What every document says of itself. Field names and meanings are Kubernetes' ObjectMeta, so that a compatible API can
 /// be served from the same objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -225,6 +267,10 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "is_false")]
     #[schemars(skip)]
     pub given_up: bool,
+    /// The call of the API that has changed it last; none where none has. What a manifest or the placement changes leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub last_call: Option<Call>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -237,4 +283,26 @@ fn is_zero(n: &u64) -> bool {
 
 fn is_zero32(n: &u32) -> bool {
     *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_says_who_asked_for_what_and_has_a_bounded_path() {
+        let call = Call {
+            who: Some(("ci".into(), "operator".into())),
+            peer: "192.0.2.7".into(),
+            method: "PUT".into(),
+            path: "/1.0/a".into(),
+            at: "2026-01-01T00:00:00Z".into(),
+        };
+        assert_eq!(call.to_string(), "PUT /1.0/a by ci (operator) from 192.0.2.7");
+        let nobody = Call { who: None, ..call.clone() };
+        assert_eq!(nobody.to_string(), "PUT /1.0/a by anonymous from 192.0.2.7");
+        assert_eq!(call.clone().bounded(), call);
+        let long = Call { path: "é".repeat(8000), ..call }.bounded();
+        assert_eq!((long.path.chars().count(), long.path.chars().last()), (MAX_PATH, Some('…')));
+    }
 }

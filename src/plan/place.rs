@@ -273,6 +273,27 @@ impl fmt::Display for Frozen {
     }
 }
 
+impl PlaceHold {
+    /// Why in one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            PlaceHold::WaitsFor(_) => "WaitsFor",
+            PlaceHold::Occupied(_) => "Occupied",
+            PlaceHold::NodeUnknown(_) => "NodeUnknown",
+            PlaceHold::NoNode { .. } => "NoNode",
+            PlaceHold::MoveWaits { .. } => "MoveWaits",
+            PlaceHold::NowhereElse { .. } => "NowhereElse",
+            PlaceHold::RolloutWaits { .. } => "RolloutWaits",
+            PlaceHold::RolloutCordoned { .. } => "RolloutCordoned",
+            PlaceHold::RolloutPaused { .. } => "RolloutPaused",
+            PlaceHold::RolloutFailed { .. } => "RolloutFailed",
+            PlaceHold::GivesUp { .. } => "NodeSilent",
+            PlaceHold::Unfenced { .. } => "Unfenced",
+            PlaceHold::Frozen { .. } => "Frozen",
+        }
+    }
+}
+
 impl fmt::Display for PlaceHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

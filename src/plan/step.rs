@@ -433,6 +433,28 @@ pub enum Hold {
     },
 }
 
+impl Hold {
+    /// Why in one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Hold::NodeUnknown => "NodeUnknown",
+            Hold::Cordoned => "Cordoned",
+            Hold::Stopping => "Stopping",
+            Hold::Starting { .. } => "Starting",
+            Hold::Restarting => "Restarting",
+            Hold::Busy => "Busy",
+            Hold::Artifact { .. } => "ArtifactMissing",
+            Hold::ArtifactFailed { .. } => "ArtifactFailed",
+            Hold::After { .. } => "After",
+            Hold::Before { .. } => "Before",
+            Hold::Unordered => "Unordered",
+            Hold::Unplaced => "Unplaced",
+            Hold::Invalid(_) => "Invalid",
+            Hold::BackingOff { .. } => "BackingOff",
+        }
+    }
+}
+
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -104,6 +104,20 @@ fn a_new_object_is_created_with_what_the_store_gives_and_who_owns_it() {
 }
 
 #[test]
+fn a_call_of_the_api_is_no_difference_to_a_manifest_and_stays_with_the_object() {
+    let mut documents = Documents::default();
+    apply(&mut documents, OURS, &[INSTANCE]);
+    let key = Key::cluster(Kind::Instance, "IN1");
+    let mut called = Document::clone(documents.get(&key).expect("it was applied"));
+    let call = noted::Call { method: "POST".into(), path: "/1.0/x".into(), ..noted::Call::default() };
+    called.metadata.last_call = Some(call.clone());
+    documents.insert(called);
+    assert_eq!(apply(&mut documents, OURS, &[INSTANCE]).edits, []);
+    apply(&mut documents, OURS, &[&INSTANCE.replace("one", "another")]);
+    assert_eq!(documents.get(&key).expect("it is there").metadata.last_call, Some(call));
+}
+
+#[test]
 fn what_is_applied_again_unchanged_is_no_edit() {
     let mut documents = Documents::default();
     let all = [INSTANCE, NODE, SERVICE, PROCESS, TENANT];

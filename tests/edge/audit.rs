@@ -74,11 +74,75 @@ fn it_is_told_by_name_who_asked_and_nothing_of_who_is_not_known() {
     assert!(!data.path().join("audit.log").exists());
 }
 
+/// What is said of the last call that has changed an object.
+fn last_call(api: &str, path: &str, more: &str) -> Option<String> {
+    let answer = ask(api, "GET", &format!("/1.0/explain/{path}"), more);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let explained: Value = serde_json::from_str(&answer.body).unwrap();
+    let called = explained["chain"].as_array().unwrap().iter().find(|link| link["step"] == "called")?.clone();
+    assert!(called["at"].as_str().unwrap().ends_with('Z'), "{called}");
+    Some(called["text"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn an_object_says_who_has_changed_it_last_and_that_is_no_part_of_it() {
+    let data = TempDir::new().unwrap();
+    let (file, [viewer, operator, admin]) = tokens(data.path());
+    // The audit log has no part in it.
+    let (_program, api) = serve(&data, &["--tokens", &file, "--audit", "none"]);
+    let instance = json!({"name": "a", "zk": "z:1", "redis": "redis://r"});
+    let service = json!({"name": "s", "type": "timer", "command": ["true"]});
+    let as_who = |token: &str, body: &Value| format!("{}{}", bearer(token), raw::json(body));
+    assert_eq!(ask(&api, "POST", "/1.0/instances", &as_who(&admin, &instance)).status, 201);
+    let (services, of) = ("/1.0/instances/IN1/services", "instances/IN1/services/SV1");
+    assert_eq!(ask(&api, "POST", services, &as_who(&admin, &service)).status, 201);
+    let said = |path: &str| last_call(&api, path, &bearer(&viewer));
+    let (made, by) = (format!("POST {services}"), |who: &str| format!("by {who} from 127.0.0.1"));
+    assert_eq!(said(of), Some(format!("{made} {}", by("a-admin (admin)"))));
+
+    let start = format!("{services}/SV1/start");
+    assert_eq!(ask(&api, "POST", &format!("{start}?wait=false"), &bearer(&operator)).status, 200);
+    let started = Some(format!("POST {start} {}", by("a-operator (operator)")));
+    assert_eq!(said(of), started);
+    assert_eq!(said("instances/IN1"), Some(format!("POST /1.0/instances {}", by("a-admin (admin)"))));
+
+    // What changes nothing is not written, and refused calls have changed nothing.
+    let path = format!("{services}/SV1");
+    let shown = || ask(&api, "GET", &path, &bearer(&admin));
+    let before = shown();
+    let same = json!({"name": "s", "running": true});
+    assert_eq!(ask(&api, "PUT", &path, &as_who(&admin, &same)).status, 200);
+    assert_eq!(ask(&api, "PUT", &path, &as_who(&viewer, &json!({"name": "t"}))).status, 403);
+    assert_eq!(ask(&api, "PUT", &path, &as_who(&admin, &json!({"nmae": "t"}))).status, 400);
+    let after = shown();
+    assert_eq!((before.header("etag"), &before.body), (after.header("etag"), &after.body));
+    assert_eq!(said(of), started);
+    assert!(!after.body.contains("a-operator") && !after.body.contains("all"), "{}", after.body);
+}
+
+#[test]
+fn where_nobody_is_asked_who_he_is_an_object_says_from_where_it_was_changed() {
+    let data = TempDir::new().unwrap();
+    let (_program, api) = serve(&data, &[]);
+    with_process(&api);
+    let node = "instances/IN1/nodes/ND1";
+    let made = "POST /1.0/instances/IN1/nodes by anonymous from 127.0.0.1";
+    assert_eq!(last_call(&api, node, "").as_deref(), Some(made));
+    let drained = ask(&api, "POST", &format!("/1.0/{node}/drain"), "");
+    assert_eq!(drained.status, 200, "{}", drained.body);
+    let by = "POST /1.0/instances/IN1/nodes/ND1/drain by anonymous from 127.0.0.1";
+    assert_eq!(last_call(&api, node, "").as_deref(), Some(by));
+}
+
 #[test]
 fn a_client_that_leaves_before_its_answer_is_told_too() {
     let data = TempDir::new().unwrap();
     let (_program, api) = serve(&data, &[]);
     with_process(&api);
+    // The placement writes too, and is to have done so: the process has its revision last.
+    let processes: Value = serde_json::from_str(&ask(&api, "GET", "/1.0/processes", "").body).unwrap();
+    let explained = format!("/1.0/explain/processes/{}", processes[0]["id"].as_str().unwrap());
+    wait_for("its revision", || ask(&api, "GET", &explained, "").body.contains("\"revision 1\""));
     let log = data.path().join("audit.log");
     let writes = counter(&api, "store_writes");
     let mut leaving = connect(&api);

@@ -56,7 +56,9 @@ impl Machine {
 
     fn note(&mut self, id: &str, start: &Start) {
         let says = |word: &str| start.command.iter().any(|argument| argument == word);
-        let bad = says(CRASHES).then_some(Bad::Crashes).or(says(ILL).then_some(Bad::Ill));
+        // Only who is checked can be found ill.
+        let is_ill = says(ILL) && start.care.health.is_some();
+        let bad = says(CRASHES).then_some(Bad::Crashes).or(is_ill.then_some(Bad::Ill));
         match bad {
             Some(bad) => drop(self.bad.insert(id.to_owned(), bad)),
             None => drop(self.bad.remove(id)),
@@ -66,14 +68,13 @@ impl Machine {
     /// Time passes: what is about to be started again runs, what is checked is found well, and what is no good is found so.
     #[allow(dead_code, reason = "the stories tell that themselves")]
     pub(crate) fn live(&mut self, now_ms: u64) {
-        self.node.live(now_ms);
+        let _ = self.node.live(now_ms);
         for (id, bad) in &self.bad {
             let Some(process) = self.node.seen.processes.get_mut(id) else { continue };
             if process.phase.is_over() || process.phase == Phase::Stopping {
                 continue;
             }
             match bad {
-                Bad::Ill if process.health.is_none() => {}
                 Bad::Ill => process.health = Some(Health::Unhealthy { why: "it is ill".into() }),
                 Bad::Crashes => {
                     (process.phase, process.exit) = (Phase::Backoff, Some(1));
@@ -85,7 +86,7 @@ impl Machine {
 
     /// What was asked to end has ended.
     pub(crate) fn finish_stops(&mut self) {
-        self.node.finish_stops();
+        let _ = self.node.finish_stops();
     }
 }
 

@@ -8,6 +8,7 @@ use mainstay::plan::orders::orders;
 use mainstay::plan::place::{Placement, place};
 use mainstay::plan::render::desired;
 use mainstay::plan::step::{Action, Hold, NodePlan};
+use mainstay::plan::whatif::Verb;
 use mainstay::plan::world::{Attempt, NodeSighting, NodeWorld, Orders, Phase, Stock, World};
 
 use crate::desk;
@@ -48,7 +49,11 @@ impl Round {
     }
 }
 
+/// What was done to processes: by node and process, each with what it was started with or told, as a hash.
+pub(crate) type Told = BTreeMap<(Place, String), Vec<(Verb, String)>>;
+
 /// The world.
+#[derive(Clone)]
 pub(crate) struct Sim {
     pub(crate) documents: Documents,
     pub(crate) machines: BTreeMap<Place, Machine>,
@@ -61,7 +66,9 @@ pub(crate) struct Sim {
     /// Rounds in which nothing was done, up to now.
     idle: usize,
     /// Counts what is written to the documents.
-    revision: u64,
+    pub(crate) revision: u64,
+    /// What the machines were told that did something to a process.
+    pub(crate) told: Told,
 }
 
 impl Sim {
@@ -87,6 +94,7 @@ impl Sim {
             idle: 0,
             // After all that was written before.
             revision: 10,
+            told: Told::new(),
         }
     }
 
@@ -188,6 +196,7 @@ impl Sim {
                 };
                 count += usize::from(step.action.process().is_some());
                 if helps {
+                    note(&mut self.told, place, machine, &step.action);
                     machine.carry_out(&step.action);
                 }
                 let id = step.action.about().to_owned();
@@ -232,6 +241,20 @@ impl Sim {
         }
         Err(format!("it does not come to rest: {last:#?}"))
     }
+}
+
+/// Notes what a machine is about to do to a process.
+fn note(told: &mut Told, place: &Place, machine: &Machine, action: &Action) {
+    let Some(id) = action.process() else { return };
+    let phase = machine.node.seen.processes.get(id).map(|seen| seen.phase);
+    let Some(verb) = Verb::of(action, phase) else { return };
+    let what = match action {
+        Action::Start { start, .. } | Action::Restart { start, .. } => start.hash.clone(),
+        Action::Adopt { start, .. } => start.care.hash.clone(),
+        Action::Reload { live, .. } => live.clone(),
+        _ => String::new(),
+    };
+    told.entry((place.clone(), id.to_owned())).or_default().push((verb, what));
 }
 
 /// True for a step that makes a process run that did not.

@@ -13,8 +13,6 @@ pub struct IdealNode {
     pub seen: NodeSighting,
     /// Processes of which nothing stays once they have ended.
     removing: BTreeSet<String>,
-    /// Processes that were started with a health check.
-    checked: BTreeSet<String>,
 }
 
 impl IdealNode {
@@ -30,15 +28,6 @@ impl IdealNode {
 
     /// Does what a step says, at this time. A start of what is there does nothing, and so does a stop of what is not.
     pub fn carry_out(&mut self, action: &Action, now_ms: u64) {
-        if let Action::Start { id, start } | Action::Restart { id, start } | Action::Adopt { id, start } =
-            action
-        {
-            if start.care.health.is_some() {
-                self.checked.insert(id.clone());
-            } else {
-                self.checked.remove(id);
-            }
-        }
         let processes = &mut self.seen.processes;
         match action {
             Action::Bundle { hash, .. } => self.seen.bundle = Some(hash.clone()),
@@ -88,31 +77,41 @@ impl IdealNode {
         }
     }
 
-    /// What was asked to end has ended.
-    pub fn finish_stops(&mut self) {
+    /// What was asked to end has ended. Answers whether that was anything.
+    pub fn finish_stops(&mut self) -> bool {
         let removing = std::mem::take(&mut self.removing);
+        let mut is_news = !removing.is_empty();
         self.seen.processes.retain(|id, _| !removing.contains(id));
         for seen in self.seen.processes.values_mut() {
             if seen.phase == Phase::Stopping {
                 (seen.phase, seen.pid) = (Phase::Stopped, None);
+                is_news = true;
             }
         }
+        is_news
     }
 
-    /// Time passes: what ended and is about to be started again runs, and what was started with a check is found well. What was found ill,
-    /// or ended again and again, stays so until it is started anew.
-    pub fn live(&mut self, now_ms: u64) {
-        for (id, process) in &mut self.seen.processes {
+    /// Time passes: what ended and is about to be started again runs, and what was not checked yet is found well; to what has no check that
+    /// says nothing. What was found ill, or ended again and again, stays so until it is started anew. Answers whether anything is
+    /// other than before.
+    pub fn live(&mut self, now_ms: u64) -> bool {
+        let mut is_news = false;
+        for process in self.seen.processes.values_mut() {
             match process.phase {
                 Phase::Backoff if process.restarts >= CRASHES => continue,
-                Phase::Backoff | Phase::Busy => (process.phase, process.since_ms) = (Phase::Running, now_ms),
+                Phase::Backoff | Phase::Busy => {
+                    (process.phase, process.since_ms) = (Phase::Running, now_ms);
+                    is_news = true;
+                }
                 Phase::Running | Phase::Unsupervised => {}
                 Phase::Stopping | Phase::Stopped | Phase::Lost => continue,
             }
-            if self.checked.contains(id) {
+            if process.health.is_none() {
                 process.health = Some(Health::Healthy);
+                is_news = true;
             }
         }
+        is_news
     }
 }
 
