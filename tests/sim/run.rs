@@ -559,7 +559,6 @@ fn heal(inner: &mut Inner) {
         machine.disk_full = false;
     }
     for server in inner.servers.values_mut() {
-        server.stale_until = 0;
         if *server.health.borrow() == Health::Paused {
             server.health.send_replace(Health::Runs);
         }

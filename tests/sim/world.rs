@@ -121,6 +121,8 @@ pub(crate) struct Inner {
     pub(crate) unreachable: BTreeMap<String, crate::net::Outage>,
     pub(crate) known_keys: BTreeMap<(String, String), u64>,
     pub(crate) store_down_until: u64,
+    /// Until when some process does not do its work that would by itself.
+    pub(crate) ill_until: u64,
     pub(crate) batches: u64,
     pub(crate) rendered: BTreeMap<(u64, String), Arc<NodeDesired>>,
     /// Servers that died and have to be started again, by name.
@@ -175,6 +177,7 @@ impl World {
             unreachable: BTreeMap::new(),
             known_keys: BTreeMap::new(),
             store_down_until: 0,
+            ill_until: 0,
             batches: 0,
             rendered: BTreeMap::new(),
             to_start: BTreeSet::new(),
