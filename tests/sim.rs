@@ -40,8 +40,8 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use net::Outage;
-use run::{Fault, Report, Script, run};
-use world::CrashAt;
+use run::{Course, Fault, Report, Script, run};
+use world::{CrashAt, Strike};
 
 /// How many seeds are run when nobody says how many.
 const SEEDS: u64 = 1000;
@@ -186,6 +186,64 @@ fn one_fault_of_each_kind_may_come_at_each_step() {
             }
         }
     }
+}
+
+/// Each change of both small worlds: with each choice made otherwise, and with each kind of fault after what happens. How deep, and what is
+/// left out: `tests/sim/README.md`.
+#[test]
+fn whatever_order_things_come_in_and_whatever_fault_befalls_them_it_ends_as_declared() {
+    let depth = number("MAINSTAY_SIM_DEPTH").unwrap_or(0);
+    let mut changes = Vec::new();
+    for is_guarded in [false, true] {
+        for step in 0..5 {
+            changes.push(Course { is_guarded, step, others: [None; 2], strike: None });
+        }
+    }
+    let explore = |course: Course| {
+        let report = bounded(0, Script::Explore(course), false);
+        let why = report.violation.as_ref().map(|_| {
+            let test = "whatever_order_things_come_in_and_whatever_fault_befalls_them_it_ends_as_declared";
+            format!("{course:?}: {}", failure(&report, test, "").expect("it failed"))
+        });
+        (report, why)
+    };
+    let mut courses = changes.clone();
+    for course in changes {
+        let (quickest, _) = explore(course);
+        let strikes = strikes(&course, quickest.events, depth);
+        courses.extend(strikes.iter().map(|strike| Course { strike: Some(*strike), ..course }));
+        for point in 0..quickest.points {
+            let course = Course { others: [Some(point), None], ..course };
+            courses.push(course);
+            if depth < 2 {
+                continue;
+            }
+            let (slower, _) = explore(course);
+            let later = (point + 1..slower.points).map(|next| [Some(point), Some(next)]);
+            courses.extend(later.map(|others| Course { others, ..course }));
+            courses.extend(strikes.iter().map(|strike| Course { strike: Some(*strike), ..course }));
+        }
+    }
+    let count = courses.len() as u64;
+    println!("{count} runs");
+    let failures = each(0..count, false, |at| explore(courses[at as usize]).1);
+    if let Some((_, failure)) = failures.first_key_value() {
+        panic!("{failure}");
+    }
+}
+
+/// Each kind of fault, for a moment and for long, after each of so many things; without depth after every seventh, another one for each kind.
+fn strikes(course: &Course, events: u64, depth: u64) -> Vec<Strike> {
+    let every = if depth > 0 { 1 } else { 7 };
+    let mut strikes = Vec::new();
+    for (number, kind) in (0..).zip(Fault::ALL) {
+        for is_hard in [false, true] {
+            let first = (number + u64::from(course.step) + 3 * u64::from(is_hard)) % every;
+            let at = (first..events).step_by(usize::try_from(every).expect("it is small"));
+            strikes.extend(at.map(|at| Strike { kind, at, is_hard }));
+        }
+    }
+    strikes
 }
 
 #[test]

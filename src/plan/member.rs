@@ -93,10 +93,12 @@ impl<'a> Member<'a> {
         match self.availability {
             Availability::Unknown => false,
             Availability::Since(_) | Availability::Starting { .. } => self.is_behind && self.takes_new,
-            // It may well do its work; who looks again knows.
-            Availability::No => {
-                !self.seen.is_some_and(|seen| matches!(seen.phase, Phase::Busy | Phase::Unsupervised))
-            }
+            Availability::No => match self.seen.map(|seen| seen.phase) {
+                // It may well do its work; who looks again knows, unless it has to be started anew, or can't be.
+                Some(Phase::Busy | Phase::Unsupervised) => self.is_behind && self.takes_new,
+                Some(Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Stopped | Phase::Lost)
+                | None => true,
+            },
         }
     }
 

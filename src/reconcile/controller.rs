@@ -254,6 +254,13 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     sleep(Duration::from_secs(1)).await;
+                    // It may have been written all the same, and our watch may not have told of it yet: what was given up in it must
+                    // not be started where it was.
+                    tokio::select! {
+                        biased;
+                        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+                        () = catch_up(&shared.state) => {}
+                    }
                     continue;
                 }
             }

@@ -112,6 +112,7 @@ impl Inner {
         }
         self.say(format!("{host}: {id} does not do its work for {lasts} ms"));
         self.find(host, id, of, false);
+        self.ill_until = self.ill_until.max(self.now() + lasts);
         let (host, id) = (host.to_owned(), id.to_owned());
         self.after(lasts, move |inner| inner.find(&host, &id, of, true));
     }

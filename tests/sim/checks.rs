@@ -232,6 +232,14 @@ pub(crate) fn converged(inner: &mut Inner) -> Result<(), String> {
     if let Some((key, _)) = documents.iter().find(|(_, document)| document.is_deleting()) {
         return Err(format!("{key} is still going"));
     }
+    let late =
+        inner.servers.iter().find(|(who, server)| server.stale_until > inner.now() && inner.lives(**who));
+    if let Some((_, server)) = late {
+        return Err(format!("the watches of {} tell nothing yet", server.name));
+    }
+    if inner.ill_until > inner.now() {
+        return Err("something does not do its work for a while".into());
+    }
     if let Some((key, _)) = documents.waiting().next() {
         return Err(format!("{key} still waits"));
     }
@@ -292,7 +300,11 @@ fn rolled_out(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
                 ));
             }
         }
+        // What has no place is unavailable, and counts against what may be taken away.
+        let made = processes().filter(|(process, _)| !process.metadata.owner_references.is_empty()).count();
+        let lacks = service.replicas.is_some_and(|replicas| made < replicas as usize);
         if document.metadata.annotations.contains_key(PAUSED)
+            || lacks
             || processes().any(|(_, spec)| is_closed(&spec.node))
         {
             continue;
@@ -470,6 +482,9 @@ fn shown(inner: &Inner, hosts: &BTreeMap<String, String>) -> Result<(), String> 
         let machine = &inner.machines[host];
         if !view.sighting.complete || !matches!(view.link, LinkState::Connected { .. }) {
             return Err(format!("{node} is shown as {}", view.link.name()));
+        }
+        if !view.sighting.pending.is_empty() {
+            return Err(format!("{node} has not said how its last batch ended"));
         }
         let told = |phase: Phase| match phase {
             Phase::Running => "running",

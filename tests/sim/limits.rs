@@ -147,11 +147,13 @@ fn given_up(
     let node = Key::within(Kind::Node, INSTANCE, process.node.as_str());
     let hosts: BTreeSet<&String> =
         known.iter().filter_map(|documents| documents.node(&node)).map(|node| &node.ip_address).collect();
+    let began = inner.store.reigns[&elected].at;
+    // One of an earlier time in which it led was given up with that, and perhaps never closed.
     let heard = inner.conns.values().filter(|conn| {
-        conn.who == who && hosts.contains(&conn.host) && conn.told_at.is_some_and(|told| told <= inner.now())
+        let is_told = conn.told_at.is_some_and(|told| told + NOTICES_MS <= inner.now());
+        conn.who == who && conn.opened_at >= began && hosts.contains(&conn.host) && is_told
     });
     let last = heard.map(|conn| conn.ended_at.unwrap_or(inner.now())).max().unwrap_or(0);
-    let began = inner.store.reigns[&elected].at;
     let silent_ms = inner.now().saturating_sub(last.max(began)) + NOTICES_MS;
     if silent_ms < wait_ms {
         let why = format!("{id} is given up after {silent_ms} ms of silence instead of {wait_ms}");

@@ -43,7 +43,8 @@ pub(crate) struct Conn {
     pub(crate) is_over: bool,
     /// When the server has heard of all that is there; none before.
     pub(crate) told_at: Option<u64>,
-    /// When the server could first hear of its end.
+    /// When it was opened, and when the server could first hear of its end.
+    pub(crate) opened_at: u64,
     pub(crate) ended_at: Option<u64>,
     /// Nothing that the machine says gets through any more.
     pub(crate) is_mute: bool,
@@ -132,6 +133,7 @@ impl Inner {
                 is_open: false,
                 is_over: false,
                 told_at: None,
+                opened_at: now,
                 ended_at: None,
                 is_mute: false,
                 to_server,

@@ -434,6 +434,8 @@ impl Wish {
             // Elsewhere there is nothing else, so it is refused.
             let is_placed = matches!(service.at, Where::Replicas(_));
             match service.failover {
+                // Said or not, it is the same.
+                Failover::Hold if is_placed && service.option % 2 == 1 => spec += ", failover: hold",
                 Failover::Hold => {}
                 Failover::Replace(_) | Failover::Fenced(_) if !is_placed => {}
                 Failover::Replace(after) => spec += &format!(", failover: {{replace: {{after: {after}s}}}}"),

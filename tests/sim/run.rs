@@ -12,9 +12,10 @@ use crate::checks;
 use crate::net::Outage;
 use crate::node::Machine;
 use crate::people::{People, Said, Wish, host};
+use crate::rng::Rng;
 use crate::server;
 use crate::store::Sim;
-use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, World};
+use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, Strike, World};
 
 /// How long it may take, once nothing goes wrong any more, until all is as declared: the longest wait before a node that refused is
 /// tried again, and some more.
@@ -32,15 +33,38 @@ pub(crate) enum Script {
     Crash { servers: u8, at: Option<CrashAt> },
     /// The same course, with one fault in one of its steps.
     Fault { kind: Fault, step: u8 },
+    /// One change of a small world from rest, with other choices at some points, and a fault.
+    Explore(Course),
     /// One machine is stuck like this, or none is, the server is another one, and something changes.
     Stuck(Option<Outage>),
 }
+
+/// An enumerated run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// The world with leases, health and rollouts, or else the simplest.
+    pub(crate) is_guarded: bool,
+    /// Which change, 0 to 4.
+    pub(crate) step: u8,
+    /// The points at which not the quickest, or not the first, is chosen.
+    pub(crate) others: [Option<u64>; 2],
+    pub(crate) strike: Option<Strike>,
+}
+
+/// How long after its change the points of an enumerated run count, in seconds.
+const COUNTS_FOR_S: u64 = 4;
+
+/// How long a fault that is hard is left alone, in seconds: longer than any failover of the small world waits.
+const HARD_FOR_S: u64 = 45;
 
 /// A run's end.
 pub(crate) struct Report {
     pub(crate) violation: Option<String>,
     pub(crate) trace: Vec<String>,
     pub(crate) effects: u64,
+    /// Points of choice, and what happened, where the runs are enumerated.
+    pub(crate) points: u64,
+    pub(crate) events: u64,
     /// How long a change took to reach the node that is not stuck, in milliseconds.
     pub(crate) took: u64,
 }
@@ -83,6 +107,8 @@ pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
             violation: inner.violation.take(),
             trace: std::mem::take(&mut inner.trace),
             effects: inner.effects,
+            points: inner.rng.points(),
+            events: inner.events,
             took: inner.took,
         })
     })
@@ -172,6 +198,13 @@ async fn live(world: &World, script: Script) {
                 (Wish::fixed(), servers, 5)
             }
             Script::Fault { .. } => (Wish::fixed(), 2, 5),
+            Script::Explore(course) => {
+                inner.rng = Rng::enumerated(course.others.into_iter().flatten());
+                inner.strike = course.strike;
+                let mut wish = if course.is_guarded { Wish::guarded() } else { Wish::fixed() };
+                (0..course.step).for_each(|step| course.vary(&mut wish, step));
+                (wish, 1, 1)
+            }
             Script::Stuck(_) => (Wish::fixed(), 1, 1),
         }
     });
@@ -205,6 +238,16 @@ async fn live(world: &World, script: Script) {
                 desk.change(|papers| papers.wish.vary(0));
                 reach_the_other(world).await;
             }
+            Script::Explore(course) => {
+                sleep(Duration::from_secs(12)).await;
+                world.act(FATE, "count", |inner| inner.rng.count(true)).await;
+                desk.change(|papers| course.vary(&mut papers.wish, course.step));
+                sleep(Duration::from_secs(COUNTS_FOR_S)).await;
+                world.act(FATE, "count no more", |inner| inner.rng.count(false)).await;
+                if course.strike.is_some_and(|strike| strike.is_hard) {
+                    sleep(Duration::from_secs(HARD_FOR_S)).await;
+                }
+            }
             Script::Fault { kind, step: at } => {
                 sleep(Duration::from_secs(12)).await;
                 if u64::from(at) == step {
@@ -233,8 +276,14 @@ async fn live(world: &World, script: Script) {
     if settle(world, &desk).await {
         rest(world).await;
     }
-    if world.with(|inner| inner.violation.is_none()) {
+    if world.with(|inner| inner.violation.is_none()) && !matches!(script, Script::Explore(_)) {
         fail_static(world).await;
+    }
+}
+
+impl Course {
+    fn vary(self, wish: &mut Wish, step: u8) {
+        if self.is_guarded { wish.vary_guarded(step) } else { wish.vary(step) }
     }
 }
 
@@ -510,7 +559,6 @@ fn heal(inner: &mut Inner) {
         machine.disk_full = false;
     }
     for server in inner.servers.values_mut() {
-        server.stale_until = 0;
         if *server.health.borrow() == Health::Paused {
             server.health.send_replace(Health::Runs);
         }

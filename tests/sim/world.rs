@@ -24,6 +24,7 @@ use crate::checks;
 use crate::net::Conn;
 use crate::node::Machine;
 use crate::rng::Rng;
+use crate::run::Fault;
 use crate::store::Core;
 
 /// When the simulated world begins, in milliseconds since 1970.
@@ -120,14 +121,31 @@ pub(crate) struct Inner {
     pub(crate) unreachable: BTreeMap<String, crate::net::Outage>,
     pub(crate) known_keys: BTreeMap<(String, String), u64>,
     pub(crate) store_down_until: u64,
+    /// Until when some process does not do its work that would by itself.
+    pub(crate) ill_until: u64,
     pub(crate) batches: u64,
     pub(crate) rendered: BTreeMap<(u64, String), Arc<NodeDesired>>,
     /// Servers that died and have to be started again, by name.
     to_start: BTreeSet<String>,
     pub(crate) writes: u64,
+    /// Where the runs are enumerated: what has happened since the change, and the fault that follows one of that.
+    pub(crate) events: u64,
+    pub(crate) strike: Option<Strike>,
     /// How long a change took, where a run measures that.
     pub(crate) took: u64,
     died: Arc<Notify>,
+}
+
+/// For how long something is put off: longer than anything takes that is quick.
+const PUT_OFF_MS: u64 = 25;
+
+/// A fault, after so many of the things that happen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strike {
+    pub(crate) kind: Fault,
+    pub(crate) at: u64,
+    /// It lasts for long and befalls the last of those that it may befall, or else for a moment and the first.
+    pub(crate) is_hard: bool,
 }
 
 /// Who asks in the name of people; no server.
@@ -159,10 +177,13 @@ impl World {
             unreachable: BTreeMap::new(),
             known_keys: BTreeMap::new(),
             store_down_until: 0,
+            ill_until: 0,
             batches: 0,
             rendered: BTreeMap::new(),
             to_start: BTreeSet::new(),
             writes: 0,
+            events: 0,
+            strike: None,
             took: 0,
             died: Arc::default(),
         };
@@ -281,8 +302,15 @@ impl Inner {
 
     fn step(&mut self) {
         let now = self.now();
-        for (_, event) in std::mem::take(&mut self.pending) {
+        for ((who, _, _), event) in std::mem::take(&mut self.pending) {
+            // Where the runs are enumerated, whatever is asked for may come later than what others do meanwhile.
+            if who != FATE && self.rng.counts() && self.rng.other() == Some(true) {
+                self.sequence += 1;
+                self.queue.insert((now + PUT_OFF_MS, self.sequence), event);
+                continue;
+            }
             event(self);
+            self.happened();
         }
         while let Some(first) = self.queue.first_entry() {
             if first.key().0 > now {
@@ -290,8 +318,27 @@ impl Inner {
             }
             let event = first.remove();
             event(self);
+            self.happened();
         }
         checks::after_step(self);
+    }
+
+    /// Something has happened; a fault that is to follow it, does.
+    fn happened(&mut self) {
+        if !self.rng.counts() {
+            return;
+        }
+        self.events += 1;
+        if let Some(Strike { kind, at, is_hard }) = self.strike
+            && at < self.events
+        {
+            self.strike = None;
+            self.rng.count(false);
+            self.rng.lean(is_hard);
+            kind.befall(self);
+            self.rng.lean(false);
+            self.rng.count(true);
+        }
     }
 
     /// True once in so many times; never for 0, and draws nothing then.
