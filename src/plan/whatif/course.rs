@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::OrdMap;
+
 use super::foresight::Verb;
 use super::scope::Scope;
 use super::{IdealNode, Present};
@@ -85,7 +87,7 @@ pub(super) struct Course<'a> {
     orders: Orders,
     /// Why each process came, moves, or goes, as it was decided over all nodes last.
     pub(super) reasons: BTreeMap<Key, PlaceReason>,
-    pub(super) holds: BTreeMap<Key, PlaceHold>,
+    pub(super) holds: OrdMap<Key, PlaceHold>,
     revision: u64,
     now_ms: u64,
     /// When it is decided over all nodes again though nothing changes.
@@ -159,7 +161,7 @@ impl<'a> Course<'a> {
             documents,
             orders: Orders::default(),
             reasons: BTreeMap::new(),
-            holds: BTreeMap::new(),
+            holds: OrdMap::new(),
             revision,
             now_ms: present.world.now_ms,
             wake_at_ms: None,

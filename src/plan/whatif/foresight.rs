@@ -218,7 +218,7 @@ pub(super) fn compare(present: &Present<'_>, before: &Course<'_>, after: &Course
         }
     }
     let others = after.holds.iter().filter(|(key, hold)| {
-        let is_same = before.holds.get(key).is_some_and(|before| before.to_string() == hold.to_string());
+        let is_same = before.holds.get(*key).is_some_and(|before| before.to_string() == hold.to_string());
         key.kind != Kind::Process && !is_same
     });
     let others = others.map(|(key, hold)| ObjectHold {
