@@ -297,10 +297,7 @@ async fn read_documents(state: &State) {
 
 /// Waits until what could not be read may be tried again.
 async fn wait_after(error: &StateError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "this server leads and can't read the documents"
-    );
+    tracing::warn!(error = error as &dyn std::error::Error, "this server leads and can't read the documents");
     sleep(Duration::from_secs(1)).await;
 }
 
