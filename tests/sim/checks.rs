@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mainstay::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
 use mainstay::model::meta::PAUSED;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::place::PlaceHold;
 use mainstay::plan::render::{Surroundings, desired, takes_new, wanted};
 use mainstay::plan::revision::{declared, is_declared};
 use mainstay::plan::step::Start;
@@ -525,6 +526,14 @@ fn standing(inner: &Inner, hosts: &BTreeMap<String, String>, decided: &Decided) 
             }
         }
         let Some(status) = decided.services.get(key) else { return Err(format!("{key} has no status")) };
+        let waits = decided.holds.iter().any(|(process, hold)| {
+            let spec = documents.process(process);
+            matches!(hold, PlaceHold::MoveWaits { .. }) && spec.is_some_and(|spec| spec.service == key.name)
+        });
+        // Where something does not do its work, it may wait for ever.
+        if waits && status.available == status.desired {
+            return Err(format!("a process of {key} is about to move"));
+        }
         let said = (status.placed, status.available, status.unknown);
         if !dies && said != (placed, available, 0) {
             return Err(format!(
