@@ -371,9 +371,17 @@ fn leased(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
         };
         for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
             let desired = desired_at(inner, revision, &spec.node);
-            // What can't be started can't be given to another supervisor either, and goes on as it was.
-            let can_start = |found: &DesiredProcess| found.start.is_ok();
-            if !desired.processes.get(&process.metadata.name).is_some_and(can_start) {
+            let host = documents.node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
+            let machine = host.and_then(|node| inner.machines.get(&node.ip_address));
+            // What can't be started, or on a cordoned node may not be started anew, is given no other supervisor, and goes on as it was.
+            let runs_so = |found: &DesiredProcess| {
+                let start = found.start.as_ref().ok().filter(|_| desired.schedulable || found.running);
+                let hash = machine.and_then(|machine| machine.started_with(&found.id)).map(|(hash, _)| hash);
+                start.is_some_and(|start| {
+                    desired.schedulable || hash.is_none_or(|hash| hash.starts_with(&start.hash))
+                })
+            };
+            if !desired.processes.get(&process.metadata.name).is_some_and(runs_so) {
                 continue;
             }
             let stands = (process.metadata.lease, process.metadata.lease_bound_ms);
