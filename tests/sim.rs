@@ -232,9 +232,9 @@ fn whatever_order_things_come_in_and_whatever_fault_befalls_them_it_ends_as_decl
     }
 }
 
-/// Each kind of fault, for a moment and for long, after each of so many things; without depth after every seventh, another one for each kind.
+/// Each kind of fault, for a moment and for long, after each of so many things; without depth after every eleventh, another one for each kind.
 fn strikes(course: &Course, events: u64, depth: u64) -> Vec<Strike> {
-    let every = if depth > 0 { 1 } else { 7 };
+    let every = if depth > 0 { 1 } else { 11 };
     let mut strikes = Vec::new();
     for (number, kind) in (0..).zip(Fault::ALL) {
         for is_hard in [false, true] {
@@ -274,6 +274,14 @@ const FOUND: &[(u64, &str)] = &[
     (17, "a look that was due while a batch was in flight made the node's task run in circles"),
     (149, "a placement that the store did not take was tried again only when something rang"),
     (167, "a new leader whose watch lagged undid what the one before had done"),
+    (14, "a rollout was never judged, for a process went on ending with the revision before"),
+    (174, "a rollout was judged by the clock of another leader, an hour ahead"),
+    (337, "what ran from a revision without a health check was waited for to be healthy for ever"),
+    (
+        2559,
+        "what was fenced and given up was started again by documents of before, beside the one in its place",
+    ),
+    (1858, "what ran unsupervised and could not be started as it was, was never updated"),
 ];
 
 #[test]

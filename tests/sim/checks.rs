@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mainstay::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
 use mainstay::model::meta::PAUSED;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::place::PlaceHold;
 use mainstay::plan::render::{Surroundings, desired, takes_new, wanted};
 use mainstay::plan::revision::Declarations;
 use mainstay::plan::step::Start;
@@ -372,9 +373,17 @@ fn leased(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
         };
         for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
             let desired = desired_at(inner, revision, &spec.node);
-            // What can't be started can't be given to another supervisor either, and goes on as it was.
-            let can_start = |found: &DesiredProcess| found.start.is_ok();
-            if !desired.processes.get(&process.metadata.name).is_some_and(can_start) {
+            let host = documents.node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
+            let machine = host.and_then(|node| inner.machines.get(&node.ip_address));
+            // What can't be started, or on a cordoned node may not be started anew, is given no other supervisor, and goes on as it was.
+            let runs_so = |found: &DesiredProcess| {
+                let start = found.start.as_ref().ok().filter(|_| desired.schedulable || found.running);
+                let hash = machine.and_then(|machine| machine.started_with(&found.id)).map(|(hash, _)| hash);
+                start.is_some_and(|start| {
+                    desired.schedulable || hash.is_none_or(|hash| hash.starts_with(&start.hash))
+                })
+            };
+            if !desired.processes.get(&process.metadata.name).is_some_and(runs_so) {
                 continue;
             }
             let stands = (process.metadata.lease, process.metadata.lease_bound_ms);
@@ -527,6 +536,14 @@ fn standing(inner: &Inner, hosts: &BTreeMap<String, String>, decided: &Decided) 
             }
         }
         let Some(status) = decided.services.get(key) else { return Err(format!("{key} has no status")) };
+        let waits = decided.holds.iter().any(|(process, hold)| {
+            let spec = documents.process(process);
+            matches!(hold, PlaceHold::MoveWaits { .. }) && spec.is_some_and(|spec| spec.service == key.name)
+        });
+        // Where something does not do its work, it may wait for ever.
+        if waits && status.available == status.desired {
+            return Err(format!("a process of {key} is about to move"));
+        }
         let said = (status.placed, status.available, status.unknown);
         if !dies && said != (placed, available, 0) {
             return Err(format!(
