@@ -377,7 +377,7 @@ fn leased(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
             let machine = host.and_then(|node| inner.machines.get(&node.ip_address));
             // What can't be started, or on a cordoned node may not be started anew, is given no other supervisor, and goes on as it was.
             let runs_so = |found: &DesiredProcess| {
-                let start = found.start.as_ref().ok().filter(|_| desired.schedulable || found.running);
+                let start = found.start.as_ref().ok();
                 let hash = machine.and_then(|machine| machine.started_with(&found.id)).map(|(hash, _)| hash);
                 start.is_some_and(|start| {
                     desired.schedulable || hash.is_none_or(|hash| hash.starts_with(&start.hash))
