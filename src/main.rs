@@ -1,4 +1,5 @@
-//! The `mainstay` program: a helper when ssh or we start it as one, else the command line.
+//! The `mainstay` program: a helper when ssh or we start it as one, an answer when a shell asks how a line goes on, else the
+//! command line.
 
 use std::process::ExitCode;
 
@@ -10,6 +11,9 @@ mod stand_in;
 
 fn main() -> ExitCode {
     if let Some(code) = mainstay::node::helper::run_if_asked() {
+        return code;
+    }
+    if let Some(code) = mainstay::cli::answer_if_asked() {
         return code;
     }
     if std::env::args().nth(1).as_deref() == Some("stand-in") {

@@ -31,10 +31,18 @@ pub struct Metrics {
     pub artifacts_sent: Counter,
     /// Artifacts that could not be sent; they are tried again.
     pub artifact_failures: Counter,
-    /// Times that a manifests folder was read.
-    pub folder_reads: Counter,
-    /// Readings of a manifests folder that were refused.
-    pub folder_refusals: Counter,
+    /// Times that a source of manifests (a folder, a Git repository) was read.
+    pub source_reads: Counter,
+    /// Readings of a source that were refused.
+    pub source_refusals: Counter,
+    /// Times that a Git repository was asked for news.
+    pub git_fetches: Counter,
+    /// Those of them that failed.
+    pub git_failures: Counter,
+    /// Sources that are not applied as they stand, for something is wrong with them.
+    pub sources_refused: Gauge,
+    /// Sources that wait for people to approve what they would delete.
+    pub sources_waiting: Gauge,
     /// 1 while this server leads.
     pub leading: Gauge,
     /// Where the leader's API is: 1 with that as a label.
@@ -75,14 +83,22 @@ impl Metrics {
         counter("connect_failures", "Connections to nodes that failed to open", &self.connect_failures);
         counter("artifacts_sent", "Artifacts sent to nodes, complete", &self.artifacts_sent);
         counter("artifact_failures", "Artifacts that could not be sent", &self.artifact_failures);
-        counter("folder_reads", "Times that a manifests folder was read", &self.folder_reads);
-        counter("folder_refusals", "Readings of a manifests folder that were refused", &self.folder_refusals);
+        counter("source_reads", "Times that a source of manifests was read", &self.source_reads);
+        counter("source_refusals", "Readings of a source that were refused", &self.source_refusals);
+        counter("git_fetches", "Times that a Git repository was asked for news", &self.git_fetches);
+        counter("git_failures", "Times that a Git repository could not be fetched", &self.git_failures);
         counter("api_evictions", "Connections to the API closed to make room", &self.api_evictions);
         counter("api_overloads", "Requests refused because of too many others", &self.api_overloads);
         counter("audit_failures", "Lines of the audit log that could not be written", &self.audit_failures);
         registry.register("api_connections", "Connections to the API open now", self.api_connections.clone());
         registry.register("nodes_connected", "Nodes that are connected now", self.nodes_connected.clone());
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge(
+            "sources_refused",
+            "Sources of manifests that are not applied as they stand",
+            &self.sources_refused,
+        );
+        gauge("sources_waiting", "Sources that wait for an approval of deletions", &self.sources_waiting);
         gauge("leading", "1 while this server leads", &self.leading);
         registry.register("leader", "1, with where the leader's API is", self.leader_address.clone());
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());

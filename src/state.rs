@@ -102,6 +102,19 @@ impl Edit {
         }
     }
 
+    /// Makes it in a copy of the documents, as if it were written at this revision.
+    pub fn make_in(&self, documents: &mut Documents, revision: Revision) {
+        match self {
+            Edit::Create(document) | Edit::Replace(document) => {
+                let mut document = document.clone();
+                document.metadata.resource_version = revision.to_string();
+                documents.insert(document);
+            }
+            Edit::Remove(document) => documents.remove(&document.key()),
+            Edit::Expect(_) => {}
+        }
+    }
+
     /// Bytes of the document that it writes.
     fn bytes(&self) -> usize {
         match self {

@@ -17,8 +17,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("state", &["model", "store", "metrics"]),
     ("node", &["model", "plan", "home"]),
     ("reconcile", &["model", "plan", "clock", "metrics", "store", "state", "node", "home", "artifact"]),
-    ("source", &["model", "clock", "metrics", "state", "artifact"]),
-    ("api", &["model", "plan", "clock", "metrics", "store", "state", "reconcile"]),
+    ("source", &["model", "clock", "metrics", "state", "artifact", "reconcile::events"]),
+    ("api", &["model", "plan", "clock", "metrics", "store", "state", "reconcile", "source::board"]),
     ("edge", &["clock", "metrics", "state", "api"]),
     (
         "cli",
@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "plan",
             "clock",
             "metrics",
+            "home",
             "store",
             "state",
             "node",

@@ -177,7 +177,7 @@ fn command(words: &[&str]) -> Start {
 }
 
 fn start(id: &str, start: Start) -> Action {
-    Action::Start { id: id.into(), start }
+    Action::Start { id: id.into(), start: start.into() }
 }
 
 fn stop(id: &str, grace_seconds: u32) -> Action {

@@ -142,7 +142,7 @@ fn a_converged_world_is_left_alone() {
     let (before, passed) = (done(), passes());
     // Rung without a change: a file's time, a file that is no manifest. The folder is read again, and so is everything planned
     // when the next real pass comes.
-    let reads = counter(&api, "folder_reads");
+    let reads = counter(&api, "source_reads");
     let touch = |name: &str| {
         let path = quickstart.folder.join(name);
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -151,7 +151,7 @@ fn a_converged_world_is_left_alone() {
     for round in 1..=3 {
         touch("3-services.yaml");
         touch("notes.txt");
-        wait_for("the folder to be read", || counter(&api, "folder_reads") >= reads + round);
+        wait_for("the folder to be read", || counter(&api, "source_reads") >= reads + round);
     }
     assert_eq!(done(), before, "something was done to a converged world");
     // A restart of the controller looks at everything anew, and still there is nothing to do.
@@ -244,7 +244,7 @@ fn a_folder_that_was_emptied_stops_nothing() {
     for entry in std::fs::read_dir(&quickstart.folder).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    program.wait_for("holds no documents");
+    program.wait_for("held, for it would delete");
     assert_eq!(quickstart.processes(), pids);
     assert!(program.end().0.success());
 }

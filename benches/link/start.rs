@@ -46,7 +46,8 @@ impl Node {
     /// From the first byte sent until all were told as running, and until the batch's trailer.
     #[expect(clippy::wildcard_enum_match_arm, reason = "what else a node says does not matter here")]
     async fn start(&mut self, ids: &[String]) -> (Duration, Duration) {
-        let actions = ids.iter().map(|id| Action::Start { id: id.clone(), start: program() }).collect();
+        let actions =
+            ids.iter().map(|id| Action::Start { id: id.clone(), start: program().into() }).collect();
         let began = Instant::now();
         self.send(actions).await;
         let (mut running, mut done) = (BTreeMap::new(), None);

@@ -32,7 +32,8 @@ use crate::model::lint::lint;
 use crate::model::meta::SET;
 use crate::model::owners::API;
 use crate::model::{Documents, Problem};
-use crate::state::{Applier, Edit, SetChange, apply_as};
+use crate::plan::whatif::{Deed, Foresight, Verb};
+use crate::state::{Applier, Edit, SetChange, Snapshot, apply_as};
 
 /// How often a set is decided on anew because somebody else changed something.
 const ATTEMPTS: u32 = 8;
@@ -100,6 +101,8 @@ struct Answer {
     unchanged: usize,
     /// Objects that have to wait for an older one of their name to be gone.
     waiting: Vec<String>,
+    /// What it does on the nodes.
+    foresight: Foresight,
     /// Tells this answer from one in which anything else would change.
     digest: String,
 }
@@ -155,11 +158,13 @@ async fn answer(context: &Context, wanted: Wanted) -> Result<Json<Answer>, Error
     let manager = source.as_deref().or(wanted.manager.as_deref()).unwrap_or(MANAGER);
     let applier = Applier { manager, keeps: source.is_some(), prunes: wanted.prune, force: wanted.force };
     for _ in 0..ATTEMPTS {
-        let documents = context.documents();
+        let snapshot = context.state.snapshot();
+        let documents = snapshot.documents.declared();
         check(&documents, &set)?;
         let change =
             apply_as(&documents, applier, &set, &timestamp()).map_err(|problems| conflict(&problems))?;
-        let answer = told(&documents, &set, &change);
+        let foresight = foreseen(context, snapshot, &change).await?;
+        let answer = told(&documents, &set, &change, foresight);
         if wanted.expect.as_ref().is_some_and(|expected| *expected != answer.digest) {
             return Err(Error::Conflict(
                 "what would change is not what was shown any more; look at a new diff".into(),
@@ -204,7 +209,29 @@ fn listed(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn told(documents: &Documents, set: &[Admitted], change: &SetChange) -> Answer {
+/// What a change does on the nodes, found out where nobody waits for the thread.
+async fn foreseen(context: &Context, snapshot: Snapshot, change: &SetChange) -> Result<Foresight, Error> {
+    let mut changed = snapshot.documents.clone();
+    change.edits.iter().for_each(|edit| edit.make_in(&mut changed, snapshot.revision + 1));
+    let outlook = context.outlook.clone();
+    let foresee = tokio::task::spawn_blocking(move || outlook.foresee(&snapshot, &changed));
+    foresee.await.map_err(|_| Error::Unavailable("the server is ending".into()))
+}
+
+/// Who does what to which process: what of a foresight is the same as long as nothing else would happen.
+fn deeds(foresight: &Foresight) -> Vec<(&str, &str, &str, Verb)> {
+    let processes = foresight.nodes.iter().flat_map(|node| node.processes.iter().map(move |it| (node, it)));
+    processes
+        .flat_map(|(node, process)| {
+            let deed = move |deed: &Deed| {
+                (node.instance.as_str(), node.node.as_str(), process.id.as_str(), deed.verb)
+            };
+            process.deeds.iter().map(deed)
+        })
+        .collect()
+}
+
+fn told(documents: &Documents, set: &[Admitted], change: &SetChange, foresight: Foresight) -> Answer {
     let objects: Vec<Changed> = change
         .edits
         .iter()
@@ -229,8 +256,8 @@ fn told(documents: &Documents, set: &[Admitted], change: &SetChange) -> Answer {
     let waiting: Vec<String> = change.waiting.iter().map(ToString::to_string).collect();
     let written = objects.iter().filter(|changed| changed.action != "delete").count();
     let unchanged = set.len() - (written + waiting.len()).min(set.len());
-    let digest = Sha256::digest(json!([objects, waiting]).to_string());
-    Answer { objects, unchanged, waiting, digest: hex(&digest) }
+    let digest = Sha256::digest(json!([objects, waiting, deeds(&foresight)]).to_string());
+    Answer { objects, unchanged, waiting, foresight, digest: hex(&digest) }
 }
 
 fn hex(bytes: &[u8]) -> String {

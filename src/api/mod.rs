@@ -1,4 +1,4 @@
-//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/metrics`, `/openapi.json`, `/store/backup`.
+//! The HTTP faces: `/1.0` (the seed, `platform-api.md`), `/healthz`, `/readyz`, `/status`, `/sources`, `/metrics`, `/openapi.json`, `/store/backup`.
 //!
 //! Every answer is decided on one snapshot; every change goes through [`crate::model::admit`], the door of the manifests.
 //! Errors are `{"error": "…"}`, whoever finds them.
@@ -33,6 +33,7 @@ mod rollout;
 mod route;
 mod running;
 mod services;
+mod sources;
 mod status;
 mod switch;
 mod tenants;
@@ -55,8 +56,10 @@ use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Standing;
 use crate::reconcile::logs::Logs;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::outlook::Outlook;
 use crate::reconcile::ping::Pinger;
 use crate::reconcile::placed::Placed;
+use crate::source::board::Board;
 use crate::state::State;
 
 use self::error::Error;
@@ -75,6 +78,8 @@ pub struct Parts {
     pub observed: Observed,
     /// What was decided over all nodes.
     pub placed: Placed,
+    /// What a change would do.
+    pub outlook: Outlook,
     /// What was done.
     pub events: Events,
     /// Opens and seals the nodes' passwords.
@@ -89,6 +94,8 @@ pub struct Parts {
     pub logs: Logs,
     /// Who of the servers on the store leads.
     pub standing: Standing,
+    /// Where this server's manifests come from.
+    pub sources: Board,
 }
 
 /// The parts, and what asks other servers.
@@ -151,6 +158,7 @@ fn table() -> Vec<Route> {
         events::routes(),
         health::routes(),
         status::routes(),
+        sources::routes(),
         openapi::routes(),
         backup::routes(),
     ]

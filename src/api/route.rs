@@ -144,6 +144,12 @@ impl Operation {
         self
     }
 
+    /// It may find nothing there that is meant, though its path names none.
+    pub(super) fn not_found(mut self) -> Operation {
+        self.refusals.push(StatusCode::NOT_FOUND);
+        self
+    }
+
     /// It may find that something stored can't be used.
     pub(super) fn meets_damage(mut self) -> Operation {
         self.refusals.push(StatusCode::INTERNAL_SERVER_ERROR);
@@ -218,6 +224,9 @@ impl Need {
         if method.is_safe() || path == "/diff" {
             return Need::Read;
         }
+        if path == super::sources::HOOK && method == Method::POST {
+            return Need::Operate;
+        }
         // Elsewhere such a word is an id that somebody has chosen.
         let is_operated = path.starts_with("/1.0/instances/") || path.starts_with("/1.0/processes/");
         match path.rsplit('/').next().unwrap_or_default() {
@@ -248,6 +257,8 @@ mod tests {
         assert_eq!(need("/1.0/instances/IN1/nodes/ND1/forget"), Need::Change);
         // Here it is what somebody called an integration.
         assert_eq!(need("/1.0/tenants/tenant1/integrations/drain"), Need::Change);
+        // It has what is declared be looked for, and approving deletions changes that.
+        assert_eq!((need("/hooks/git"), need("/sources/approve")), (Need::Operate, Need::Change));
         assert_eq!(Need::of(&Method::GET, "/1.0/explain/processes/x"), Need::Read);
         assert_eq!([need("/diff"), need("/apply")], [Need::Read, Need::Change]);
     }

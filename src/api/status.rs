@@ -21,6 +21,7 @@ use super::{Context, Shared};
 use crate::model::{Documents, Kind, Spec};
 use crate::reconcile::leadership::Role;
 use crate::reconcile::observed::Views;
+use crate::source::board::SourceStatus;
 
 const PATH: &str = "/status";
 
@@ -46,6 +47,8 @@ struct Status {
     /// How many services are `running`, `stopped`, not yet as they are asked to be (`changing`), or `unknown`.
     #[serde(skip_serializing_if = "Value::is_null")]
     services: Value,
+    /// Where this server's manifests come from, and how that is.
+    sources: Vec<SourceStatus>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -126,7 +129,7 @@ async fn status(State(context): State<Shared>, headers: HeaderMap) -> Json<Statu
     };
     let candidate = context.standing.candidate();
     let server = Server { id: candidate.server.clone(), address: candidate.address.clone(), role };
-    Json(Status { server, leader, store, nodes, services })
+    Json(Status { server, leader, store, nodes, services, sources: context.sources.all() })
 }
 
 fn json(counts: &BTreeMap<&'static str, u64>) -> Value {

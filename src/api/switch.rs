@@ -172,19 +172,24 @@ mod tests {
     use super::*;
     use crate::api::forward::Forwarder;
     use crate::api::{Parts, Secrets};
+    use crate::clock::Clock;
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
+    use crate::plan::world::Freeze;
     use crate::plan::world::{Phase, ProcessSighting};
     use crate::reconcile::connected::Connected;
     use crate::reconcile::events::Events;
     use crate::reconcile::leadership::Standing;
     use crate::reconcile::logs::Logs;
     use crate::reconcile::observed::{NodeView, Observed};
+    use crate::reconcile::outlook::Outlook;
     use crate::reconcile::ping::{Pinger, TrustError};
     use crate::reconcile::placed::Placed;
+    use crate::source::board::Board;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
+    use std::path::Path;
 
     struct Nobody;
 
@@ -225,7 +230,10 @@ mod tests {
         let sealer = Sealer::new([1; KEY_BYTES]);
         let (observed, events) = (Observed::default(), Events::default());
         let logs = Logs::new(Arc::clone(&state), observed.clone(), Connected::default());
+        let outlook =
+            Outlook::new(observed.clone(), Path::new("mainstay"), Freeze::default(), Clock::default());
         let parts = Parts {
+            outlook,
             placed: Placed::default(),
             state,
             observed,
@@ -236,6 +244,7 @@ mod tests {
             pinger: Arc::new(Nobody),
             logs,
             standing: Standing::alone(),
+            sources: Board::default(),
         };
         Context { parts, forwarder: Forwarder::default() }
     }

@@ -73,6 +73,19 @@ pub(super) enum ClientError {
 
 impl Client {
     pub(super) fn new(arguments: &ServerArguments) -> Result<Client, ClientError> {
+        Client::patient(arguments, CONNECT_WITHIN, ANSWER_WITHIN)
+    }
+
+    /// One that waits for each answer for so long at most.
+    pub(super) fn hurried(arguments: &ServerArguments, within: Duration) -> Result<Client, ClientError> {
+        Client::patient(arguments, within, within)
+    }
+
+    fn patient(
+        arguments: &ServerArguments,
+        connect_within: Duration,
+        answer_within: Duration,
+    ) -> Result<Client, ClientError> {
         let server = &arguments.server;
         let wrong = |why| Err(ClientError::Address { server: server.to_owned(), why });
         let base = server.trim_end_matches('/');
@@ -102,11 +115,11 @@ impl Client {
                 // The server is most often this machine, which no proxy reaches.
                 .proxy(None)
                 .tls_config(tls.clone())
-                .timeout_connect(Some(CONNECT_WITHIN))
+                .timeout_connect(Some(connect_within))
         };
         Ok(Client {
             base: base.to_owned(),
-            agent: config().timeout_global(Some(ANSWER_WITHIN)).build().into(),
+            agent: config().timeout_global(Some(answer_within)).build().into(),
             streams: config().timeout_per_read(Some(SILENCE)).build().into(),
             authorization: token,
         })

@@ -3,29 +3,47 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
 
 use crate::edge::Role;
 use crate::model::id::check_id;
+use crate::source::PruneLimit;
+use crate::source::git::Address;
 
+mod caret;
 mod client;
+mod completion;
+mod doctor;
 mod etcd;
 mod explain;
+mod fields;
+mod import;
+mod init;
 mod key;
+mod kind;
 mod logs;
+mod man;
+mod manifest;
 mod node;
+mod resolve;
 mod rollout;
 mod schema;
 mod secrets;
 mod serve;
+mod source;
 mod status;
 mod store;
 mod token;
 mod up;
+mod validate;
 mod view;
 mod wait;
 mod wire;
+
+pub use completion::answer_if_asked;
 
 /// Keeps services running on plain Linux machines.
 #[derive(Debug, Parser)]
@@ -37,7 +55,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run what a folder of manifests declares; show it live; stop it on Ctrl-C.
+    /// Run what a folder of manifests, or a Git repository, declares; show it live; stop it on Ctrl-C.
     Up(UpArguments),
     /// Run the controller and the API, until told to end. What runs on the nodes goes on.
     Serve(ServeArguments),
@@ -45,7 +63,7 @@ enum Command {
     Status(StatusArguments),
     /// Show what processes have written.
     Logs(LogsArguments),
-    /// Say why something is as it is: who wants it, where it is and why there, what it waits for.
+    /// Say why something is as it is: who wants it, where it is and why there, what it waits for. Or what a field means.
     Explain(ExplainArguments),
     /// How changes of a service reach its processes.
     Rollout(RolloutArguments),
@@ -78,13 +96,27 @@ enum Command {
     },
     /// What is done to a node by hand.
     Node(NodeArguments),
+    /// Where the server's manifests come from.
+    Source(source::SourceArguments),
     /// Make a token for the API.
     Token(TokenArguments),
     /// Check, back up, restore or move the store.
     Store(store::StoreArguments),
     /// The key that secrets are sealed with.
     Secrets(secrets::SecretsArguments),
-    /// Write the JSON Schema of every kind, and the description of the API.
+    /// Write a folder of manifests to start from, for the given hosts. Ask nothing.
+    Init(init::InitArguments),
+    /// Turn the hosts of an Ansible inventory or an ssh_config into Node documents.
+    Import(import::ImportArguments),
+    /// Say whether a machine will do as a node, and what to do where it will not. Ends with 1 then.
+    Doctor(doctor::DoctorArguments),
+    /// Say whether documents are fine, without a server. Ends with 1 when one is not.
+    Validate(validate::ValidateArguments),
+    /// Write what has a shell complete our commands, and the names of what there is.
+    Completion(completion::CompletionArguments),
+    /// Write man pages.
+    Man(man::ManArguments),
+    /// Write the JSON Schema of every kind, one for all kinds, and the description of the API.
     Schema(SchemaArguments),
 }
 
@@ -123,14 +155,42 @@ struct ListenArguments {
 #[derive(Debug, Args)]
 struct UpArguments {
     /// The folder of manifests: YAML and JSON files, at any depth.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "git")]
+    folder: Option<PathBuf>,
     /// Keep the store, keys, recorded host keys and local logs here, and find them again next time. [default: a temporary
     /// folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
+    sources: SourcesArguments,
+    #[command(flatten)]
     listen: ListenArguments,
+}
+
+/// How sources of manifests are followed.
+#[derive(Debug, Args)]
+struct SourcesArguments {
+    /// A branch of a Git repository whose manifests to apply and follow; may be given several times. The URL is https, ssh, or a
+    /// path on this machine; without a branch it is the repository's own; the path is a folder in it.
+    #[arg(long, value_name = "URL[#BRANCH][:PATH]")]
+    git: Vec<Address>,
+    /// How often repositories are fetched, besides when `POST /hooks/git` says that there is news.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    git_interval: u32,
+    /// A change of a folder or repository that would delete more than this share of the objects that came from it, and at least five, or
+    /// all of them, waits for `mainstay source approve`.
+    #[arg(long, value_name = "PERCENT", default_value = "30", value_parser = clap::value_parser!(u8).range(..=100))]
+    prune_limit: u8,
+}
+
+impl SourcesArguments {
+    fn prune(&self) -> PruneLimit {
+        PruneLimit { percent: self.prune_limit }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.git_interval))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +222,8 @@ struct ServeArguments {
     /// A folder of manifests to apply and follow; may be given several times.
     #[arg(long, value_name = "DIR")]
     manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: SourcesArguments,
     /// Leave out the shipped service types and integrations.
     #[arg(long)]
     no_catalogue: bool,
@@ -214,7 +276,7 @@ struct LogsArguments {
     #[arg(long, overrides_with = "prefix")]
     no_prefix: bool,
     /// The id of a process, or the beginning of one that is no other's; or INSTANCE/SERVICE for all processes of a service.
-    #[arg(value_name = "TARGET", required = true)]
+    #[arg(value_name = "TARGET", required = true, add = ArgValueCompleter::new(completion::logs))]
     targets: Vec<String>,
 }
 
@@ -244,7 +306,7 @@ struct OneNodeArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// The node, such as IN1/ND1.
-    #[arg(value_name = "INSTANCE/NODE")]
+    #[arg(value_name = "INSTANCE/NODE", add = ArgValueCompleter::new(completion::nodes))]
     node: String,
 }
 
@@ -253,7 +315,7 @@ struct ServiceArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// The service, such as IN1/SV1.
-    #[arg(value_name = "INSTANCE/SERVICE")]
+    #[arg(value_name = "INSTANCE/SERVICE", add = ArgValueCompleter::new(completion::services))]
     service: String,
 }
 
@@ -308,24 +370,16 @@ struct ExplainArguments {
     /// How it is shown.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: StatusOutput,
-    /// What kind of thing it is.
-    #[arg(value_name = "KIND", ignore_case = true)]
-    kind: ExplainKind,
+    /// Of a kind or field: the fields of its fields, too, without their words.
+    #[arg(short, long, conflicts_with = "name")]
+    recursive: bool,
+    /// Alone a kind and its fields, such as service.update, to be told what they mean; with a name what kind of thing that is:
+    /// instance, node, service or process.
+    #[arg(value_name = "KIND[.FIELD…]", add = ArgValueCompleter::new(completion::kinds))]
+    kind: String,
     /// INSTANCE/NAME; an instance or a process by its id alone.
-    #[arg(value_name = "NAME")]
-    name: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ExplainKind {
-    /// A physical collection of services.
-    Instance,
-    /// A machine.
-    Node,
-    /// The configuration of all processes of one type.
-    Service,
-    /// One service on one node.
-    Process,
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(completion::objects))]
+    name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -340,7 +394,7 @@ struct TokenArguments {
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// Where to write one file a kind, and the API's openapi.json.
+    /// Where to write one file a kind, mainstay.json for files that hold several kinds, and the API's openapi.json.
     #[arg(value_name = "DIR", default_value = "schemas")]
     folder: PathBuf,
     /// Where to write the API's reference page too.
@@ -373,9 +427,16 @@ impl Cli {
                     node::forget(&server, &node, &reason)
                 }
             },
+            Command::Source(arguments) => source::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
             Command::Store(arguments) => in_runtime("warn", store::run(arguments)),
             Command::Secrets(arguments) => in_runtime("warn", secrets::run(arguments)),
+            Command::Init(arguments) => in_runtime("off", init::run(arguments)),
+            Command::Import(arguments) => import::run(&arguments),
+            Command::Doctor(arguments) => in_runtime("off", doctor::run(arguments)),
+            Command::Validate(arguments) => validate::run(&arguments),
+            Command::Completion(arguments) => completion::run(&arguments),
+            Command::Man(arguments) => man::run(&arguments),
             Command::Schema(arguments) => schema::run(&arguments),
         };
         match result {

@@ -1,17 +1,18 @@
-//! `mainstay schema`: one JSON Schema a kind, and the description of the API.
+//! `mainstay schema`: one JSON Schema a kind, one for files that hold several kinds, and the description of the API.
 
 use std::process::ExitCode;
 
 use super::{Outcome, SchemaArguments};
 use crate::api;
 use crate::model::Kind;
-use crate::model::document::schema;
+use crate::model::document::{schema, schema_of_all};
 
 pub(super) fn run(arguments: &SchemaArguments) -> Outcome {
     std::fs::create_dir_all(&arguments.folder)?;
     let document = api::document();
     let kinds = Kind::ALL.map(|kind| (file_name(kind), schema(kind)));
-    for (name, value) in kinds.into_iter().chain([("openapi".to_owned(), document.clone())]) {
+    let others = [("mainstay", schema_of_all()), ("openapi", document.clone())];
+    for (name, value) in kinds.into_iter().chain(others.map(|(name, value)| (name.to_owned(), value))) {
         let path = arguments.folder.join(format!("{name}.json"));
         std::fs::write(&path, format!("{value:#}\n"))?;
         println!("{}", path.display());

@@ -24,6 +24,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         settle,
         secret_key,
         manifests,
+        sources,
         no_catalogue,
     } = arguments;
     let said = advertise.map(Advertised::parse).transpose()?;
@@ -40,6 +41,9 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
         etcd,
         secret_key,
         manifests,
+        prune: sources.prune(),
+        git_interval: sources.interval(),
+        git: sources.git,
         catalogue: !no_catalogue,
         audit: listen.audit,
     })

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{Client, printable};
-use super::{Outcome, StatusArguments, StatusOutput};
+use super::{Outcome, StatusArguments, StatusOutput, source};
 
 pub(super) fn run(arguments: &StatusArguments) -> Outcome {
     let status = Client::new(&arguments.server)?.get("/status")?;
@@ -41,13 +41,25 @@ fn page(status: &Value) -> String {
         Some(seconds) => format!("{seconds} s old"),
     };
     let address = server["address"].as_str().map_or("".into(), |address| format!("{}, ", printable(address)));
-    format!(
+    let page = format!(
         "server    {address}{}\nleader    {leader}\nstore     {answers}; snapshot of revision {}, {age}\nnodes     {}\nservices  {}\n",
         text(&server["role"]),
         store["revision"],
         counts(&status["nodes"]),
         counts(&status["services"]),
-    )
+    );
+    sources(&status["sources"]).into_iter().fold(page, |page, line| page + &line + "\n")
+}
+
+/// A line for each source, and what is wrong with it.
+fn sources(sources: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for source in sources.as_array().into_iter().flatten() {
+        let title = if lines.is_empty() { "sources" } else { "" };
+        lines.push(format!("{title:<9} {}", source::line(source)));
+        lines.extend(source::troubles(source).into_iter().map(|line| format!("{:<9} {line}", "")));
+    }
+    lines
 }
 
 fn counts(counts: &Value) -> String {
@@ -75,6 +87,8 @@ mod tests {
             "store": {"answers": true, "revision": 20, "age-seconds": 0},
             "nodes": {"connected": 2, "timed out": 1},
             "services": {},
+            "sources": [{"name": "folder /etc/fleet", "kind": "folder", "reads": 1, "documents": 3,
+                "applied": "2026-01-01T00:00:00Z", "problems": [], "waiting": []}],
         });
         assert_eq!(
             page(&status),
@@ -82,7 +96,8 @@ mod tests {
              leader    http://a:1, since 2026-01-01T00:00:00Z, epoch 3, elected at revision 17\n\
              store     answers; snapshot of revision 20, current\n\
              nodes     2 connected, 1 timed out\n\
-             services  none\n"
+             services  none\n\
+             sources   folder /etc/fleet: 3 documents, applied 2026-01-01T00:00:00Z\n"
         );
         for (part, value) in [("leader", Value::Null), ("nodes", Value::Null)] {
             status[part] = value;

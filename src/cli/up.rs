@@ -1,4 +1,4 @@
-//! `mainstay up DIR`: everything in one, for as long as one watches.
+//! `mainstay up DIR`, or `up --git URL`: everything in one, for as long as one watches.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -16,6 +16,7 @@ use super::wire::{self, Door, Running, Settings, StartError};
 use super::{Outcome, UpArguments};
 use crate::model::secret::hex;
 use crate::plan::world::Freeze;
+use crate::source::git::Address;
 
 /// How long everything may take to stop; longer than any sensible grace.
 const HALT_LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ const SLOWEST: Duration = Duration::from_secs(1);
 pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let started = Instant::now();
     let mut asked = tokio::spawn(asked_to_end());
-    let UpArguments { folder, data_dir, mut listen } = arguments;
+    let UpArguments { folder, sources, data_dir, mut listen } = arguments;
     let door = match Door::open(&listen) {
         // Another `up` or `serve` has the usual port; that is no reason not to run.
         Err(error)
@@ -42,13 +43,16 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let url = door.url()?;
     let temporary = match &data_dir {
         Some(_) => None,
-        None => Some(temporary_dir(&folder)?),
+        None => Some(temporary_dir(folder.as_deref(), &sources.git)?),
     };
     let running = wire::start(Settings {
         data_dir: data_dir.or_else(|| temporary.clone()).unwrap_or_default(),
         etcd: None,
         secret_key: None,
-        manifests: vec![folder],
+        manifests: folder.into_iter().collect(),
+        prune: sources.prune(),
+        git_interval: sources.interval(),
+        git: sources.git,
         catalogue: true,
         lease: wire::ALONE,
         freeze: Freeze::default(),
@@ -63,16 +67,15 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
     let mut sightings = running.observed.changes();
     let mut snapshots = running.state.changes();
     let mut decisions = running.placed.changes();
+    let mut sources = running.sources.changes();
     loop {
         screen.show(&scene(&running));
-        let mut folder = running.folders[0].1.clone();
-        folder.mark_unchanged();
         tokio::select! {
             _ = &mut asked => break,
             _ = sightings.changed() => {}
             _ = snapshots.changed() => {}
             _ = decisions.changed() => {}
-            _ = folder.changed() => {}
+            () = sources.next() => {}
             () = tokio::time::sleep(SLOWEST) => {}
         }
         // What comes together is drawn together.
@@ -83,6 +86,7 @@ pub(super) async fn run(arguments: UpArguments) -> Outcome {
         sightings.mark_unchanged();
         snapshots.mark_unchanged();
         decisions.mark_unchanged();
+        sources.mark_unchanged();
     }
 
     screen.say("mainstay: stopping what was started (Ctrl-C again leaves it running)");
@@ -136,23 +140,26 @@ fn scene(running: &Running) -> Scene {
         revision: snapshot.revision,
         nodes: running.observed.all(),
         services: running.placed.last().services.clone(),
-        folders: running
-            .folders
-            .iter()
-            .map(|(root, status)| (root.clone(), status.borrow().clone()))
-            .collect(),
+        sources: running.sources.all(),
         now_ms: running.clock.now_ms(),
     }
 }
 
 /// A folder that is the same for the same manifests, so that an `up` that was killed is taken up again by the next, with
 /// all it had started; a second one beside it is refused by the store's lock.
-fn temporary_dir(manifests: &Path) -> Result<PathBuf, StartError> {
-    let full = manifests
-        .canonicalize()
-        .map_err(|source| StartError::Manifests { path: manifests.to_owned(), source })?;
+fn temporary_dir(manifests: Option<&Path>, git: &[Address]) -> Result<PathBuf, StartError> {
+    let mut digest = Sha256::new();
+    if let Some(manifests) = manifests {
+        let full = manifests
+            .canonicalize()
+            .map_err(|source| StartError::Manifests { path: manifests.to_owned(), source })?;
+        digest.update(full.as_os_str().as_encoded_bytes());
+    }
+    for address in git {
+        digest.update(format!("\0{address}"));
+    }
+    let digest = digest.finalize();
     let uid = rustix::process::getuid().as_raw();
-    let digest = Sha256::digest(full.as_os_str().as_encoded_bytes());
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let path = base.join(format!("mainstay-up-{uid}-{}", hex(&digest[..6])));
     let failed = |source| StartError::DataDir { path: path.clone(), source };

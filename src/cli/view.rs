@@ -1,7 +1,6 @@
 //! What people see of a running set: the tree, the lines, the one-line total. Pure: a scene goes in, text comes out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -13,7 +12,7 @@ use crate::plan::standing::{ServiceStatus, Truth};
 use crate::plan::step::Hold;
 use crate::plan::world::{Health, Phase, ProcessSighting};
 use crate::reconcile::observed::{LinkState, NodeView, Views};
-use crate::source::folder::FolderStatus;
+use crate::source::board::{Approval, SourceStatus};
 use crate::store::Revision;
 
 /// All that is shown, at one moment.
@@ -23,7 +22,7 @@ pub(super) struct Scene {
     pub(super) nodes: Views,
     /// How each service stands, as was decided last.
     pub(super) services: OrdMap<Key, Arc<ServiceStatus>>,
-    pub(super) folders: Vec<(PathBuf, FolderStatus)>,
+    pub(super) sources: Vec<SourceStatus>,
     pub(super) now_ms: u64,
 }
 
@@ -94,12 +93,13 @@ pub(super) fn tree(scene: &Scene) -> Vec<String> {
         }
     }
     lines.extend(changing(scene).into_iter().map(|(service, how)| format!("{service}: {how}")));
-    for (root, status) in &scene.folders {
-        for problem in &status.problems {
-            lines.push(format!("! {}: {problem}", root.display()));
+    for source in &scene.sources {
+        for problem in &source.problems {
+            lines.extend(format!("! {}: {problem}", source.name).lines().map(str::to_owned));
         }
-        for key in &status.waiting {
-            lines.push(format!("… {key} waits for the older one of that name to go"));
+        lines.extend(source.approval.iter().map(|approval| format!("! {}: {}", source.name, held(approval))));
+        for object in &source.waiting {
+            lines.push(format!("… {object} waits for the older one of that name to go"));
         }
     }
     lines.push(summary(scene));
@@ -129,16 +129,30 @@ pub(super) fn facts(scene: &Scene) -> BTreeMap<String, String> {
         }
     }
     facts.extend(changing(scene));
-    for (root, status) in &scene.folders {
-        let problems: Vec<String> = status.problems.iter().map(ToString::to_string).collect();
-        let how = match problems.len() {
-            0 if status.reads == 0 => "reading".to_owned(),
-            0 => format!("{} documents applied", status.documents),
-            _ => format!("refused, the last good state stays:\n  {}", problems.join("\n  ")),
+    for source in &scene.sources {
+        let problems: Vec<String> = source.problems.iter().map(ToString::to_string).collect();
+        let at = source.applied_revision.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+        let how = match (&source.approval, problems.len()) {
+            (None, 0) if source.reads == 0 => "reading".to_owned(),
+            (None, 0) => format!("{} documents applied{at}", source.documents),
+            (Some(approval), _) => held(approval),
+            (None, _) => {
+                let problems = problems.join("\n").replace('\n', "\n  ");
+                format!("refused, the last good state stays:\n  {problems}")
+            }
         };
-        facts.insert(root.display().to_string(), how);
+        facts.insert(source.name.clone(), how);
     }
     facts
+}
+
+/// What waits for people.
+fn held(approval: &Approval) -> String {
+    format!(
+        "held, for it would delete {} of the {} objects that came from it: see `mainstay source list`, and `mainstay source approve`",
+        approval.deletes.len(),
+        approval.of
+    )
 }
 
 /// What is under way with services, and what needs people; by service.
@@ -157,7 +171,10 @@ fn changing(scene: &Scene) -> BTreeMap<String, String> {
 
 /// True when everything that is declared is as it should be, and nothing is under way.
 pub(super) fn is_all_running(scene: &Scene) -> bool {
-    let folders = scene.folders.iter().all(|(_, status)| status.reads > 0 && status.problems.is_empty());
+    let is_applied = |source: &SourceStatus| {
+        source.applied.is_some() && source.problems.is_empty() && source.approval.is_none()
+    };
+    let sources = scene.sources.iter().all(is_applied);
     let nodes = scene
         .nodes()
         .all(|(_, view)| view.settled && view.sighting.complete && view.sighting.planned >= scene.revision);
@@ -170,7 +187,7 @@ pub(super) fn is_all_running(scene: &Scene) -> bool {
         let wanted = service.nodes.as_ref().map_or(service.replicas.unwrap_or(0) as usize, Vec::len);
         scene.documents.processes_of(&key.namespace, &key.name).count() >= wanted
     });
-    folders && nodes && processes && placed
+    sources && nodes && processes && placed
 }
 
 /// The one-line total.
@@ -306,7 +323,7 @@ mod tests {
             revision: 0,
             nodes: [(place, Arc::new(view))].into_iter().collect(),
             services: OrdMap::new(),
-            folders: Vec::new(),
+            sources: Vec::new(),
             now_ms: 100_000,
         }
     }

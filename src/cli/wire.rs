@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -24,10 +23,13 @@ use crate::reconcile::controller::{Controller, Parts};
 use crate::reconcile::events::Events;
 use crate::reconcile::leadership::Leadership;
 use crate::reconcile::observed::Observed;
+use crate::reconcile::outlook::Outlook;
 use crate::reconcile::placed::Placed;
 use crate::reconcile::target::Common;
-use crate::source::catalogue;
-use crate::source::folder::{Folder, FolderStatus};
+use crate::source::board::Board;
+use crate::source::folder::Folder;
+use crate::source::git::{Address, Git};
+use crate::source::{self, PruneLimit, catalogue};
 use crate::state::State;
 use crate::state::leader::Candidate;
 use crate::store::Store;
@@ -50,6 +52,11 @@ pub(super) struct Settings {
     pub(super) etcd: Option<etcd::Config>,
     pub(super) secret_key: Option<PathBuf>,
     pub(super) manifests: Vec<PathBuf>,
+    /// Git repositories, and how often each is fetched.
+    pub(super) git: Vec<Address>,
+    pub(super) git_interval: Duration,
+    /// How much a source of manifests may delete unasked.
+    pub(super) prune: PruneLimit,
     pub(super) catalogue: bool,
     /// How long a leader that is gone keeps others from leading.
     pub(super) lease: Duration,
@@ -68,7 +75,7 @@ pub(super) struct Running {
     pub(super) observed: Observed,
     pub(super) placed: Placed,
     pub(super) clock: Clock,
-    pub(super) folders: Vec<(PathBuf, watch::Receiver<FolderStatus>)>,
+    pub(super) sources: Board,
     leadership: Leadership,
     parts: api::Parts,
     audit: Option<Arc<Audit>>,
@@ -148,6 +155,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     let events = Events::default();
     let clock = Clock::default();
     let ssh = Arc::new(Ssh::new(own_program(), &settings.data_dir).map_err(StartError::Sockets)?);
+    let data_dir = settings.data_dir.clone();
     let common = Common {
         sealer: sealer.clone(),
         cluster: state.cluster_id().await?,
@@ -158,6 +166,7 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
     // Last of what may fail, for who is elected and then gone keeps others from leading.
     let candidate = Candidate { server: Uuid::new_v4().to_string(), address: settings.address };
     let leadership = Leadership::start(Arc::clone(&state), candidate, settings.lease, clock.clone());
+    let outlook = Outlook::new(observed.clone(), &program, settings.freeze, clock.clone());
     let controller = Controller::start(Parts {
         tenures: leadership.tenures(),
         state: Arc::clone(&state),
@@ -172,24 +181,30 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         events: events.clone(),
         clock: clock.clone(),
     });
-    let mut folders = Vec::new();
+    let sources = Board::default();
+    let followed = source::Parts {
+        state: Arc::clone(&state),
+        sealer: sealer.clone(),
+        metrics: Arc::clone(&metrics),
+        catalogue: settings.catalogue,
+        events: events.clone(),
+        clock: clock.clone(),
+        board: sources.clone(),
+        prune: settings.prune,
+    };
     let mut followers = Vec::new();
+    for address in settings.git {
+        let git = Git::new(address, &data_dir, settings.git_interval, Arc::clone(&metrics));
+        followers.push(tokio::spawn(source::follow(git, followed.clone())));
+    }
     for root in settings.manifests {
-        let (sender, status) = watch::channel(FolderStatus::default());
-        let folder = Folder {
-            root: root.clone(),
-            state: Arc::clone(&state),
-            sealer: sealer.clone(),
-            metrics: Arc::clone(&metrics),
-            catalogue: settings.catalogue,
-        };
-        followers.push(tokio::spawn(folder.follow(sender)));
-        folders.push((root, status));
+        followers.push(tokio::spawn(source::follow(Folder::new(&root), followed.clone())));
     }
     let parts = api::Parts {
         state: Arc::clone(&state),
         observed: observed.clone(),
         placed: placed.clone(),
+        outlook,
         events,
         sealer,
         secrets: Secrets::Shown,
@@ -197,10 +212,11 @@ pub(super) async fn start(settings: Settings) -> Result<Running, Box<dyn std::er
         pinger: controller.pinger(),
         logs: controller.logs(),
         standing: leadership.standing(),
+        sources: sources.clone(),
     };
     // In vain where an earlier run of this server has left its lease.
     let _ = timeout(ELECTED_WITHIN, leadership.standing().settled()).await;
-    Ok(Running { state, controller, observed, placed, clock, folders, leadership, parts, audit, followers })
+    Ok(Running { state, controller, observed, placed, clock, sources, leadership, parts, audit, followers })
 }
 
 impl Running {

@@ -3,7 +3,7 @@
 //! A document is checked against its kind's published schema first, so that what is documented and what is enforced can't
 //! differ and every mistake is found at once, then against the rules that a schema can't say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use super::kinds::{
 };
 use super::locate::{self, Located, Position, dotted, escape};
 use super::meta::{Key, Kind, Metadata, TAKE_OVER};
-use super::owners::Statement;
+use super::owners::{Statement, stated};
 use super::problem::Problem;
 use super::secret::{Clear, Sealed, Sealer};
 use super::template::Renderer;
@@ -42,13 +42,15 @@ pub struct Admitted {
     pub document: Document,
     /// The file it came from, if it did.
     pub file: Option<String>,
+    /// The fields that stand in the text, by their JSON pointers.
+    stated: BTreeSet<String>,
     located: Located,
 }
 
 impl Admitted {
     /// The fields that it states, and not those that the door has filled in.
     pub fn statement(&self) -> Statement {
-        Statement::new(&self.located.value, &self.document)
+        Statement::new(&self.stated, &self.document)
     }
 
     /// Whether it takes the fields that others have set to something else.
@@ -117,7 +119,8 @@ pub fn admit(located: Located, origin: &Origin, sealer: &Sealer) -> Result<Admit
     let document = check_document(document, &mut report);
     let problems = report.problems;
     if problems.is_empty() {
-        Ok(Admitted { document, file: origin.file.clone(), located })
+        let stated = stated(&located.value);
+        Ok(Admitted { document, file: origin.file.clone(), stated, located: located.only_marks() })
     } else {
         Err(problems)
     }
@@ -242,7 +245,7 @@ fn kind_of(report: &mut Report<'_>) -> Option<Kind> {
     let name = kind.as_str().unwrap_or_default();
     let known = Kind::parse(name);
     match known {
-        Some(kind @ (Kind::Event | Kind::Revision)) => {
+        Some(kind) if !kind.is_written_by_people() => {
             report.at("/kind", format!("a {kind} is written by the controller; it can't be applied"));
             None
         }
@@ -342,7 +345,7 @@ fn check_node(node: &mut NodeSpec, report: &mut Report<'_>) {
         Transport::Ssh if node.username.is_empty() => {
             report.at("/spec", "`username` is missing: it is needed to log in over SSH");
         }
-        Transport::Ssh => report.check("/spec/username", check_word("a user name", &node.username)),
+        Transport::Ssh => report.check("/spec/username", check_user_name(&node.username)),
         Transport::Local => {
             if node.password.is_some() || node.password_from.is_some() || node.identity_file.is_some() {
                 report.at(
@@ -390,7 +393,7 @@ fn resolve(path: &mut String, pointer: &str, report: &mut Report<'_>) {
     let Some(directory) = &report.origin.directory else {
         report.at(
             pointer,
-            "a relative path is relative to a manifest, and this is none; write it in full, or from `~/`",
+            "a relative path is relative to a manifest on the server's disk, and this is none; write it in full, or from `~/`",
         );
         return;
     };
@@ -409,7 +412,10 @@ fn resolve(path: &mut String, pointer: &str, report: &mut Report<'_>) {
 
 /// An IP address, a host name (RFC 1123, section 2.1) or an alias of an ssh_config. Never starts with a dash, so it can't
 /// be taken for an option.
-fn check_host(host: &str) -> Result<(), String> {
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_host(host: &str) -> Result<(), String> {
     if host.parse::<IpAddr>().is_ok() {
         return Ok(());
     }
@@ -420,12 +426,16 @@ fn check_host(host: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err("neither an IP address nor a host name".into()) }
 }
 
-fn check_word(what: &str, word: &str) -> Result<(), String> {
+/// The name of an account to log in to. Never starts with a dash either, and no shell would read it otherwise.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_user_name(word: &str) -> Result<(), String> {
     let bad = |c: char| {
         c.is_control() || c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '$' | ';' | '&' | '|' | '\\')
     };
     if word.is_empty() || word.len() > 64 || word.starts_with('-') || word.contains(bad) {
-        return Err(format!("not {what}"));
+        return Err("not a user name".into());
     }
     Ok(())
 }

@@ -62,9 +62,9 @@ macro_rules! specs {
             }
         }
 
-        /// The JSON Schema (2020-12) of a kind's documents, as people write them.
-        pub fn schema(kind: Kind) -> Value {
-            match kind { $(Kind::$kind => envelope::<$spec>(kind),)* }
+        /// A kind's documents, with what they refer to in the generator's definitions.
+        fn envelope(kind: Kind, generator: &mut SchemaGenerator) -> Value {
+            match kind { $(Kind::$kind => envelope_of::<$spec>(kind, generator),)* }
         }
 
         /// The JSON Schema of a kind's spec alone, with what it refers to in the generator's definitions.
@@ -88,13 +88,10 @@ fn write<T: Serialize>(spec: &T) -> Value {
     serde_json::to_value(spec).expect("a spec has string keys and no failing parts")
 }
 
-fn envelope<T: JsonSchema>(kind: Kind) -> Value {
-    let mut generator = SchemaGenerator::default();
+fn envelope_of<T: JsonSchema>(kind: Kind, generator: &mut SchemaGenerator) -> Value {
     let metadata = generator.subschema_for::<Metadata>();
     let spec = generator.subschema_for::<T>();
-    let definitions = generator.take_definitions(true);
     json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": kind.name(),
         "type": "object",
         "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -106,7 +103,34 @@ fn envelope<T: JsonSchema>(kind: Kind) -> Value {
             "spec": spec,
             "status": { "type": "object", "description": "What was observed. Ignored where documents are applied." },
         },
-        "$defs": definitions,
+    })
+}
+
+/// Which JSON Schema all of ours are written in.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// The JSON Schema (2020-12) of a kind's documents, as people write them.
+pub fn schema(kind: Kind) -> Value {
+    let mut generator = SchemaGenerator::default();
+    let mut schema = envelope(kind, &mut generator);
+    schema["$schema"] = DIALECT.into();
+    schema["$defs"] = generator.take_definitions(true).into();
+    schema
+}
+
+/// The JSON Schema (2020-12) of documents of all kinds that people write, for files that hold several: which it is, its `kind` says.
+pub fn schema_of_all() -> Value {
+    let mut generator = SchemaGenerator::default();
+    let written = Kind::ALL.into_iter().filter(|kind| kind.is_written_by_people());
+    let kinds: Vec<Value> = written.map(|kind| envelope(kind, &mut generator)).collect();
+    json!({
+        "$schema": DIALECT,
+        "title": "Mainstay",
+        "description": "A document of any kind.",
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "oneOf": kinds,
+        "$defs": generator.take_definitions(true),
     })
 }
 

@@ -56,7 +56,9 @@ pub fn check_email(email: &str) -> Result<(), String> {
 /// The id of the process that a service's placement makes on a node: the same inputs are always the same process, so
 /// that making it twice makes one (UUIDv5, RFC 9562 section 5.5).
 pub fn process_id(instance: &str, service: &str, node: &str, ordinal: u32) -> String {
-    Uuid::new_v5(&PROCESS_NAMESPACE, format!("{instance}/{service}/{node}/{ordinal}").as_bytes()).to_string()
+    let of = [instance, service, node, &ordinal.to_string()].join("/");
+    let id = Uuid::new_v5(&PROCESS_NAMESPACE, of.as_bytes()).hyphenated();
+    id.encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 /// Of the `known` names, the one that `typed` was most likely meant to be.
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_made_process_has_one_id_for_ever() {
-        assert_eq!(process_id("IN1", "SV1", "ND1", 0), process_id("IN1", "SV1", "ND1", 0));
+        assert_eq!(process_id("IN1", "SV1", "ND1", 0), "ac6b26c1-394f-5f7e-b663-40dca5e20a8d");
         assert_ne!(process_id("IN1", "SV1", "ND1", 0), process_id("IN1", "SV1", "ND1", 1));
     }
 

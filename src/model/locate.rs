@@ -45,6 +45,11 @@ impl Located {
         Located { value, marks: BTreeMap::new() }
     }
 
+    /// Where the parts stood, without what they were: that may hold a secret, and is not needed for long.
+    pub fn only_marks(self) -> Located {
+        Located { value: Value::Null, marks: self.marks }
+    }
+
     /// Where the value at this JSON pointer (RFC 6901) stands, or else the nearest part around it.
     pub fn value_at(&self, pointer: &str) -> Option<Position> {
         self.nearest(pointer).map(|mark| mark.value)

@@ -93,6 +93,21 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// False for kinds whose documents only the controller writes.
+    pub const fn is_written_by_people(self) -> bool {
+        match self {
+            Kind::Revision | Kind::Event => false,
+            Kind::Instance
+            | Kind::Integration
+            | Kind::ServiceType
+            | Kind::Tenant
+            | Kind::User
+            | Kind::Node
+            | Kind::Service
+            | Kind::Process => true,
+        }
+    }
+
     /// True for kinds that live inside an instance, their namespace.
     pub const fn is_namespaced(self) -> bool {
         match self {

@@ -259,25 +259,30 @@ fn body(document: &Document) -> Value {
     })
 }
 
+/// The fields that stand in a document as it was written, by their JSON pointers.
+pub fn stated(written: &Value) -> BTreeSet<String> {
+    let mut places = BTreeMap::new();
+    for part in ["labels", "annotations"] {
+        fields(&written["metadata"][part], &format!("/metadata/{part}"), &mut places);
+    }
+    fields(&written["spec"], "/spec", &mut places);
+    places.into_keys().collect()
+}
+
 /// What somebody states of an object: the fields that stand in the text, with the values that the door has made of them. What the door
 /// filled in is stated by nobody.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Statement(BTreeMap<String, Value>);
 
 impl Statement {
-    /// Of what was written, and the document that it was admitted as.
-    pub fn new(written: &Value, admitted: &Document) -> Statement {
-        let mut places = BTreeMap::new();
-        for part in ["labels", "annotations"] {
-            fields(&written["metadata"][part], &format!("/metadata/{part}"), &mut places);
-        }
-        fields(&written["spec"], "/spec", &mut places);
+    /// Of the fields that were written, and the document that they were admitted as.
+    pub fn new(stated: &BTreeSet<String>, admitted: &Document) -> Statement {
         let made = body(admitted);
-        let with_value = |pointer: String| {
-            let value = made.pointer(&pointer).filter(|value| !value.is_null())?.clone();
-            Some((pointer, value))
+        let with_value = |pointer: &String| {
+            let value = made.pointer(pointer).filter(|value| !value.is_null())?.clone();
+            Some((pointer.clone(), value))
         };
-        Statement(places.into_keys().filter_map(with_value).collect())
+        Statement(stated.iter().filter_map(with_value).collect())
     }
 
     /// Of a spec's fields, by the names that they have or that the objects have that they are in.

@@ -42,7 +42,11 @@ impl Connector for Local {
 const OPEN_FILES: &str = "ulimit -S -n 1024 2>/dev/null";
 
 /// Starts a shell, in a session of its own, that reads a script from its input and is then this part of it.
-fn shell(script: &str, part: &str, nonce: &str) -> Result<(Child, ChildStdin, ChildStdout), LinkError> {
+pub(super) fn shell(
+    script: &str,
+    part: &str,
+    nonce: &str,
+) -> Result<(Child, ChildStdin, ChildStdout), LinkError> {
     let words = format!("{OPEN_FILES}; {}", bootstrap_words(script));
     let mut child = Command::new("setsid")
         .args(["/bin/sh", "-c", &words, "mainstay", part, nonce])

@@ -9,3 +9,4 @@ pub mod log;
 pub mod protocol;
 pub mod side;
 pub mod ssh;
+pub mod visit;

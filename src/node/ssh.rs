@@ -79,7 +79,7 @@ impl Ssh {
     }
 
     /// A master that is logged in, by whatever the target has.
-    async fn log_in(&self, target: &Target) -> Result<Master, LinkError> {
+    pub(super) async fn log_in(&self, target: &Target) -> Result<Master, LinkError> {
         match self.launch(target, "password").await {
             // On a host with PAM a wrong password for both methods would count twice, so the second is tried only where the
             // first is not offered.
@@ -145,9 +145,14 @@ impl Ssh {
         }
     }
 
+    /// The file in which the host key of a node of this name is recorded, under [`host_key_alias`], if it is.
+    pub fn record_of(&self, name: &str) -> PathBuf {
+        self.known_hosts.join(host_key_alias(name))
+    }
+
     /// Whether there is a host key that a target has to have.
     fn is_known(&self, target: &Target) -> bool {
-        let recorded = self.known_hosts.join(host_key_alias(&target.name));
+        let recorded = self.record_of(&target.name);
         target.host_key.is_some() || std::fs::metadata(recorded).is_ok_and(|metadata| metadata.len() > 0)
     }
 
@@ -156,7 +161,7 @@ impl Ssh {
         match &target.host_key {
             None => {
                 std::fs::create_dir_all(&self.known_hosts)?;
-                let file = self.known_hosts.join(host_key_alias(&target.name));
+                let file = self.record_of(&target.name);
                 Ok(TrustedKeys { file, is_first_use: !self.is_known(target) })
             }
             Some(key) => {
@@ -174,7 +179,7 @@ impl Connector for Ssh {
     }
 
     fn forget_host_key(&self, name: &str) -> std::io::Result<()> {
-        match std::fs::remove_file(self.known_hosts.join(host_key_alias(name))) {
+        match std::fs::remove_file(self.record_of(name)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -192,7 +197,7 @@ struct TrustedKeys {
 
 /// Under which name the host key is recorded: the node's own, so that a node that moves to another address is still known, and another
 /// machine at its address is not. No id has a `+`, so no two nodes share one; it is a file's name too.
-fn host_key_alias(name: &str) -> String {
+pub fn host_key_alias(name: &str) -> String {
     name.replace('/', "+")
 }
 
@@ -261,9 +266,9 @@ async fn read_capped(mut pipe: tokio::process::ChildStderr) -> String {
 }
 
 /// A running master.
-struct Master {
+pub(super) struct Master {
     child: Child,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     stderr: Option<JoinHandle<String>>,
 }
 
@@ -278,13 +283,19 @@ impl Master {
             None => String::new(),
         }
     }
+
+    /// Ends the connection, and all that is on it.
+    pub(super) async fn end(mut self) {
+        let _ = self.child.kill().await;
+        let _ = std::fs::remove_file(&self.socket);
+    }
 }
 
 /// A channel on a connection, kept by its value: the master ends a channel whose client is gone.
-type Mux = openssh::Child<Arc<Session>>;
+pub(super) type Mux = openssh::Child<Arc<Session>>;
 
 /// Opens a channel that runs a command.
-async fn channel(
+pub(super) async fn channel(
     session: &Arc<Session>,
     command: String,
     patience: Duration,
@@ -329,11 +340,8 @@ impl Carrier for Channel {
         Arc::new(Channels { session: Arc::clone(&self.session), patience: self.patience })
     }
 
-    fn end(mut self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let _ = self.master.child.kill().await;
-            let _ = std::fs::remove_file(&self.master.socket);
-        })
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.master.end())
     }
 }
 

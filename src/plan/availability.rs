@@ -2,7 +2,7 @@
 
 use super::render::wanted;
 use super::revision::Declarations;
-use super::world::{Health, NodeSighting, Phase, World};
+use super::world::{Health, Phase, ProcessSighting, World};
 use crate::model::id::revision_name;
 use crate::model::kinds::{ProcessSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec};
 use crate::model::{Document, Documents, Key, Kind};
@@ -38,7 +38,7 @@ pub fn of_process(world: &World<'_>, document: &Document, process: &ProcessSpec)
         return Availability::Unknown;
     };
     let kind = type_of(world.documents, instance, &process.service);
-    on_node(world, document, process, kind, node)
+    as_seen(world, (document, process), kind, node.processes.get(&document.metadata.name))
 }
 
 /// The type of a service; none where one of the two does not exist.
@@ -72,16 +72,15 @@ fn is_checked(
     })
 }
 
-/// The same, of a process of this type on a node that is seen.
-pub(super) fn on_node(
+/// The same, of a process of this type as it is seen on a node that is; none where it is not there.
+pub(super) fn as_seen(
     world: &World<'_>,
-    document: &Document,
-    process: &ProcessSpec,
+    (document, process): (&Document, &ProcessSpec),
     kind: Option<&ServiceTypeSpec>,
-    node: &NodeSighting,
+    seen: Option<&ProcessSighting>,
 ) -> Availability {
     let now_ms = world.now_ms;
-    let Some(seen) = node.processes.get(&document.metadata.name) else { return Availability::No };
+    let Some(seen) = seen else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;
     }

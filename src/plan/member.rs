@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::availability::{Availability, on_node};
+use super::availability::{Availability, as_seen};
 use super::near::Near;
 use super::render::wanted;
 use super::world::{Phase, ProcessSighting, World};
@@ -52,8 +52,9 @@ impl<'a> Member<'a> {
         (service, kind): (&ServiceSpec, Option<&ServiceTypeSpec>),
     ) -> Member<'a> {
         let id = document.metadata.name.as_str();
-        let seen = node.seen.filter(|seen| seen.complete);
-        let planned = seen.filter(|seen| seen.planned >= document.revision());
+        let complete = node.seen.filter(|seen| seen.complete);
+        let seen = node.seen.and_then(|seen| seen.processes.get(id));
+        let planned = complete.filter(|seen| seen.planned >= document.revision());
         let is_heard = planned.is_some_and(|seen| !seen.pending.contains(id));
         let is_behind = planned.is_some_and(|seen| seen.behind.contains(id));
         let takes_new = node.takes_new();
@@ -62,12 +63,12 @@ impl<'a> Member<'a> {
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: seen
-                .map_or(Availability::Unknown, |seen| on_node(world, document, spec, kind, seen)),
+            availability: complete
+                .map_or(Availability::Unknown, |_| as_seen(world, (document, spec), kind, seen)),
             is_heard,
             is_settled: is_heard && !(is_behind && takes_new),
             is_behind,
-            seen: node.seen.and_then(|seen| seen.processes.get(id)),
+            seen,
             takes_new,
             // With its node it goes by itself.
             leaves: !node.is_live(),

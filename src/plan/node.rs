@@ -1,6 +1,7 @@
 //! One node: desired against seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::step::{Action, Aim, Delivery, Hold, NodePlan, Reason, Start, Step};
 use super::world::{Attempt, DesiredProcess, Gate, NodeWorld, Phase, ProcessSighting};
@@ -34,8 +35,14 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         );
     }
     let bundle_waits = plan.holds.get("").cloned();
+    let mut declared = 0;
     for (id, process) in &world.desired.processes {
-        let verdict = decide(process, world.seen.processes.get(id), world.desired.schedulable, world.now_ms);
+        let seen = world.seen.processes.get(id);
+        declared += usize::from(seen.is_some());
+        if is_behind(process, seen) {
+            plan.behind.insert(id.clone());
+        }
+        let verdict = decide(process, seen, world.desired.schedulable, world.now_ms);
         let verdict = match &bundle_waits {
             Some(hold) => before_bundle(verdict, hold),
             None => verdict,
@@ -43,26 +50,29 @@ pub fn plan(world: &NodeWorld<'_>) -> NodePlan {
         let verdict = before_artifact(in_order(verdict, process, world), process, world);
         settle(&mut plan, world, id, verdict);
     }
-    for (id, seen) in &world.seen.processes {
-        if !world.desired.processes.contains_key(id) {
-            let verdict = remove(id, seen, StopSpec::default(), Reason::Undeclared);
-            settle(&mut plan, world, id, verdict);
+    // Mostly all that is there is declared.
+    if declared < world.seen.processes.len() {
+        for (id, seen) in &world.seen.processes {
+            if !world.desired.processes.contains_key(id) {
+                let verdict = remove(id, seen, StopSpec::default(), Reason::Undeclared);
+                settle(&mut plan, world, id, verdict);
+            }
         }
     }
     deliver(&mut plan, world);
     discard(&mut plan, world);
-    plan.behind = behind(world);
-    plan.steps.sort_by_key(|step| (rank(&step.action), step.action.about().to_owned()));
+    plan.steps.sort_by(|one, other| {
+        let order = |step: &Step| rank(&step.action);
+        order(one).cmp(&order(other)).then_with(|| one.action.about().cmp(other.action.about()))
+    });
     plan
 }
 
-fn behind(world: &NodeWorld<'_>) -> BTreeSet<String> {
-    let should_run = world.desired.processes.values().filter(|process| process.running && !process.deleting);
-    let is_behind = |process: &&DesiredProcess| {
-        let seen = world.seen.processes.get(&process.id);
-        !process.start.as_ref().is_ok_and(|start| seen.is_some_and(|seen| seen.hash == start.hash))
-    };
-    should_run.filter(is_behind).map(|process| process.id.clone()).collect()
+/// Whether a process that should run is not there as it is to be.
+fn is_behind(process: &DesiredProcess, seen: Option<&ProcessSighting>) -> bool {
+    let is_as_declared =
+        || process.start.as_ref().is_ok_and(|start| seen.is_some_and(|seen| seen.hash == start.hash));
+    process.running && !process.deleting && !is_as_declared()
 }
 
 enum Verdict {
@@ -166,7 +176,7 @@ fn before_artifact(verdict: Verdict, process: &DesiredProcess, world: &NodeWorld
 
 /// What has to be sent: whatever a process runs from, or would. What runs needs it too, for its supervisor starts it again.
 fn deliver(plan: &mut NodePlan, world: &NodeWorld<'_>) {
-    if !world.desired.schedulable {
+    if !world.desired.schedulable || world.desired.artifacts.is_empty() {
         return;
     }
     let wants = |process: &&DesiredProcess| process.running && !process.deleting && process.start.is_ok();
@@ -193,7 +203,9 @@ fn deliver(plan: &mut NodePlan, world: &NodeWorld<'_>) {
 /// What can go: no process here is to run from it, and everything that runs is what should run, so that nothing runs from it
 /// either.
 fn discard(plan: &mut NodePlan, world: &NodeWorld<'_>) {
-    if !world.seen.processes.iter().all(|(id, seen)| uses_only_what_it_should(id, seen, world)) {
+    if world.seen.artifacts.is_empty()
+        || !world.seen.processes.iter().all(|(id, seen)| uses_only_what_it_should(id, seen, world))
+    {
         return;
     }
     for address in &world.seen.artifacts {
@@ -228,7 +240,9 @@ fn before_bundle(verdict: Verdict, hold: &Hold) -> Verdict {
         Verdict::Do(mut step) => {
             match &mut step.action {
                 Action::Reload { .. } => return Verdict::Hold(hold.clone()),
-                Action::Start { start, .. } | Action::Restart { start, .. } => start.live = "-".into(),
+                Action::Start { start, .. } | Action::Restart { start, .. } => {
+                    Arc::make_mut(start).live = "-".into();
+                }
                 // What is adopted runs already, so it is told later if what it knows is old.
                 Action::Bundle { .. }
                 | Action::Unbundle
@@ -290,7 +304,7 @@ fn keep(process: &DesiredProcess, seen: &ProcessSighting, schedulable: bool, now
         return restart(process, Reason::Changed, schedulable);
     }
     let adopt = |reason| {
-        let action = Action::Adopt { id: process.id.clone(), start: start.clone() };
+        let action = Action::Adopt { id: process.id.clone(), start: Arc::clone(start) };
         Verdict::Do(Step { action, reason })
     };
     match seen.phase {
@@ -326,12 +340,12 @@ fn begin(
     process: &DesiredProcess,
     reason: Reason,
     schedulable: bool,
-    action: fn(String, Start) -> Action,
+    action: fn(String, Arc<Start>) -> Action,
 ) -> Verdict {
     match &process.start {
         _ if !schedulable => Verdict::Hold(Hold::Cordoned),
         Err(why) => Verdict::Hold(Hold::Invalid(why.clone())),
-        Ok(start) => Verdict::Do(Step { action: action(process.id.clone(), start.clone()), reason }),
+        Ok(start) => Verdict::Do(Step { action: action(process.id.clone(), Arc::clone(start)), reason }),
     }
 }
 

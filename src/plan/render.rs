@@ -1,6 +1,7 @@
 //! Documents to what should be on one node: templates rendered, options filled in, hashes taken.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -81,7 +82,7 @@ pub fn desired(documents: &Documents, node_key: &Key, surroundings: &Surrounding
         }
         let service = documents.service(&Key::within(Kind::Service, instance, &*process.service));
         let start = match starts.get(&of) {
-            Some(Ok(starter)) => starter.start(&renderer, &id, document.metadata.lease),
+            Some(Ok(starter)) => starter.start(&renderer, &id, document.metadata.lease).map(Arc::new),
             Some(Err(why)) => Err(why.clone()),
             None => Err("it was not found".into()),
         };

@@ -49,6 +49,8 @@ pub(super) fn place_service<'a>(
     let mut others =
         service.after.iter().map(|other| Key::within(Kind::Service, &*key.namespace, other.as_str()));
     let may_start = others.all(|other| awaited(world, &other).is_none());
+    let named = service.nodes.iter().flatten().filter(|node| near.node(&key.namespace, node).is_live());
+    let named = named.map(|node| (process_id(&key.namespace, &key.name, node, 0), node.as_str())).collect();
     let mut case = Case {
         world,
         key,
@@ -56,6 +58,7 @@ pub(super) fn place_service<'a>(
         service,
         start_ms: kind.map_or(0, ServiceTypeSpec::start_ms),
         target,
+        named,
         members,
         going,
         update: service.update.clone().unwrap_or_default(),
@@ -63,7 +66,7 @@ pub(super) fn place_service<'a>(
     };
     case.give_up(ground, placement);
     match (&service.nodes, service.replicas) {
-        (Some(nodes), _) => case.on_each(nodes, near, placement),
+        (Some(_), _) => case.on_each(placement),
         (None, Some(replicas)) => {
             case.shrink(replicas, placement);
             // One that people stopped is wanted to run where it moves to, so it counts from then on.
@@ -150,6 +153,15 @@ fn wait_ms(failover: FailoverSpec, process: &Document) -> Option<u64> {
     }
 }
 
+/// A place of the service that is taken.
+struct Taken<'a> {
+    /// By this process.
+    document: &'a Arc<Document>,
+    node: &'a str,
+    /// Whether it goes.
+    goes: bool,
+}
+
 struct Case<'a, 'w> {
     world: &'w World<'a>,
     key: &'a Key,
@@ -157,8 +169,11 @@ struct Case<'a, 'w> {
     service: &'a ServiceSpec,
     start_ms: u64,
     target: Target<'a>,
+    /// The nodes that it names and that are there to stay, each once, by the id of its process there.
+    named: BTreeMap<String, &'a str>,
+    /// Its processes that are not being deleted, by id.
     members: Vec<Member<'a>>,
-    /// Its processes that are being deleted.
+    /// Those that are, by id.
     going: Vec<Going<'a>>,
     update: UpdateSpec,
     /// Whether the services that this one starts after do their work: else it is theirs that nothing starts.
@@ -172,7 +187,7 @@ impl<'a> Case<'a, '_> {
         let stay = || self.members.iter().filter(|member| !member.leaves);
         let wanted = match (&self.service.nodes, self.service.replicas) {
             _ if !self.service.running.unwrap_or(true) => None,
-            (Some(nodes), _) => Some(self.live_nodes(nodes).len()),
+            (Some(_), _) => Some(self.named.len()),
             (None, Some(replicas)) => Some(replicas as usize),
             (None, None) => None,
         };
@@ -190,12 +205,6 @@ impl<'a> Case<'a, '_> {
     /// Whether placement made a process: those that people made are left where they are.
     fn owns(&self, member: &Member<'_>) -> bool {
         is_owned(member.document, &self.key.name)
-    }
-
-    /// Those of these nodes that are there to stay, each once.
-    fn live_nodes<'n>(&self, nodes: &'n [String]) -> BTreeSet<&'n String> {
-        let key = |node: &String| Key::within(Kind::Node, &*self.key.namespace, node.as_str());
-        nodes.iter().filter(|node| self.world.documents.live(&key(node)).is_some()).collect()
     }
 
     /// How many of them do their work, and those that were updated for as long as they have to.
@@ -360,26 +369,19 @@ impl<'a> Case<'a, '_> {
         Ok(())
     }
 
-    /// One process on each of these nodes.
-    fn on_each(&mut self, nodes: &'a [String], near: &mut Nearby<'a>, placement: &mut Placement) {
-        let instance = self.key.namespace.as_str();
-        let wanted: BTreeMap<String, &String> = nodes
-            .iter()
-            .filter(|node| near.node(instance, node).is_live())
-            .map(|node| (process_id(instance, &self.key.name, node, 0), node))
-            .collect();
+    /// One process on each of the nodes that it names.
+    fn on_each(&mut self, placement: &mut Placement) {
         for at in 0..self.members.len() {
-            let is_wanted = |member: &Member<'_>| wanted.contains_key(member.id) || !self.owns(member);
+            let is_wanted = |member: &Member<'_>| self.named.contains_key(member.id) || !self.owns(member);
             if self.members.get(at).is_some_and(|member| !member.leaves && !is_wanted(member)) {
                 self.leave(at, PlaceAction::MarkDeleting, PlaceReason::NotPlaced, placement);
             }
         }
-        let there: BTreeSet<&str> = self.members.iter().map(|member| member.id).collect();
-        for (id, node) in wanted {
-            if there.contains(id.as_str()) {
+        for (id, node) in &self.named {
+            if self.is_member(id) {
                 continue;
             }
-            let process = Key::within(Kind::Process, instance, id.as_str());
+            let process = Key::within(Kind::Process, self.key.namespace.as_str(), id.as_str());
             match self.world.documents.get(&process) {
                 Some(existing) if existing.is_deleting() => {
                     // Made again once the old one is gone from its node, so that there are never two.
@@ -387,7 +389,7 @@ impl<'a> Case<'a, '_> {
                 }
                 Some(_) => {}
                 // A node that a service names is taken at its word: on one that is cordoned it is there, and is held.
-                None => self.create(id, node, placement),
+                None => self.create(process.name, node, placement),
             }
         }
     }
@@ -435,23 +437,41 @@ impl<'a> Case<'a, '_> {
 
     /// `replicas` processes: those that are well placed stay. What leaves keeps its place until it is gone.
     fn spread(&mut self, ground: &mut Ground, replicas: u32, placement: &mut Placement) {
-        let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
-        let (mut placed, mut waits) = (0u32, None);
-        for member in self.members.iter().filter(|member| self.owns(member) && !member.gives_up) {
-            placed += 1;
-            *here.entry(member.spec.node.as_str()).or_default() += 1;
-            if member.leaves {
-                waits = Some(member.key());
-            }
-        }
-        let going = self.going.iter().filter(|going| !going.gives_up);
-        for going in going.filter(|going| is_owned(going.document, &self.key.name)) {
-            placed += 1;
-            *here.entry(going.spec.node.as_str()).or_default() += 1;
-            waits = Some(going.document.key());
-        }
+        let waits = self.places().filter(|place| place.goes).last().map(|place| place.document);
+        let placed = u32::try_from(self.places().count()).unwrap_or(u32::MAX);
         let missing = replicas.saturating_sub(placed);
-        let taken: BTreeSet<&str> = self.all_ids();
+        let found = if missing == 0 { 0 } else { self.fill(ground, missing, placement) };
+        let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
+        if found < missing {
+            placement.holds.insert(self.key.clone(), PlaceHold::NoNode { missing: missing - found });
+        } else if let Some(waits) =
+            waits.filter(|_| (staying as u64) < u64::from(replicas.saturating_sub(missing)))
+        {
+            placement.holds.insert(self.key.clone(), PlaceHold::Occupied(waits.key()));
+        }
+    }
+
+    /// Where its places are taken, be it by what goes and is not given up.
+    fn places(&self) -> impl Iterator<Item = Taken<'a>> {
+        let members = self.members.iter().filter(|member| self.owns(member) && !member.gives_up);
+        let members = members.map(|Member { document, spec, leaves, .. }| Taken {
+            document,
+            node: &spec.node,
+            goes: *leaves,
+        });
+        let going =
+            self.going.iter().filter(|going| is_owned(going.document, &self.key.name) && !going.gives_up);
+        members.chain(going.map(|Going { document, spec, .. }| Taken {
+            document,
+            node: &spec.node,
+            goes: true,
+        }))
+    }
+
+    /// Makes so many processes more, and answers for how many there was a node.
+    fn fill(&self, ground: &mut Ground, missing: u32, placement: &mut Placement) -> u32 {
+        let mut here: BTreeMap<&'a str, u32> = BTreeMap::new();
+        self.places().for_each(|place| *here.entry(place.node).or_default() += 1);
         let chosen = ground.choose(self.world, &self.key.namespace, self.service, &here, missing);
         let found = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
         let mut next: BTreeMap<Arc<str>, u32> = BTreeMap::new();
@@ -461,43 +481,41 @@ impl<'a> Case<'a, '_> {
             let id = loop {
                 let id = process_id(&self.key.namespace, &self.key.name, &node, *next);
                 *next += 1;
-                if !taken.contains(id.as_str()) {
+                if !self.is_member(&id) && !self.is_going(&id) {
                     break id;
                 }
             };
             self.create(id, &node, placement);
         }
-        let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
-        if found < missing {
-            placement.holds.insert(self.key.clone(), PlaceHold::NoNode { missing: missing - found });
-        } else if let Some(waits) =
-            waits.filter(|_| (staying as u64) < u64::from(replicas.saturating_sub(missing)))
-        {
-            placement.holds.insert(self.key.clone(), PlaceHold::Occupied(waits));
-        }
+        found
     }
 
-    fn all_ids(&self) -> BTreeSet<&'a str> {
-        let going = self.going.iter().map(|going| going.document.metadata.name.as_str());
-        self.members.iter().map(|member| member.id).chain(going).collect()
+    fn is_member(&self, id: &str) -> bool {
+        self.members.binary_search_by(|member| member.id.cmp(id)).is_ok()
+    }
+
+    fn is_going(&self, id: &str) -> bool {
+        self.going.binary_search_by(|going| going.document.metadata.name.as_str().cmp(id)).is_ok()
     }
 
     /// Takes away what is too much: first what does not do its work, then what has to move anyway, then from where there are the most.
     fn shrink(&mut self, replicas: u32, placement: &mut Placement) {
+        let staying = self.members.iter().filter(|member| !member.leaves && self.owns(member)).count();
+        let mut excess = staying.saturating_sub(replicas as usize);
+        if excess == 0 {
+            return;
+        }
         let mut count: BTreeMap<&'a str, usize> = BTreeMap::new();
         // By how gladly they are given away, then by node; of a node the last first.
         let mut classes: BTreeMap<(bool, bool), BTreeMap<&'a str, Vec<usize>>> = BTreeMap::new();
-        let mut staying = 0usize;
         for (at, member) in self.members.iter().enumerate() {
             if member.leaves || !self.owns(member) {
                 continue;
             }
-            staying += 1;
             *count.entry(member.spec.node.as_str()).or_default() += 1;
             let class = classes.entry((member.is_up(), self.fit(member).keeps())).or_default();
             class.entry(member.spec.node.as_str()).or_default().push(at);
         }
-        let mut excess = staying.saturating_sub(replicas as usize);
         for (_, mut class) in classes {
             let mut fullest: BTreeSet<(usize, &str)> =
                 class.keys().map(|node| (count.get(node).copied().unwrap_or(0), *node)).collect();

@@ -116,8 +116,8 @@ pub(super) struct Ground {
     silent: BTreeSet<Key>,
     /// By instance; those in which something was placed.
     instances: BTreeMap<String, Nodes>,
-    /// Where this pass has placed something.
-    planned: Vec<(String, Arc<str>)>,
+    /// The instances in which this pass has placed something.
+    planned: BTreeSet<String>,
 }
 
 /// An instance's nodes.
@@ -126,6 +126,8 @@ struct Nodes {
     all: BTreeMap<Arc<str>, Load>,
     /// Those that take something new, the emptiest first, by what is asked for of their labels.
     open: BTreeMap<Arc<Selector>, Open>,
+    /// Those on which this pass has placed something.
+    planned: Vec<Arc<str>>,
 }
 
 /// Nodes with how many processes are on each.
@@ -133,7 +135,10 @@ type Open = BTreeSet<(u32, Arc<str>)>;
 
 #[derive(Debug, Default)]
 struct Load {
+    /// With those that this pass has placed.
     processes: u32,
+    /// These.
+    planned: u32,
     /// Among which open nodes it is.
     open_to: Vec<Arc<Selector>>,
 }
@@ -179,9 +184,9 @@ impl Ground {
 
     /// What this pass has placed is not there yet, and may never be: it is forgotten.
     pub(super) fn take_back(&mut self) {
-        for (instance, node) in std::mem::take(&mut self.planned).into_iter().rev() {
+        for instance in std::mem::take(&mut self.planned) {
             if let Some(nodes) = self.instances.get_mut(&instance) {
-                nodes.set(&node, |processes| processes.saturating_sub(1));
+                nodes.take_back();
             }
         }
     }
@@ -219,8 +224,8 @@ impl Ground {
         here: &BTreeMap<&str, u32>,
         missing: u32,
     ) -> Vec<Arc<str>> {
-        if missing == 0 {
-            return Vec::new();
+        if !self.planned.contains(instance) {
+            self.planned.insert(instance.to_owned());
         }
         let selector = &service.node_selector;
         let nodes = self.nodes(world, instance, selector);
@@ -259,7 +264,6 @@ impl Ground {
                 chosen.push(node);
             }
         }
-        self.planned.extend(chosen.iter().map(|node| (instance.to_owned(), Arc::clone(node))));
         chosen
     }
 }
@@ -267,10 +271,9 @@ impl Ground {
 impl Nodes {
     fn new(world: &World<'_>, instance: &str) -> Nodes {
         let all = world.documents.within(Kind::Node, instance);
-        let all = all.map(|(key, _)| {
-            (Arc::from(&*key.name), Load { processes: load(world, key), open_to: Vec::new() })
-        });
-        Nodes { all: all.collect(), open: BTreeMap::new() }
+        let all = all
+            .map(|(key, _)| (Arc::from(&*key.name), Load { processes: load(world, key), ..Load::default() }));
+        Nodes { all: all.collect(), ..Nodes::default() }
     }
 
     /// Finds the open nodes for a selector: among those with the rarest of the labels.
@@ -300,7 +303,7 @@ impl Nodes {
         let name: Arc<str> = Arc::from(&*key.name);
         let earlier = self.all.remove(&name).unwrap_or_default();
         let is_open = node.is_some_and(|node| is_open(world, node));
-        let mut now = Load { processes: load(world, key), open_to: Vec::new() };
+        let mut now = Load { processes: load(world, key), ..Load::default() };
         let mut changed = Vec::new();
         for (selector, open) in &mut self.open {
             let was = earlier.open_to.contains(selector);
@@ -322,20 +325,35 @@ impl Nodes {
         changed
     }
 
-    /// One more process is on a node.
+    /// One more process is placed on a node.
     fn add(&mut self, node: &Arc<str>) {
-        self.set(node, |processes| processes.saturating_add(1));
+        let Some(load) = self.all.get_mut(node) else { return };
+        if load.planned == 0 {
+            self.planned.push(Arc::clone(node));
+        }
+        let before = load.processes;
+        load.planned = load.planned.saturating_add(1);
+        load.processes = before.saturating_add(1);
+        sort_anew(&mut self.open, node, load, before);
     }
 
-    fn set(&mut self, node: &Arc<str>, change: fn(u32) -> u32) {
-        let Some(load) = self.all.get_mut(node) else { return };
-        let (before, now) = (load.processes, change(load.processes));
-        load.processes = now;
-        for selector in &load.open_to {
-            if let Some(open) = self.open.get_mut(selector) {
-                open.remove(&(before, Arc::clone(node)));
-                open.insert((now, Arc::clone(node)));
-            }
+    /// The same as [`Ground::take_back`].
+    fn take_back(&mut self) {
+        for node in std::mem::take(&mut self.planned) {
+            let Some(load) = self.all.get_mut(&node) else { continue };
+            let before = load.processes;
+            load.processes = before.saturating_sub(std::mem::take(&mut load.planned));
+            sort_anew(&mut self.open, &node, load, before);
+        }
+    }
+}
+
+/// Puts a node where it belongs among the open ones, now that it has another number of processes than before.
+fn sort_anew(all: &mut BTreeMap<Arc<Selector>, Open>, node: &Arc<str>, load: &Load, before: u32) {
+    for selector in &load.open_to {
+        if let Some(open) = all.get_mut(selector) {
+            open.remove(&(before, Arc::clone(node)));
+            open.insert((load.processes, Arc::clone(node)));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::world::ArtifactSource;
 use crate::model::kinds::{LogSpec, Signal, StopSpec};
@@ -114,21 +115,21 @@ pub enum Action {
         /// The process.
         id: String,
         /// What to start when it ends.
-        start: Start,
+        start: Arc<Start>,
     },
     /// Stop a process, then start it.
     Restart {
         /// The process.
         id: String,
         /// What to start.
-        start: Start,
+        start: Arc<Start>,
     },
     /// Start a process that does not run.
     Start {
         /// The process.
         id: String,
         /// What to start.
-        start: Start,
+        start: Arc<Start>,
     },
     /// Remove an artifact that nothing uses.
     Discard {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::model::kinds::{Signal, StopSpec};
 use crate::model::{Documents, Key};
@@ -153,7 +154,7 @@ pub struct DesiredProcess {
     /// Milliseconds that it has to stay up before it counts as running.
     pub start_ms: u64,
     /// What to start, or why that can't be told.
-    pub start: Result<Start, String>,
+    pub start: Result<Arc<Start>, String>,
     /// Address of the artifact that it runs from.
     pub artifact: Option<String>,
     /// For what of it orders are waited for.

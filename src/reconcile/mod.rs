@@ -18,6 +18,7 @@ pub mod leadership;
 pub mod logs;
 mod node_task;
 pub mod observed;
+pub mod outlook;
 pub mod ping;
 pub mod placed;
 pub mod target;

@@ -4,25 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use super::reading::{Manifest, Refusal, Text};
 use crate::artifact::{Content, Shelf, Unread};
 use crate::model::admit::Admitted;
 use crate::model::kinds::ArtifactSpec;
 use crate::model::{Problem, Spec};
-
-/// Why a set is not to be applied.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// What is wrong, or still going on.
-    pub(super) problems: Vec<Problem>,
-    /// When to look again, where nothing is wrong but something is still being written.
-    pub(super) again_in: Option<Duration>,
-}
-
-impl From<Vec<Problem>> for Refusal {
-    fn from(problems: Vec<Problem>) -> Refusal {
-        Refusal { problems, again_in: None }
-    }
-}
 
 /// Fills in address and size of every artifact. Reads those that changed, so it takes as long as that does.
 pub(super) fn fill(set: &mut [Admitted], shelf: &mut Shelf, now: SystemTime) -> Result<(), Refusal> {
@@ -57,7 +43,7 @@ pub(super) fn fill(set: &mut [Admitted], shelf: &mut Shelf, now: SystemTime) -> 
     shelf.keep(&named);
     match (wrong.is_empty(), moving.is_empty()) {
         (true, true) => Ok(()),
-        (true, false) => Err(Refusal { problems: moving, again_in }),
+        (true, false) => Err(Refusal { again_in, ..moving.into() }),
         // Mistakes only: what is still being written may add to them, and is no mistake yet.
         (false, _) => Err(wrong.into()),
     }
@@ -93,24 +79,13 @@ pub(super) fn artifact(admitted: &Admitted) -> Option<&ArtifactSpec> {
     }
 }
 
-/// A file of the folder that is called like a manifest.
-pub(super) struct Manifest {
-    /// In full, as artifacts' paths are.
-    pub(super) path: PathBuf,
-    /// As people know it.
-    pub(super) name: String,
-    /// What it says, or why that can't be read.
-    pub(super) text: Result<String, String>,
-}
-
-impl Manifest {
-    /// Whether it is one, with or without mistakes, and not some program's own YAML or JSON.
-    fn is_meant_for_us(&self) -> bool {
-        self.text.as_ref().is_ok_and(|text| text.contains("mainstay.dev/"))
-    }
-
-    fn problem(&self, message: String) -> Problem {
-        Problem { file: Some(self.name.clone()), at: None, path: String::new(), message }
+/// Whether it is a manifest, with or without mistakes, and not some program's own YAML or JSON.
+pub(super) fn is_meant_for_us(manifest: &Manifest) -> bool {
+    match &manifest.text {
+        Text::Read(text) => text.contains("mainstay.dev/"),
+        Text::Unreadable(_) => false,
+        // Nothing else is kept.
+        Text::Known => true,
     }
 }
 
@@ -118,15 +93,11 @@ impl Manifest {
 /// could be meant either way, and to leave it out would delete its objects, so that is a mistake.
 pub(super) fn admit_all(
     manifests: &[Manifest],
-    admit: impl Fn(&Manifest, &str) -> Result<Vec<Admitted>, Vec<Problem>>,
+    mut admit: impl FnMut(&Manifest) -> Result<Vec<Admitted>, Vec<Problem>>,
 ) -> Result<Vec<Admitted>, Vec<Problem>> {
-    let try_admit = |manifest: &Manifest| match &manifest.text {
-        Ok(text) => admit(manifest, text),
-        Err(why) => Err(vec![manifest.problem(format!("can't be read: {why}"))]),
-    };
     // These first, for they say what is an artifact; a program's own files are then not even parsed.
     let ours: Vec<_> =
-        manifests.iter().map(|manifest| manifest.is_meant_for_us().then(|| try_admit(manifest))).collect();
+        manifests.iter().map(|manifest| is_meant_for_us(manifest).then(|| admit(manifest))).collect();
     let artifacts: BTreeSet<PathBuf> = ours
         .iter()
         .flatten()
@@ -137,13 +108,14 @@ pub(super) fn admit_all(
     let mut set = Vec::new();
     let mut problems = Vec::new();
     for (manifest, admitted) in manifests.iter().zip(ours) {
-        match (manifest.path.ancestors().find(|path| artifacts.contains(*path)), admitted) {
+        let mut around = manifest.path.iter().flat_map(|path| path.ancestors());
+        match (around.find(|path| artifacts.contains(*path)), admitted) {
             (Some(artifact), Some(_)) => problems.push(manifest.problem(format!(
                 "is a manifest inside of the artifact {}; keep the manifests out of what is sent",
                 artifact.display()
             ))),
             (Some(_), None) => {}
-            (None, admitted) => match admitted.unwrap_or_else(|| try_admit(manifest)) {
+            (None, admitted) => match admitted.unwrap_or_else(|| admit(manifest)) {
                 Ok(documents) => set.extend(documents),
                 Err(found) => problems.extend(found),
             },
@@ -154,12 +126,10 @@ pub(super) fn admit_all(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tempfile::TempDir;
 
+    use super::super::door::Door;
     use super::*;
-    use crate::model::admit::{Origin, admit_text};
     use crate::model::secret::{KEY_BYTES, Sealer};
 
     fn later() -> SystemTime {
@@ -176,15 +146,12 @@ mod tests {
     }
 
     fn file(folder: &TempDir, name: &str, text: &str) -> Manifest {
-        Manifest { path: folder.path().join(name), name: name.into(), text: Ok(text.into()) }
+        let path = Some(folder.path().join(name));
+        Manifest { name: name.into(), path, stamp: None, text: Text::Read(text.into()) }
     }
 
     fn admitted(manifests: &[Manifest]) -> Result<Vec<Admitted>, Vec<Problem>> {
-        admit_all(manifests, |manifest, text| {
-            let directory = manifest.path.parent().map(Path::to_path_buf);
-            let origin = Origin { file: Some(manifest.name.clone()), directory };
-            admit_text(text, &origin, &Sealer::new([0; KEY_BYTES]))
-        })
+        Door::default().admit(manifests, &Sealer::new([0; KEY_BYTES]))
     }
 
     fn filled(folder: &TempDir, spec: &str, now: SystemTime) -> Result<ArtifactSpec, Refusal> {
@@ -251,7 +218,8 @@ mod tests {
     fn a_program_s_own_yaml_is_no_manifest_and_a_manifest_in_there_is_a_mistake() {
         let folder = folder();
         let app = || manifest(&folder, "{path: ../app}");
-        let unreadable = Manifest { text: Err("no text".into()), ..file(&folder, "app/data.json", "") };
+        let unreadable =
+            Manifest { text: Text::Unreadable("no text".into()), ..file(&folder, "app/data.json", "") };
         let own = [app(), file(&folder, "app/conf/config.yaml", "port: [\n"), unreadable];
         assert_eq!(admitted(&own).unwrap().len(), 1);
         assert!(admitted(&[app(), file(&folder, "application.yaml", "port: 80\n")]).is_err());

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mainstay::api::{Parts, Secrets};
+use mainstay::clock::Clock;
 use mainstay::edge::{Edge, Hosts, Origins};
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Origin, admit_text};
 use mainstay::model::secret::{KEY_BYTES, Sealer};
 use mainstay::model::{Document, Key, Kind};
+use mainstay::plan::world::Freeze;
 use mainstay::reconcile::connected::Connected;
 use mainstay::reconcile::events::Events;
 use mainstay::reconcile::leadership::Standing;
 use mainstay::reconcile::logs::Logs;
 use mainstay::reconcile::observed::Observed;
+use mainstay::reconcile::outlook::Outlook;
 use mainstay::reconcile::ping::{Pinger, TrustError};
 use mainstay::reconcile::placed::Placed;
+use mainstay::source::board::Board;
 use mainstay::state::{self, Commit, Edit, State};
 use mainstay::store::embedded::Embedded;
 use serde_json::{Value, json};
@@ -64,6 +68,12 @@ impl Api {
             state: Arc::clone(&state),
             observed: Observed::default(),
             placed: Placed::default(),
+            outlook: Outlook::new(
+                Observed::default(),
+                Path::new("mainstay"),
+                Freeze::default(),
+                Clock::default(),
+            ),
             events: Events::default(),
             sealer: sealer(),
             secrets: Secrets::Shown,
@@ -71,6 +81,7 @@ impl Api {
             pinger: Arc::new(OnlyNd1),
             logs: Logs::new(Arc::clone(&state), Observed::default(), Connected::default()),
             standing: Standing::alone(),
+            sources: Board::default(),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

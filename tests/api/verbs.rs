@@ -221,5 +221,7 @@ fn everything_is_explained_and_what_is_not_there_is_not() {
     // What is being deleted is not shown any more, and can be wondered about.
     api.call("DELETE", NODE, None);
     let (_, answer) = api.get("/1.0/explain/instances/IN1/nodes/ND1");
-    assert_eq!(answer["chain"][1]["text"], "it is being deleted");
+    let called = answer["chain"][1]["text"].as_str().unwrap();
+    assert!(called.starts_with(&format!("DELETE {NODE} by anonymous from ")), "{called}");
+    assert_eq!(answer["chain"][2]["text"], "it is being deleted");
 }

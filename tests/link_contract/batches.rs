@@ -52,7 +52,7 @@ pub(super) async fn what_is_restarted_in_a_long_batch_is_told_as_running(mut cas
         let mut again = command(&["sleep", "1000"]);
         again.hash = format!("again{round}");
         // It runs again while the others are still being started.
-        let mut actions = vec![Action::Restart { id: "a".into(), start: again.clone() }];
+        let mut actions = vec![Action::Restart { id: "a".into(), start: again.clone().into() }];
         actions
             .extend((0..10).map(|number| start(&format!("{round}-{number}"), command(&["sleep", "1000"]))));
         case.batch(actions).await;

@@ -20,7 +20,7 @@ pub(super) async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on
     support::wait_for("its end", || !support::is_alive(supervisor));
     let mut with_other_care = sh("echo up; exec sleep 1000");
     with_other_care.care.hash = "c2".into();
-    case.batch(vec![Action::Adopt { id: "a".into(), start: with_other_care }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: with_other_care.into() }]).await;
     let seen = case.phase("a", Phase::Running).await;
     assert_eq!((seen.pid, seen.hash.as_str(), seen.care.as_str()), (Some(pid), "h1", "c2"));
     assert!(support::is_alive(pid));
@@ -31,7 +31,7 @@ pub(super) async fn a_process_whose_supervisor_was_killed_is_adopted_and_runs_on
     // One that has its supervisor gets another, and the old one's helpers are gone.
     let pid = case.processes["a"].pid.unwrap();
     let supervisor = support::parent(pid);
-    case.batch(vec![Action::Adopt { id: "a".into(), start: sh("echo up; exec sleep 1000") }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: sh("echo up; exec sleep 1000").into() }]).await;
     case.until_or_now("other care", |all| all["a"].care == "c1").await;
     assert_eq!(case.processes["a"].pid, Some(pid));
     support::wait_for("the old supervisor's end", || !support::is_alive(supervisor));
@@ -45,7 +45,7 @@ pub(super) async fn what_ended_before_it_was_adopted_is_started(mut case: Case) 
     support::kill(supervisor);
     support::kill(pid);
     support::wait_for("their end", || !support::is_alive(supervisor) && !support::is_alive(pid));
-    case.batch(vec![Action::Adopt { id: "a".into(), start: command(&["sleep", "1000"]) }]).await;
+    case.batch(vec![Action::Adopt { id: "a".into(), start: command(&["sleep", "1000"]).into() }]).await;
     let seen = case.phase("a", Phase::Running).await;
     assert_ne!(seen.pid, Some(pid));
     case.end().await;

@@ -173,7 +173,7 @@ pub(super) async fn a_renewal_that_comes_late_renews_nothing(mut case: Case) {
     // One that waited in a pipe until now.
     case.renew_by(said).await;
     assert_eq!(case.refusal(start("a", under(3, command(&["sleep", "1000"])))).await, OVER);
-    let restart = Action::Restart { id: "a".into(), start: under(3, command(&["sleep", "1000"])) };
+    let restart = Action::Restart { id: "a".into(), start: under(3, command(&["sleep", "1000"])).into() };
     assert_eq!(case.refusal(restart).await, OVER);
     // Another's lease is not over: how long one lasts is each one's own.
     case.batch(vec![start("b", under(1000, command(&["sleep", "1000"])))]).await;
@@ -272,7 +272,7 @@ pub(super) async fn a_lease_of_before_a_reboot_is_none(mut case: Case) {
 pub(super) async fn a_lease_is_taken_and_given_back_while_the_process_runs(mut case: Case) {
     case.batch(vec![start("a", command(&["sleep", "1000"]))]).await;
     let pid = case.phase("a", Phase::Running).await.pid;
-    let adopt = |start: Start| Action::Adopt { id: "a".into(), start };
+    let adopt = |start: Start| Action::Adopt { id: "a".into(), start: start.into() };
     // Long enough to be given back in time on a machine that is busy.
     case.begin(vec![adopt(under(15, command(&["sleep", "1000"])))]).await;
     case.until_or_now("a lease", |all| all["a"].lease == Some(15)).await;

@@ -121,7 +121,7 @@ pub(super) async fn a_process_whose_supervisor_was_killed_is_seen_and_never_doub
     // A plain start leaves it alone; a restart takes its place.
     case.batch(vec![start("a", sh("echo up; exec sleep 1000"))]).await;
     assert_eq!(case.log("a"), "up\n");
-    let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000") };
+    let again = Action::Restart { id: "a".into(), start: sh("echo again; exec sleep 1000").into() };
     case.batch(vec![again]).await;
     let second = case.phase("a", Phase::Running).await;
     assert_ne!(second.pid, first.pid);

@@ -14,6 +14,7 @@ pub(crate) fn write(documents: &mut Documents, action: &PlaceAction, revision: u
 }
 
 /// Decides that an object goes.
+#[allow(dead_code, reason = "the stories leave documents out instead")]
 pub(crate) fn delete(documents: &mut Documents, key: &Key, revision: u64) {
     if let Some(found) = documents.get(key) {
         let mut document = Document::clone(found);

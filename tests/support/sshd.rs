@@ -73,9 +73,11 @@ impl Sshd {
         if shell == NodeShell::Busybox {
             path = format!(" PATH={}", busybox_tools(&at("tools")));
         }
+        // Of this one the last value counts, unlike of all others.
+        let startups = if more.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             StrictModes no\nMaxStartups 100\nLogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path} {variable}\n{more}UsePAM no\n",
+             StrictModes no\n{startups}LogLevel ERROR\nPrintMotd no\nSetEnv HOME={0}/home{path} {variable}\n{more}UsePAM no\n",
             directory.path().display(),
         );
         std::fs::write(at("config"), config).unwrap();

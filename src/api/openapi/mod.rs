@@ -320,7 +320,7 @@ fn can_be_refused(route: &Route, need: Need, status: StatusCode) -> bool {
         | StatusCode::SERVICE_UNAVAILABLE => true,
         StatusCode::UNAUTHORIZED => need != Need::Nothing,
         StatusCode::FORBIDDEN => matches!(need, Need::Operate | Need::Change | Need::Secrets),
-        StatusCode::NOT_FOUND => route.path.contains('{'),
+        StatusCode::NOT_FOUND => route.path.contains('{') || said.refusals.contains(&status),
         StatusCode::PRECONDITION_FAILED => matches!(said.version, Version::Changed | Version::Deleted),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => said.body.is_some(),
         other => said.refusals.contains(&other),

@@ -55,7 +55,7 @@ pub(super) struct Done {
 /// A node on the course.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    ideal: IdealNode,
+    pub(super) ideal: IdealNode,
     stock: Stock,
     /// What should be there.
     pub(super) desired: NodeDesired,

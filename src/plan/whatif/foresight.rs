@@ -243,16 +243,16 @@ fn node_foresight(
     after: &Node,
     mut held: Held,
 ) -> NodeForesight {
-    let mut whys = Whys::new(present, course, place);
+    let whys = Whys::new(present, course, place, &before.desired);
     let ids: BTreeSet<&String> = after.done.keys().chain(held.by_process.keys()).collect();
     let none = Vec::new();
     let mut processes = Vec::new();
     for id in ids.into_iter().cloned().collect::<Vec<_>>() {
         let all = after.done.get(&id).unwrap_or(&none);
         let (of_change, pending) = split(before.done.get(&id).unwrap_or(&none), all);
-        let mut tell = |done: &Done| whys.deed(&id, done);
-        let deeds = fold(of_change.into_iter().map(&mut tell).collect());
-        let pending: Vec<Deed> = pending.into_iter().map(&mut tell).collect();
+        let tell = |done: &Done| whys.deed(&id, done);
+        let deeds = fold(of_change.into_iter().map(tell).collect());
+        let pending: Vec<Deed> = pending.into_iter().map(tell).collect();
         let holds = held.by_process.remove(&id).unwrap_or_default();
         if !deeds.is_empty() || !pending.is_empty() || !holds.is_empty() {
             let service = service_of(present, course, place, &id, all);

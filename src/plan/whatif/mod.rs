@@ -70,3 +70,6 @@ pub fn foresee(present: &Present<'_>, changed: &Documents) -> Foresight {
         scope = wider;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Present;
-use super::course::{Course, Done, Place, node_key};
+use super::course::{Course, Done, Place};
 use super::foresight::{Deed, Verb};
 use crate::model::difference::{of_revisions, paths};
 use crate::model::id::revision_name;
 use crate::model::meta::{Key, Kind};
 use crate::plan::place::PlaceReason;
-use crate::plan::render::{Surroundings, desired};
 use crate::plan::step::{Action, Reason, Start};
 use crate::plan::world::NodeDesired;
 
@@ -23,16 +22,21 @@ pub(super) struct Whys<'a> {
     present: &'a Present<'a>,
     course: &'a Course<'a>,
     place: &'a Place,
-    /// What should be on the node by the documents as they are, once that was asked for.
-    before: Option<NodeDesired>,
+    /// What should be on the node without the change.
+    before: &'a NodeDesired,
 }
 
 impl<'a> Whys<'a> {
-    pub(super) const fn new(present: &'a Present<'a>, course: &'a Course<'a>, place: &'a Place) -> Whys<'a> {
-        Whys { present, course, place, before: None }
+    pub(super) const fn new(
+        present: &'a Present<'a>,
+        course: &'a Course<'a>,
+        place: &'a Place,
+        before: &'a NodeDesired,
+    ) -> Whys<'a> {
+        Whys { present, course, place, before }
     }
 
-    pub(super) fn deed(&mut self, id: &str, done: &Done) -> Deed {
+    pub(super) fn deed(&self, id: &str, done: &Done) -> Deed {
         let fields = self.fields(id, done);
         let key = Key::within(Kind::Process, self.place.0.as_str(), id);
         let placed = self.course.reasons.get(&key);
@@ -60,19 +64,8 @@ impl<'a> Whys<'a> {
         self.present.world.documents.live(process).is_none()
     }
 
-    /// What should be on the node by the documents as they are.
-    fn before(&mut self) -> &NodeDesired {
-        let Present { world, surroundings, .. } = self.present;
-        let place = self.place;
-        self.before.get_or_insert_with(|| {
-            let root = world.seen.get(place).and_then(|seen| seen.root.clone());
-            let surroundings = Surroundings { root, ..(*surroundings).clone() };
-            desired(world.documents, &node_key(place), &surroundings)
-        })
-    }
-
     /// The fields that changed, for what is done for such.
-    fn fields(&mut self, id: &str, done: &Done) -> Vec<String> {
+    fn fields(&self, id: &str, done: &Done) -> Vec<String> {
         match (&done.action, done.reason) {
             (Action::Restart { start, .. }, Reason::Changed) => {
                 self.started_with(id, start, done.of.as_ref().map_or(0, |(_, revision)| *revision))
@@ -95,7 +88,7 @@ impl<'a> Whys<'a> {
     }
 
     /// Those of what it is started with: of its service's revisions, or, where these are the same, of what was made of them for the node.
-    fn started_with(&mut self, id: &str, start: &Start, revision: u64) -> Vec<String> {
+    fn started_with(&self, id: &str, start: &Start, revision: u64) -> Vec<String> {
         let instance = self.place.0.as_str();
         let key = Key::within(Kind::Process, instance, id);
         let document = self.present.world.documents.get(&key);
@@ -127,12 +120,16 @@ impl<'a> Whys<'a> {
         fields
     }
 
-    fn start_before(&mut self, id: &str) -> Option<Start> {
-        self.before().processes.get(id).and_then(|process| process.start.as_ref().ok()).cloned()
+    fn start_before(&self, id: &str) -> Option<Start> {
+        self.before
+            .processes
+            .get(id)
+            .and_then(|process| process.start.as_ref().ok())
+            .map(|start| start.as_ref().clone())
     }
 
     /// Those of how its supervisor looks after it.
-    fn looked_after(&mut self, id: &str, start: &Start) -> Vec<String> {
+    fn looked_after(&self, id: &str, start: &Start) -> Vec<String> {
         let Some(before) = self.start_before(id) else { return Vec::new() };
         let (before_care, care) = (&before.care, &start.care);
         let all = [
@@ -145,14 +142,14 @@ impl<'a> Whys<'a> {
     }
 
     /// Those of what it is told while it runs, which is what the node's bundle says to it.
-    fn told(&mut self, id: &str) -> Vec<String> {
+    fn told(&self, id: &str) -> Vec<String> {
         let nothing = NodeDesired::default();
         let after = self.course.nodes.get(self.place).map_or(&nothing, |node| &node.desired);
         let Some(service) = after.processes.get(id).map(|process| process.service.clone()) else {
             return Vec::new();
         };
         let after = told_to(after, &service);
-        let before = told_to(self.before(), &service);
+        let before = told_to(self.before, &service);
         before.zip(after).map(|(before, after)| paths(before, after)).unwrap_or_default()
     }
 }

@@ -107,7 +107,7 @@ fn start(id: &str) -> Step {
         stop: StopSpec::default(),
         care: Care::default(),
     };
-    Step { action: Action::Start { id: id.into(), start }, reason: Reason::Absent }
+    Step { action: Action::Start { id: id.into(), start: start.into() }, reason: Reason::Absent }
 }
 
 fn bundle(hash: &str) -> Step {

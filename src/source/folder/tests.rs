@@ -4,7 +4,10 @@ use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
+use super::collect::MAX_DEPTH;
 use super::*;
+use crate::model::Problem;
+use crate::source::{Manifest, Text};
 
 /// A folder with these files, each empty.
 fn folder(files: &[&str]) -> TempDir {
@@ -17,11 +20,17 @@ fn folder(files: &[&str]) -> TempDir {
     folder
 }
 
-/// The manifests below a folder, as paths within it.
+/// The manifests below a folder.
+fn read(root: &Path) -> Result<Vec<Manifest>, Problem> {
+    collect(root, &Stamps::default()).map_err(|unread| match unread {
+        Unread::Flaw(problem) => problem,
+        Unread::Moving => panic!("nobody changes it"),
+    })
+}
+
+/// Their names.
 fn listed(root: &Path) -> Result<Vec<String>, Problem> {
-    let mut files = BTreeSet::new();
-    list(root, root, 0, &mut files)?;
-    Ok(files.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect())
+    Ok(read(root)?.into_iter().map(|manifest| manifest.name).collect())
 }
 
 #[test]
@@ -83,10 +92,16 @@ fn a_linked_folder_within_is_read_once_and_a_circle_is_no_trap() {
 }
 
 #[test]
-fn a_link_to_nowhere_is_passed_over() {
+fn a_link_to_nothing_is_refused_for_what_it_named_is_not_known_to_be_gone() {
     let folder = folder(&["a.yaml"]);
-    symlink("gone.yaml", folder.path().join("b.yaml")).unwrap();
+    symlink("gone", folder.path().join("log")).unwrap();
     assert_eq!(listed(folder.path()).unwrap(), ["a.yaml"]);
+    symlink("gone.yaml", folder.path().join("b.yaml")).unwrap();
+    let problem = listed(folder.path()).unwrap_err();
+    assert!(
+        problem.to_string().ends_with("b.yaml: is a link to nothing; remove it, or put back what it names"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -106,13 +121,83 @@ fn a_folder_that_is_not_there_is_a_problem_and_not_empty() {
 }
 
 #[test]
-fn another_folder_under_the_same_name_is_another() {
-    let folder = folder(&["one/a.yaml", "two/a.yaml"]);
-    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-    let before = identity(&one);
-    assert!(before.is_some() && before == identity(&one));
-    std::fs::rename(&one, folder.path().join("old")).unwrap();
-    assert_eq!(identity(&one), None);
-    std::fs::rename(&two, &one).unwrap();
-    assert!(identity(&one).is_some_and(|now| Some(now) != before));
+fn folders_of_a_config_map_are_read_through_their_links() {
+    let folder = folder(&["..2026/sub/a.yaml"]);
+    symlink("..2026", folder.path().join("..data")).unwrap();
+    symlink("..data/sub", folder.path().join("sub")).unwrap();
+    assert_eq!(listed(folder.path()).unwrap(), ["sub/a.yaml"]);
+}
+
+#[test]
+fn what_editors_leave_beside_a_file_is_not_read() {
+    let files = [
+        "a.yaml",
+        ".a.yaml.swp",
+        "4913",
+        "a.yaml~",
+        "#a.yaml#",
+        "a.yaml.tmp",
+        "a.yaml___jb_tmp___",
+        "a.yaml___jb_old___",
+        ".goutputstream-ABC",
+        "b.tmp/c.yaml",
+    ];
+    let folder = folder(&files);
+    // Emacs's lock names who edits the file.
+    symlink("me@box.1234:5", folder.path().join(".#a.yaml")).unwrap();
+    assert_eq!(listed(folder.path()).unwrap(), ["a.yaml"]);
+}
+
+#[test]
+fn what_is_no_file_keeps_nobody_waiting_and_is_refused() {
+    let folder = folder(&["a.yaml"]);
+    let pipe = folder.path().join("b.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let problem = listed(folder.path()).unwrap_err();
+    assert!(problem.to_string().contains("neither a file nor a folder"), "{problem}");
+    std::fs::remove_file(&pipe).unwrap();
+    symlink("/dev/zero", &pipe).unwrap();
+    let problem = listed(folder.path()).unwrap_err();
+    assert!(problem.to_string().contains("is a link out of"), "{problem}");
+}
+
+#[test]
+fn an_absolute_link_is_one_out_of_the_folder_though_it_comes_back() {
+    let folder = folder(&["a.yaml"]);
+    symlink(folder.path().join("a.yaml"), folder.path().join("b.yaml")).unwrap();
+    assert!(listed(folder.path()).unwrap_err().to_string().contains("is a link out of"));
+}
+
+#[test]
+fn a_file_that_is_no_text_or_too_large_is_unreadable_and_not_empty() {
+    let folder = folder(&["a.yaml", "b.yaml"]);
+    std::fs::write(folder.path().join("a.yaml"), b"kind: \xff").unwrap();
+    std::fs::write(folder.path().join("b.yaml"), vec![b' '; crate::model::locate::MAX_TEXT_BYTES + 1])
+        .unwrap();
+    let texts: Vec<Text> = read(folder.path()).unwrap().into_iter().map(|manifest| manifest.text).collect();
+    let why = |text: &Text| match text {
+        Text::Unreadable(why) => why.clone(),
+        Text::Read(_) | Text::Known => panic!("{text:?}"),
+    };
+    assert_eq!(why(&texts[0]), "is no UTF-8 text (after 6 bytes); save it as UTF-8");
+    assert!(why(&texts[1]).contains("split it into several files"), "{texts:?}");
+}
+
+#[test]
+fn a_file_has_a_stamp_once_a_later_content_could_not_have_the_same() {
+    let folder = folder(&["a.yaml"]);
+    let stamp = || read(folder.path()).unwrap().remove(0).stamp;
+    assert_eq!(stamp(), None, "it was written just now");
+}
+
+#[test]
+fn the_name_of_a_folder_does_not_change_with_the_links_on_its_way() {
+    let folder = folder(&["trees/one/a.yaml", "trees/two/a.yaml"]);
+    let link = folder.path().join("current");
+    symlink("trees/one", &link).unwrap();
+    let name = Folder::new(&link).name().to_owned();
+    assert_eq!(name, format!("folder {}", link.display()));
+    assert_eq!(Folder::new(&folder.path().join("trees/../current/.")).name(), name);
+    assert_eq!(full(&link.join("../a")), link.join("../a"), "which is trees/a");
 }

@@ -21,7 +21,7 @@ fn start_under(id: &str, seconds: u32) -> Step {
     let Step { action: Action::Start { id, mut start }, reason } = start(id) else {
         unreachable!("it is a start")
     };
-    start.care.lease = Some(seconds);
+    Arc::make_mut(&mut start).care.lease = Some(seconds);
     Step { action: Action::Start { id, start }, reason }
 }
 
