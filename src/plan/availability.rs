@@ -1,7 +1,9 @@
 //! Whether a process does its work, as far as is seen; and so whether its service does.
 
 use super::render::wanted;
+use super::revision::Declarations;
 use super::world::{Health, Phase, ProcessSighting, World};
+use crate::model::id::revision_name;
 use crate::model::kinds::{ProcessSpec, ServiceSpec, ServiceTypeSpec, UpdateSpec};
 use crate::model::{Document, Documents, Key, Kind};
 
@@ -36,7 +38,7 @@ pub fn of_process(world: &World<'_>, document: &Document, process: &ProcessSpec)
         return Availability::Unknown;
     };
     let kind = type_of(world.documents, instance, &process.service);
-    as_seen(node.processes.get(&document.metadata.name), kind, world.now_ms)
+    as_seen(world, (document, process), kind, node.processes.get(&document.metadata.name))
 }
 
 /// The type of a service; none where one of the two does not exist.
@@ -49,21 +51,44 @@ pub(super) fn type_of<'a>(
     documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()))
 }
 
+/// Whether a process has a health check: its service's type has one, and so had that of an earlier revision that it runs from. What that
+/// did not check can't be found healthy before it runs from another one.
+fn is_checked(
+    documents: &Documents,
+    document: &Document,
+    process: &ProcessSpec,
+    kind: Option<&ServiceTypeSpec>,
+) -> bool {
+    if kind.is_none_or(|kind| kind.health.is_none()) {
+        return false;
+    }
+    let instance = document.metadata.namespace.as_str();
+    let key = Key::within(Kind::Service, instance, process.service.as_str());
+    let Some((declared, service)) = documents.get(&key).zip(documents.service(&key)) else { return false };
+    let name = revision_name(&process.service, document.metadata.revision);
+    let revision = documents.revision(&Key::within(Kind::Revision, instance, name));
+    revision.is_none_or(|revision| {
+        revision.service_type.health.is_some() || Declarations::new(documents).is(declared, service, revision)
+    })
+}
+
 /// The same, of a process of this type as it is seen on a node that is; none where it is not there.
 pub(super) fn as_seen(
-    seen: Option<&ProcessSighting>,
+    world: &World<'_>,
+    (document, process): (&Document, &ProcessSpec),
     kind: Option<&ServiceTypeSpec>,
-    now_ms: u64,
+    seen: Option<&ProcessSighting>,
 ) -> Availability {
+    let now_ms = world.now_ms;
     let Some(seen) = seen else { return Availability::No };
     if seen.phase != Phase::Running {
         return Availability::No;
     }
     let up_ms = seen.since_ms.saturating_add(kind.map_or(0, ServiceTypeSpec::start_ms));
-    let is_checked = kind.is_some_and(|kind| kind.health.is_some());
+    let is_checked = || is_checked(world.documents, document, process, kind);
     match &seen.health {
         Some(Health::Unhealthy { .. }) => Availability::No,
-        None if is_checked => Availability::Starting { since_ms: seen.since_ms },
+        None if is_checked() => Availability::Starting { since_ms: seen.since_ms },
         Some(Health::Healthy | Health::Unchecked { .. }) | None if up_ms > now_ms => {
             Availability::Starting { since_ms: seen.since_ms }
         }

@@ -63,7 +63,8 @@ impl<'a> Member<'a> {
             document,
             spec,
             runs: wanted(spec, Some(service)),
-            availability: complete.map_or(Availability::Unknown, |_| as_seen(seen, kind, world.now_ms)),
+            availability: complete
+                .map_or(Availability::Unknown, |_| as_seen(world, (document, spec), kind, seen)),
             is_heard,
             is_settled: is_heard && !(is_behind && takes_new),
             is_behind,
@@ -93,10 +94,12 @@ impl<'a> Member<'a> {
         match self.availability {
             Availability::Unknown => false,
             Availability::Since(_) | Availability::Starting { .. } => self.is_behind && self.takes_new,
-            // It may well do its work; who looks again knows.
-            Availability::No => {
-                !self.seen.is_some_and(|seen| matches!(seen.phase, Phase::Busy | Phase::Unsupervised))
-            }
+            Availability::No => match self.seen.map(|seen| seen.phase) {
+                // It may well do its work; who looks again knows, unless it has to be started anew, or can't be.
+                Some(Phase::Busy | Phase::Unsupervised) => self.is_behind && self.takes_new,
+                Some(Phase::Running | Phase::Backoff | Phase::Stopping | Phase::Stopped | Phase::Lost)
+                | None => true,
+            },
         }
     }
 

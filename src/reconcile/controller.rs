@@ -254,6 +254,13 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
                     // need time.
                     tracing::warn!(error = &error as &dyn std::error::Error, "the placement was not written");
                     sleep(Duration::from_secs(1)).await;
+                    // It may have been written all the same, and our watch may not have told of it yet: what was given up in it must
+                    // not be started where it was.
+                    tokio::select! {
+                        biased;
+                        _ = mode.wait_for(|mode| *mode == Mode::End) => return,
+                        () = read_documents(&shared.state) => {}
+                    }
                     continue;
                 }
             }
@@ -272,19 +279,26 @@ async fn reconcile(shared: &Arc<Shared>, reign: &Reign, tasks: &mut Tasks) {
 
 /// Waits until the documents are known as they are now, and what the leader before has tried in vain.
 async fn catch_up(shared: &Shared) {
-    let read = async || {
-        shared.state.catch_up().await?;
-        let tries = shared.state.tries().await?;
-        shared.tries.begin(tries, &shared.state.snapshot().documents);
-        Ok::<_, StateError>(())
-    };
-    while let Err(error) = read().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "this server leads and can't read the documents"
-        );
-        sleep(Duration::from_secs(1)).await;
+    read_documents(&shared.state).await;
+    loop {
+        match shared.state.tries().await {
+            Ok(tries) => return shared.tries.begin(tries, &shared.state.snapshot().documents),
+            Err(error) => wait_after(&error).await,
+        }
     }
+}
+
+/// Waits until the documents are known as they are now.
+async fn read_documents(state: &State) {
+    while let Err(error) = state.catch_up().await {
+        wait_after(&error).await;
+    }
+}
+
+/// Waits until what could not be read may be tried again.
+async fn wait_after(error: &StateError) {
+    tracing::warn!(error = error as &dyn std::error::Error, "this server leads and can't read the documents");
+    sleep(Duration::from_secs(1)).await;
 }
 
 /// Waits for a time; for ever when there is none.

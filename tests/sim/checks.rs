@@ -3,24 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mainstay::model::kinds::{ProcessSpec, ServiceSpec};
+use mainstay::model::kinds::{FailoverSpec, ProcessSpec, ServiceSpec};
+use mainstay::model::meta::PAUSED;
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
-use mainstay::plan::render::{Surroundings, desired, wanted};
+use mainstay::plan::place::PlaceHold;
+use mainstay::plan::render::{Surroundings, desired, takes_new, wanted};
 use mainstay::plan::revision::Declarations;
-use mainstay::plan::world::{NodeDesired, Phase};
+use mainstay::plan::step::Start;
+use mainstay::plan::world::{DesiredProcess, NodeDesired, Phase};
 use mainstay::reconcile::observed::LinkState;
+use mainstay::reconcile::placed::Decided;
 use mainstay::store::{Compare, Txn, Write};
 
+use crate::limits;
+use crate::node::Machine;
 use crate::store::{LEADER, Reign};
 use crate::world::{Health, Inner};
 
-const INSTANCE: &str = "IN1";
+pub(crate) const INSTANCE: &str = "IN1";
+
+/// The key of a service.
+pub(crate) fn key_of_service(name: &str) -> Key {
+    Key::within(Kind::Service, INSTANCE, name)
+}
 
 /// After everything that happens.
 pub(crate) fn after_step(inner: &mut Inner) {
     one(inner);
     own(inner);
     unknown(inner);
+    limits::fenced(inner);
 }
 
 /// ONE: never two live copies of one process, over all machines.
@@ -62,17 +74,17 @@ fn reign_of(inner: &Inner, epoch: u64) -> Option<(u64, Reign)> {
     inner.store.reigns.iter().find(|(_, reign)| reign.epoch == epoch).map(|(at, reign)| (*at, *reign))
 }
 
-/// FEN: who sends a batch holds the lease at that moment. One that was stopped in the middle is for the nodes to refuse.
+/// FEN: who sends a batch, or renews leases, holds the lease at that moment. One that was stopped in the middle is for the nodes to refuse.
 pub(crate) fn at_send(inner: &mut Inner, who: u32, text: &str) {
     let mut words = text.split(' ');
-    if words.next() != Some("BATCH") {
+    if !matches!(words.next(), Some("BATCH" | "LEASE")) {
         return;
     }
     let epoch = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let is_fine =
         reign_of(inner, epoch).is_some_and(|(_, reign)| reign.who == who && inner.store.is_held(reign.lease));
     if !is_fine {
-        let message = format!("{} sends a batch of epoch {epoch} and does not lead", inner.name_of(who));
+        let message = format!("{} acts with the epoch {epoch} and does not lead", inner.name_of(who));
         inner.violate("FEN", message);
     }
 }
@@ -99,6 +111,7 @@ pub(crate) fn before_write(inner: &mut Inner, who: u32, txn: &Txn) {
         let message = format!("{} writes documents and not as the leader", inner.name_of(who));
         inner.violate("FEN", message);
     }
+    limits::before_write(inner, txn);
     for write in &txn.then {
         match write {
             Write::Put(key, value) if inner.store.value(key) == Some(value.as_slice()) => {
@@ -175,12 +188,17 @@ pub(crate) fn before_step(inner: &mut Inner, host: &str, epoch: u64, step: &[Str
     }
 }
 
+/// The hashes of a start as a node is told them.
+fn full(start: &Start) -> String {
+    let lease = start.care.lease.map_or_else(String::new, |seconds| format!(".{seconds}"));
+    format!("{}.{}{lease}", start.hash, start.care.hash)
+}
+
 fn calls_for(wanted: &NodeDesired, step: &[String]) -> bool {
     let id = step[1].as_str();
     let process = wanted.processes.get(id);
     let is_wanted = process.is_some_and(|process| process.running && !process.deleting);
     let start = process.and_then(|process| process.start.as_ref().ok());
-    let full = |start: &mainstay::plan::step::Start| format!("{}.{}", start.hash, start.care.hash);
     match step[0].as_str() {
         "start" | "restart" => {
             wanted.schedulable && is_wanted && start.is_some_and(|start| full(start) == step[2])
@@ -215,11 +233,20 @@ pub(crate) fn converged(inner: &mut Inner) -> Result<(), String> {
     if let Some((key, _)) = documents.iter().find(|(_, document)| document.is_deleting()) {
         return Err(format!("{key} is still going"));
     }
+    let late =
+        inner.servers.iter().find(|(who, server)| server.stale_until > inner.now() && inner.lives(**who));
+    if let Some((_, server)) = late {
+        return Err(format!("the watches of {} tell nothing yet", server.name));
+    }
+    if inner.ill_until > inner.now() {
+        return Err("something does not do its work for a while".into());
+    }
     if let Some((key, _)) = documents.waiting().next() {
         return Err(format!("{key} still waits"));
     }
     placed(&documents)?;
-    rolled_out(&documents)?;
+    rolled_out(inner, &documents)?;
+    leased(inner, &documents)?;
     let mut hosts = BTreeMap::new();
     for (key, _) in documents.of_kind(Kind::Node) {
         let host = documents.node(key).expect("it is a node").ip_address.clone();
@@ -247,7 +274,7 @@ pub(crate) fn is_brought(inner: &mut Inner, node: &str, host: &str) -> Result<()
 
 /// What is declared of each service is a revision of it, its processes are to run from that, and whether they do their work with it is
 /// recorded where it can be told.
-fn rolled_out(documents: &Documents) -> Result<(), String> {
+fn rolled_out(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
     let mut declarations = Declarations::new(documents);
     for (key, document) in documents.of_kind(Kind::Service) {
         let Spec::Service(service) = &document.spec else { continue };
@@ -257,23 +284,112 @@ fn rolled_out(documents: &Documents) -> Result<(), String> {
         let Some(revision) = found else { return Err(format!("{key} has no revision of what is declared")) };
         let mut runs = false;
         let processes = || documents.processes_of(INSTANCE, &key.name);
-        let is_cordoned = |node: &str| {
-            let node = documents.node(&Key::within(Kind::Node, INSTANCE, node));
-            node.is_none_or(|node| node.status == Some(false))
+        let is_closed = |node: &str| {
+            documents.live(&Key::within(Kind::Node, INSTANCE, node)).is_none_or(|node| !takes_new(node))
         };
         // There nothing is started anew, and what is down there counts against what may be taken elsewhere.
-        if processes().any(|(_, spec)| is_cordoned(&spec.node)) {
+        let is_open = !revision.completed && revision.failed.is_none();
+        let is_first = documents.revisions_of(key).count() == 1;
+        for (process, spec) in processes() {
+            let is_of_it = process.metadata.revision == revision.number && !is_closed(&spec.node);
+            if is_open && !is_first && is_of_it && wanted(spec, Some(service)) && !is_up(inner, process, spec)
+            {
+                return Err(format!(
+                    "revision {} of {key} is not judged by {}",
+                    revision.number,
+                    process.key()
+                ));
+            }
+        }
+        // What has no place is unavailable, and counts against what may be taken away.
+        let made = processes().filter(|(process, _)| !process.metadata.owner_references.is_empty()).count();
+        let lacks = service.replicas.is_some_and(|replicas| made < replicas as usize);
+        if document.metadata.annotations.contains_key(PAUSED)
+            || lacks
+            || processes().any(|(_, spec)| is_closed(&spec.node))
+        {
             continue;
         }
+        let target = match (&revision.failed, revision.replaced_by) {
+            (None, _) => Some(revision.number),
+            (Some(_), instead) => instead,
+        };
         for (process, spec) in processes() {
             runs |= wanted(spec, Some(service));
-            if process.metadata.revision != revision.number && revision.failed.is_none() {
+            if target.is_some_and(|number| process.metadata.revision != number) {
                 return Err(format!("{} is to run from another revision of {key}", process.key()));
             }
         }
-        let is_first = documents.revisions_of(key).count() == 1;
-        if runs && !is_first && !revision.completed && revision.failed.is_none() {
+        if runs && !is_first && is_open {
             return Err(format!("revision {} of {key} is not judged", revision.number));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process does its work, started as it is to be.
+fn is_up(inner: &mut Inner, process: &Document, spec: &ProcessSpec) -> bool {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    let desired = desired_at(inner, revision, &spec.node);
+    let id = &process.metadata.name;
+    let start = desired.processes.get(id).and_then(|process| process.start.as_ref().ok());
+    let node = inner.store.now().node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
+    let Some((start, machine)) = start.zip(node.and_then(|node| inner.machines.get(&node.ip_address))) else {
+        return false;
+    };
+    let runs = machine.phase(id) == Some("running") && !machine.dies(id);
+    let is_so = machine.started_with(id).is_some_and(|(hash, _)| hash.starts_with(&start.hash));
+    runs && is_so && is_well(inner.store.now(), machine, process, spec)
+}
+
+/// Whether a process does its work as far as a check tells, or nobody checks it: one that runs from a revision before there was a check can't
+/// be found healthy.
+fn is_well(documents: &Documents, machine: &Machine, process: &Document, spec: &ProcessSpec) -> bool {
+    machine.health(&process.metadata.name).unwrap_or_else(|| !is_checked(documents, process, spec))
+}
+
+/// Whether a process has a check.
+pub(crate) fn is_checked(documents: &Documents, process: &Document, spec: &ProcessSpec) -> bool {
+    let key = key_of_service(&spec.service);
+    let Some((document, service)) = documents.get(&key).zip(documents.service(&key)) else { return false };
+    let kind = documents.service_type(&Key::cluster(Kind::ServiceType, service.kind.as_str()));
+    let mut revisions = documents.revisions_of(&key).map(|(_, revision)| revision);
+    let earlier = revisions.find(|revision| {
+        revision.number == process.metadata.revision
+            && !Declarations::new(documents).is(document, service, revision)
+    });
+    kind.is_some_and(|kind| kind.health.is_some())
+        && earlier.is_none_or(|earlier| earlier.service_type.health.is_some())
+}
+
+/// Processes run under the lease that their service says, and no other.
+fn leased(inner: &mut Inner, documents: &Documents) -> Result<(), String> {
+    let revision = *inner.store.documents.keys().next_back().expect("there is always one");
+    for (key, _) in documents.of_kind(Kind::Service) {
+        let Some(service) = documents.service(key) else { continue };
+        let wanted = match service.failover {
+            Some(FailoverSpec::Fenced { lease }) => (lease.0, lease.ms() + lease.ms() / 10 + 10_000),
+            Some(FailoverSpec::Hold | FailoverSpec::Replace { .. }) | None => (0, 0),
+        };
+        for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
+            let desired = desired_at(inner, revision, &spec.node);
+            let host = documents.node(&Key::within(Kind::Node, INSTANCE, spec.node.as_str()));
+            let machine = host.and_then(|node| inner.machines.get(&node.ip_address));
+            // What can't be started, or on a cordoned node may not be started anew, is given no other supervisor, and goes on as it was.
+            let runs_so = |found: &DesiredProcess| {
+                let start = found.start.as_ref().ok();
+                let hash = machine.and_then(|machine| machine.started_with(&found.id)).map(|(hash, _)| hash);
+                start.is_some_and(|start| {
+                    desired.schedulable || hash.is_none_or(|hash| hash.starts_with(&start.hash))
+                })
+            };
+            if !desired.processes.get(&process.metadata.name).is_some_and(runs_so) {
+                continue;
+            }
+            let stands = (process.metadata.lease, process.metadata.lease_bound_ms);
+            if stands != wanted {
+                return Err(format!("{} has the lease {stands:?} and should have {wanted:?}", process.key()));
+            }
         }
     }
     Ok(())
@@ -299,10 +415,13 @@ fn placed(documents: &Documents) -> Result<(), String> {
                     return Err(format!("{key} is on {there:?} and should be on {wanted:?}"));
                 }
             }
-            ServiceSpec { replicas: Some(replicas), .. } => {
-                let open = documents
-                    .of_kind(Kind::Node)
-                    .any(|(key, _)| documents.node(key).is_some_and(|node| node.status != Some(false)));
+            ServiceSpec { replicas: Some(replicas), node_selector, .. } => {
+                let is_selected = |node: &Document| {
+                    let mut labels = node_selector.iter();
+                    labels.all(|(label, wanted)| node.metadata.labels.get(label) == Some(wanted))
+                };
+                let open =
+                    documents.of_kind(Kind::Node).any(|(_, node)| takes_new(node) && is_selected(node));
                 let count = owned.len() as u64;
                 if count > u64::from(*replicas) || (open && count < u64::from(*replicas)) {
                     return Err(format!("{key} has {count} processes and should have {replicas}"));
@@ -334,11 +453,12 @@ fn brought(inner: &Inner, host: &str, wanted: &NodeDesired) -> Result<(), String
         if !wanted.schedulable && (!runs_so || machine.count(id) == 0) {
             continue;
         }
-        if phase != Some("running") {
+        let is_up = phase == Some("running") || machine.dies(id) && phase == Some("backoff");
+        if !is_up {
             return Err(format!("{id} on {host} is {phase:?} and should run"));
         }
         let (hash, live) = machine.started_with(id).expect("it runs");
-        if hash != format!("{}.{}", start.hash, start.care.hash) {
+        if hash != full(start) {
             return Err(format!("{id} on {host} was started as {hash} and should be {}", start.hash));
         }
         if process.reload.is_some() && live != start.live {
@@ -372,6 +492,9 @@ fn shown(inner: &Inner, hosts: &BTreeMap<String, String>) -> Result<(), String> 
         if !view.sighting.complete || !matches!(view.link, LinkState::Connected { .. }) {
             return Err(format!("{node} is shown as {}", view.link.name()));
         }
+        if !view.sighting.pending.is_empty() {
+            return Err(format!("{node} has not said how its last batch ended"));
+        }
         let told = |phase: Phase| match phase {
             Phase::Running => "running",
             Phase::Backoff => "backoff",
@@ -381,11 +504,83 @@ fn shown(inner: &Inner, hosts: &BTreeMap<String, String>) -> Result<(), String> 
             Phase::Lost => "lost",
             Phase::Busy => "busy",
         };
-        let seen = view.sighting.processes.iter().map(|(id, seen)| (id.clone(), told(seen.phase)));
-        let there = machine.ids().into_iter().map(|id| (id.clone(), machine.phase(&id).unwrap_or("gone")));
+        // What ends again and again is perhaps something else by now.
+        let lasts = |id: &String| !machine.dies(id);
+        let seen = view.sighting.processes.iter().filter(|(id, _)| lasts(id));
+        let seen = seen.map(|(id, seen)| (id.clone(), told(seen.phase)));
+        let there = machine.ids().into_iter().filter(lasts);
+        let there = there.map(|id| (id.clone(), machine.phase(&id).unwrap_or("gone")));
         if !seen.eq(there) {
             return Err(format!("{node} is shown with {:?}", view.sighting.processes));
         }
     }
+    standing(inner, hosts, &parts.placed.last())
+}
+
+/// How each service is said to stand is how it stands.
+fn standing(inner: &Inner, hosts: &BTreeMap<String, String>, decided: &Decided) -> Result<(), String> {
+    let documents = inner.store.now();
+    for (key, _) in documents.of_kind(Kind::Service) {
+        let service = documents.service(key);
+        let (mut placed, mut available, mut dies) = (0, 0, false);
+        for (process, spec) in documents.processes_of(INSTANCE, &key.name) {
+            let host = hosts.iter().find(|(_, node)| **node == spec.node).map(|(host, _)| host);
+            let Some(machine) = host.and_then(|host| inner.machines.get(host)) else { continue };
+            let id = &process.metadata.name;
+            dies |= machine.dies(id);
+            if wanted(spec, service) {
+                placed += 1;
+                available += u32::from({
+                    machine.phase(id) == Some("running") && is_well(documents, machine, process, spec)
+                });
+            }
+        }
+        let Some(status) = decided.services.get(key) else { return Err(format!("{key} has no status")) };
+        let waits = decided.holds.iter().any(|(process, hold)| {
+            let spec = documents.process(process);
+            matches!(hold, PlaceHold::MoveWaits { .. }) && spec.is_some_and(|spec| spec.service == key.name)
+        });
+        // Where something does not do its work, it may wait for ever.
+        if waits && status.available == status.desired {
+            return Err(format!("a process of {key} is about to move"));
+        }
+        let said = (status.placed, status.available, status.unknown);
+        if !dies && said != (placed, available, 0) {
+            return Err(format!(
+                "{key} is said to have (placed, available, unknown) {said:?}, not ({placed}, {available}, 0)"
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Writes into the trace what the leader says of why things are not otherwise.
+pub(crate) fn explain(inner: &mut Inner) {
+    let leader = inner.store.reigns.values().next_back();
+    let server = leader.and_then(|leader| inner.servers.get(&leader.who));
+    let Some(parts) = server.and_then(|server| server.parts.as_ref()) else { return };
+    let decided = parts.placed.last();
+    let mut lines: Vec<String> = decided.holds.iter().map(|(key, hold)| format!("{key}: {hold}")).collect();
+    let services = decided.services.iter();
+    lines.extend(services.map(|(key, status)| format!("{key}: {}", status.progressing.message)));
+    for ((_, node), view) in &parts.observed.all() {
+        lines.extend(view.holds.iter().map(|(id, hold)| format!("{node}: {id}: {hold}")));
+        lines.extend(view.sighting.processes.iter().map(|(id, seen)| {
+            format!("{node}: {id}: {}, {} restarts, {:?}", seen.phase.name(), seen.restarts, seen.health)
+        }));
+    }
+    lines.into_iter().for_each(|line| inner.say(format!("leader: {line}")));
+}
+
+/// Whether something that runs from the declared revision of a service does not do its work, as its leader sees it.
+pub(crate) fn fails(inner: &Inner, service: &Document) -> bool {
+    let leader = inner.store.reigns.values().next_back();
+    let server = leader.and_then(|leader| inner.servers.get(&leader.who));
+    let Some(parts) = server.and_then(|server| server.parts.as_ref()) else { return false };
+    let views = parts.observed.all();
+    let mut processes = inner.store.now().processes_of(INSTANCE, &service.metadata.name);
+    processes.any(|(process, spec)| {
+        let view = views.get(&(INSTANCE.to_owned(), spec.node.clone())).filter(|view| view.sighting.complete);
+        view.is_some_and(|view| !view.is_up(&process.metadata.name))
+    })
 }

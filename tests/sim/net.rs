@@ -42,7 +42,10 @@ pub(crate) struct Conn {
     /// The machine's side has ended.
     pub(crate) is_over: bool,
     /// When the server has heard of all that is there; none before.
-    told_at: Option<u64>,
+    pub(crate) told_at: Option<u64>,
+    /// When it was opened, and when the server could first hear of its end.
+    pub(crate) opened_at: u64,
+    pub(crate) ended_at: Option<u64>,
     /// Nothing that the machine says gets through any more.
     pub(crate) is_mute: bool,
     to_server: mpsc::UnboundedSender<Said>,
@@ -130,6 +133,8 @@ impl Inner {
                 is_open: false,
                 is_over: false,
                 told_at: None,
+                opened_at: now,
+                ended_at: None,
                 is_mute: false,
                 to_server,
                 up_at: now,
@@ -245,8 +250,10 @@ impl Inner {
 
     /// The connection breaks for the server; what is on its way to the machine may arrive.
     fn break_conn(&mut self, id: u64) {
-        let at = self.instant(self.now());
+        let now = self.now();
+        let at = self.instant(now);
         if let Some(conn) = self.conns.get_mut(&id) {
+            conn.ended_at.get_or_insert(now);
             drop(conn.to_server.send((at, Err(()))));
             conn.is_mute = true;
         }

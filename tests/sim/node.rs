@@ -9,6 +9,15 @@ use crate::checks;
 use crate::words::words;
 use crate::world::Inner;
 
+#[path = "care.rs"]
+mod care;
+
+/// The argument by which a program ends soon, whenever it is started.
+pub(crate) const DIES: &str = "dies";
+
+/// The argument by which a program never does its work, which only a check finds out.
+pub(crate) const SICK: &str = "sick";
+
 /// What a process's record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -16,6 +25,39 @@ enum Phase {
     Backoff,
     Stopping,
     Stopped,
+}
+
+/// What a program makes of its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Temper {
+    /// It ends soon, whenever it is started.
+    dies: bool,
+    /// It never does its work.
+    is_sick: bool,
+}
+
+/// What a step says of a process that is to be started or adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Order {
+    hash: String,
+    live: String,
+    lease: Option<u64>,
+    is_checked: bool,
+    temper: Temper,
+}
+
+impl Order {
+    /// ID HASH LIVE SIGNAL GRACE ENV LOG CHECK LEASE ARGV…, after the word.
+    fn read(step: &[String]) -> Order {
+        let says = |word: &str| step[10..].iter().any(|argument| argument == word);
+        Order {
+            hash: step[2].clone(),
+            live: step[3].clone(),
+            lease: (step[9] != "-").then(|| step[9].parse().expect("seconds")),
+            is_checked: step[8] != "-",
+            temper: Temper { dies: says(DIES), is_sick: says(SICK) },
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +71,13 @@ struct Record {
     live: String,
     restarts: u64,
     exit: Option<i32>,
+    /// Seconds that it may run while nobody renews that.
+    lease: Option<u64>,
+    /// Its supervisor asks whether it does its work.
+    is_checked: bool,
+    /// What that came to, and of which pid.
+    health: Option<(u32, bool)>,
+    temper: Temper,
     since: u64,
     /// Counts what was asked for: what an earlier one has planned does not happen.
     turn: u64,
@@ -53,6 +102,13 @@ pub(crate) struct Machine {
     locked_until: u64,
     next_pid: u32,
     next_turn: u64,
+    /// When it came up, and by how many thousandths its clock runs too fast or, below 0, too slow.
+    up_since: u64,
+    drift: i64,
+    /// When the leader had seen this machine, as it last said, in hundredths of a second that it has been up.
+    seen_at: Option<u64>,
+    /// When its guard looks next.
+    guard_at: Option<u64>,
 }
 
 impl Machine {
@@ -71,7 +127,16 @@ impl Machine {
             locked_until: 0,
             next_pid: 100,
             next_turn: 0,
+            up_since: 0,
+            drift: 0,
+            seen_at: None,
+            guard_at: None,
         }
+    }
+
+    /// The same with a clock that runs so many thousandths too fast or, below 0, too slow.
+    pub(crate) fn with_drift(self, drift: i64) -> Machine {
+        Machine { drift, ..self }
     }
 
     /// What is known there, in order.
@@ -114,9 +179,19 @@ impl Machine {
             Some(_) | None => "-".into(),
         };
         let exit = record.exit.map_or_else(|| "-".into(), |exit| exit.to_string());
+        let health = match record.health {
+            Some((of, is_well)) if lives && record.pid == Some(of) => {
+                if is_well {
+                    "healthy -"
+                } else {
+                    "unhealthy it does not do its work"
+                }
+            }
+            Some(_) | None => "- ",
+        };
         let Record { restarts, hash, live, since, .. } = record;
         let age = (now - since) / 10;
-        format!("P {id} {phase} {pid} {pid} {restarts} {exit} {hash} {live} {age} - ")
+        format!("P {id} {phase} {pid} {pid} {restarts} {exit} {hash} {live} {age} {health}")
     }
 
     fn bundle_line(&self) -> String {
@@ -159,7 +234,7 @@ impl Machine {
 enum Then {
     Rest,
     Forget,
-    Start { hash: String, live: String },
+    Start(Order),
 }
 
 impl Inner {
@@ -173,6 +248,7 @@ impl Inner {
         let head = words(head);
         let number = |at: usize| head[at].parse::<u64>().expect("a number");
         match head[0].as_str() {
+            "LEASE" => self.renew(host, conn, (number(1), number(2)), number(3)),
             "OPEN" => self.open(host, conn, &head[1], number(2), number(3)),
             "LOOK" => {
                 if self.conns[&conn].is_open {
@@ -217,10 +293,29 @@ impl Inner {
         self.tell(conn, format!("R /home/{root}"));
         self.tell_all(host, conn);
         let clock = self.clock_of_nodes();
+        let now = self.now();
+        let uptime = self.machine(host).uptime(now);
+        self.tell(conn, format!("L {uptime}"));
         self.tell(conn, format!("O {clock}"));
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.is_open = true;
         }
+    }
+
+    /// Leases last from when the machine had said this uptime.
+    fn renew(&mut self, host: &str, conn: u64, at: (u64, u64), uptime: u64) {
+        let now = self.now();
+        let machine = self.machine(host);
+        if at < machine.fence {
+            let newer = machine.fence.0;
+            self.tell(conn, format!("X fenced {newer}"));
+            return;
+        }
+        let up = machine.uptime(now);
+        if uptime <= up {
+            machine.seen_at = machine.seen_at.max(Some(uptime));
+        }
+        self.tell(conn, format!("L {up}"));
     }
 
     fn batch(&mut self, host: &str, conn: u64, at: (u64, u64), steps: Vec<Vec<String>>, patience: u64) {
@@ -298,8 +393,13 @@ impl Inner {
             "unbundle" => machine.bundle = None,
             "discard" => {}
             "start" | "restart" | "adopt" => {
-                let hash = step[2].clone();
-                let live = if *unbundled { "-".to_owned() } else { step[3].clone() };
+                let mut order = Order::read(step);
+                if word != "adopt" && order.lease.is_some_and(|seconds| machine.is_over(seconds, now)) {
+                    return Err("its lease was over when this came".into());
+                }
+                if *unbundled {
+                    order.live = "-".to_owned();
+                }
                 let phase = machine.phase(id);
                 if word == "start" && !matches!(phase, None | Some("stopped" | "lost")) {
                     return Ok(());
@@ -308,22 +408,27 @@ impl Inner {
                     return Err(full());
                 }
                 if !machine.records.contains_key(id) {
-                    machine.records.insert(id.to_owned(), fresh(&hash, &live, now));
+                    machine.records.insert(id.to_owned(), fresh(now));
                 }
                 match (word, phase) {
                     ("adopt", Some("running" | "unsupervised" | "stopping")) if machine.count(id) > 0 => {
                         machine.turn(id);
                         if let Some(record) = machine.records.get_mut(id) {
-                            (record.sup, record.hash, record.phase) = (true, hash, Phase::Running);
+                            // What it was told stays.
+                            order.live.clone_from(&record.live);
+                            record.take(order);
+                            (record.sup, record.phase) = (true, Phase::Running);
                         }
+                        self.look_after(host, id);
                     }
-                    ("restart", _) => self.halt(host, id, Then::Start { hash, live }),
+                    ("restart", _) => self.halt(host, id, Then::Start(order)),
                     _ => {
                         machine.turn(id);
                         if let Some(record) = machine.records.get_mut(id) {
-                            (record.hash, record.live, record.restarts) = (hash, live, 0);
+                            record.take(order);
+                            record.restarts = 0;
                         }
-                        machine.launch(id, now);
+                        self.begin(host, id);
                         self.report(host, id);
                     }
                 }
@@ -385,11 +490,12 @@ impl Inner {
                 Then::Forget => {
                     machine.records.remove(&id);
                 }
-                Then::Start { hash, live } => {
+                Then::Start(order) => {
                     if let Some(record) = machine.records.get_mut(&id) {
-                        (record.hash, record.live, record.restarts) = (hash, live, 0);
+                        record.take(order);
+                        record.restarts = 0;
                     }
-                    machine.launch(&id, now);
+                    inner.begin(&host, &id);
                 }
             }
             inner.report(&host, &id);
@@ -406,72 +512,6 @@ impl Inner {
         let conns: Vec<u64> = self.conns.iter().filter(open).map(|(id, _)| *id).collect();
         conns.into_iter().for_each(|conn| self.tell(conn, line.clone()));
     }
-
-    /// A process ends by itself. Its supervisor starts it again.
-    pub(crate) fn crash_process(&mut self, host: &str, id: &str) {
-        let (now, delay) = (self.now(), self.rng.between(0, 2_000));
-        let machine = self.machine(host);
-        machine.end_copy(id);
-        let boot = machine.boot;
-        let Some(record) = machine.records.get_mut(id) else { return };
-        if record.phase != Phase::Running || !record.sup {
-            return;
-        }
-        (record.phase, record.exit, record.since) = (Phase::Backoff, Some(137), now);
-        record.restarts += 1;
-        let turn = machine.turn(id);
-        self.say(format!("{host}: {id} crashes"));
-        self.report(host, id);
-        let (host, id) = (host.to_owned(), id.to_owned());
-        self.after(delay, move |inner| {
-            let now = inner.now();
-            let machine = inner.machine(&host);
-            if machine.is_turn(&id, boot, turn) {
-                machine.launch(&id, now);
-                inner.report(&host, &id);
-            }
-        });
-    }
-
-    /// A supervisor is killed. Nobody is left to ring.
-    pub(crate) fn crash_supervisor(&mut self, host: &str, id: &str) {
-        let machine = self.machine(host);
-        machine.turn(id);
-        if let Some(record) = machine.records.get_mut(id) {
-            record.sup = false;
-        }
-        self.say(format!("{host}: the supervisor of {id} is killed"));
-    }
-
-    /// The machine goes down, and up again after so many milliseconds.
-    pub(crate) fn reboot(&mut self, host: &str, down: u64) {
-        self.say(format!("{host}: reboots, for {down} ms"));
-        self.drop_conns_of(host);
-        let machine = self.machine(host);
-        machine.copies.clear();
-        machine.is_up = false;
-        machine.boot += 1;
-        machine.locked_until = 0;
-        let (host, boot) = (host.to_owned(), machine.boot);
-        self.after(down, move |inner| {
-            let machine = inner.machine(&host);
-            if machine.boot == boot {
-                machine.is_up = true;
-            }
-        });
-    }
-
-    /// Another machine stands there, with nothing on it; with another host key or, as of an image, the same.
-    pub(crate) fn replace_machine(&mut self, host: &str, same_key: bool) {
-        self.say(format!(
-            "{host}: another machine stands there{}",
-            if same_key { "" } else { ", with another key" }
-        ));
-        self.drop_conns_of(host);
-        let machine = self.machine(host);
-        let key = machine.key + u64::from(!same_key);
-        *machine = Machine::new(key, machine.boot + 1);
-    }
 }
 
 impl Machine {
@@ -485,16 +525,29 @@ impl Machine {
     }
 }
 
-fn fresh(hash: &str, live: &str, now: u64) -> Record {
+impl Record {
+    /// From here on it is started, and looked after, like this.
+    fn take(&mut self, order: Order) {
+        let Order { hash, live, lease, is_checked, temper } = order;
+        (self.hash, self.live, self.lease) = (hash, live, lease);
+        (self.is_checked, self.temper) = (is_checked, temper);
+    }
+}
+
+fn fresh(now: u64) -> Record {
     Record {
         phase: Phase::Stopped,
         boot: 0,
         sup: false,
         pid: None,
-        hash: hash.to_owned(),
-        live: live.to_owned(),
+        hash: "-".into(),
+        live: "-".into(),
         restarts: 0,
         exit: None,
+        lease: None,
+        is_checked: false,
+        health: None,
+        temper: Temper::default(),
         since: now,
         turn: 0,
     }

@@ -7,11 +7,15 @@ use std::time::Duration;
 use mainstay::clock::rfc3339;
 use mainstay::metrics::Metrics;
 use mainstay::model::admit::{Admitted, Origin, admit_text};
-use mainstay::model::{Document, Key, Kind, Spec};
+use mainstay::model::kinds::RevisionSpec;
+use mainstay::model::meta::{DRAINING, PAUSED, RESTARTED};
+use mainstay::model::{Document, Documents, Key, Kind, Spec};
+use mainstay::plan::revision::Declarations;
 use mainstay::state::{Edit, State, apply_set, update_by_api};
 use tokio::time::sleep;
 
 use crate::checks;
+use crate::node::{DIES, SICK};
 use crate::rng::Rng;
 use crate::server::sealer;
 use crate::store::Sim;
@@ -34,15 +38,97 @@ enum Where {
     Processes(BTreeSet<u8>),
 }
 
+/// What type a service is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Plain,
+    /// One that can be told of changes.
+    Told,
+    /// One whose nodes ask whether it does its work.
+    Checked,
+}
+
+/// What is to be done about a silent node, after so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failover {
+    Hold,
+    Replace(u8),
+    Fenced(u8),
+}
+
+/// How changes are rolled out.
+#[derive(Debug, Clone, PartialEq)]
+struct Update {
+    max_unavailable: &'static str,
+    min_ready: u8,
+    deadline: u8,
+    rolls_back: bool,
+}
+
+impl Update {
+    fn draw(rng: &mut Rng) -> Option<Update> {
+        if rng.one_in(3) {
+            return None;
+        }
+        Some(Update {
+            max_unavailable: rng.pick(&["1", "2", "50%"])?,
+            min_ready: rng.pick(&[0, 0, 3])?,
+            deadline: rng.pick(&[10, 30])?,
+            rolls_back: rng.one_in(2),
+        })
+    }
+}
+
+/// What a command makes of its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Temper {
+    Sound,
+    Sick,
+    Dies,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct WishedService {
-    /// One that can be told of changes.
-    reloads: bool,
+    kind: Type,
     at: Where,
     running: Option<bool>,
     option: u8,
     command: u8,
+    temper: Temper,
     is_poison: bool,
+    /// Only where the label says so.
+    is_choosy: bool,
+    failover: Failover,
+    update: Option<Update>,
+}
+
+/// What people say of an object beside what they declare.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Said {
+    /// A service is to run or not.
+    Switch(u8, bool),
+    Pause(u8),
+    Resume(u8),
+    Restart(u8),
+    RollBack(u8),
+    Drain(u8),
+    Uncordon(u8),
+}
+
+impl Said {
+    /// Something of somebody.
+    pub(crate) fn draw(rng: &mut Rng) -> Said {
+        let of = rng.between(1, 4) as u8;
+        match rng.between(0, 8) {
+            0 | 1 => Said::Switch(of, rng.one_in(2)),
+            2 => Said::Pause(of),
+            3 => Said::Resume(of),
+            4 => Said::Restart(of),
+            5 => Said::RollBack(of),
+            6 | 7 => Said::Drain(of),
+            _ => Said::Uncordon(of),
+        }
+    }
 }
 
 /// All that is wished for.
@@ -54,6 +140,8 @@ pub(crate) struct Wish {
     /// an edit of its address leaves behind is nobody's.
     machines: BTreeMap<u8, u8>,
     log_keep: u8,
+    /// Whether the type that can be checked is.
+    has_check: bool,
     max_nodes: u8,
     max_services: u8,
     version: u64,
@@ -72,6 +160,7 @@ impl Wish {
             services: BTreeMap::new(),
             machines: BTreeMap::new(),
             log_keep: 1,
+            has_check: true,
             max_nodes,
             max_services,
             version: 1,
@@ -87,23 +176,65 @@ impl Wish {
 
     /// The smallest that is worth while: two nodes with a process of each of two services.
     pub(crate) fn fixed() -> Wish {
-        let service = |reloads| WishedService {
-            reloads,
+        let service = |kind| WishedService {
+            kind,
             at: Where::Nodes(BTreeSet::from([1, 2])),
             running: None,
             option: 1,
             command: 1,
+            temper: Temper::Sound,
             is_poison: false,
+            is_choosy: false,
+            failover: Failover::Hold,
+            update: None,
         };
         let node = || WishedNode { machine: 1, is_cordoned: false };
         Wish {
             nodes: BTreeMap::from([(1, node()), (2, node())]),
-            services: BTreeMap::from([(1, service(false)), (2, service(true))]),
+            services: BTreeMap::from([(1, service(Type::Plain)), (2, service(Type::Told))]),
             machines: BTreeMap::new(),
             log_keep: 1,
+            has_check: true,
             max_nodes: 2,
             max_services: 2,
             version: 1,
+        }
+    }
+
+    /// As small: a service that may run in one place only, and one of two processes of which one has to stay.
+    pub(crate) fn guarded() -> Wish {
+        let mut wish = Wish::fixed();
+        let update = Some(Update { max_unavailable: "1", min_ready: 1, deadline: 10, rolls_back: true });
+        for service in wish.services.values_mut() {
+            service.update.clone_from(&update);
+            (service.kind, service.at) = (Type::Checked, Where::Replicas(2));
+        }
+        let first = wish.services.get_mut(&1).expect("there is always the first");
+        (first.failover, first.at) = (Failover::Fenced(5), Where::Replicas(1));
+        wish
+    }
+
+    /// The next of a few changes of that.
+    pub(crate) fn vary_guarded(&mut self, step: u8) {
+        self.version += 1;
+        match step {
+            0 => self.services.values_mut().for_each(|service| service.command = 2),
+            1 => {
+                let first = self.services.get_mut(&1).expect("there is always the first");
+                first.failover = Failover::Fenced(8);
+                first.at = Where::Replicas(2);
+                let second = self.services.get_mut(&2).expect("there is always the second");
+                (second.temper, second.command) = (Temper::Sick, 3);
+            }
+            2 => {
+                self.nodes.get_mut(&1).expect("there is always the first").is_cordoned = true;
+                self.services.values_mut().for_each(|service| service.at = Where::Replicas(1));
+            }
+            3 => {
+                self.nodes.get_mut(&1).expect("there is always the first").is_cordoned = false;
+                self.services.values_mut().for_each(|service| service.failover = Failover::Replace(3));
+            }
+            _ => self.services = Wish::guarded().services,
         }
     }
 
@@ -126,12 +257,16 @@ impl Wish {
         let free: Vec<u8> = (1..=self.max_services).filter(|n| !self.services.contains_key(n)).collect();
         let Some(name) = rng.pick(&free) else { return };
         let service = WishedService {
-            reloads: rng.one_in(3),
+            kind: rng.pick(&[Type::Plain, Type::Told, Type::Checked]).expect("there are some"),
             at: self.somewhere(rng),
             running: rng.pick(&[None, None, Some(true), Some(false)]).flatten(),
             option: 1,
             command: 1,
+            temper: Temper::Sound,
             is_poison: rng.one_in(12),
+            is_choosy: rng.one_in(6),
+            failover: failover(rng),
+            update: Update::draw(rng),
         };
         self.services.insert(name, service);
     }
@@ -139,9 +274,9 @@ impl Wish {
     fn somewhere(&self, rng: &mut Rng) -> Where {
         let mut nodes: BTreeSet<u8> = self.nodes.keys().copied().filter(|_| rng.one_in(2)).collect();
         nodes.extend(rng.pick(&self.nodes.keys().copied().collect::<Vec<_>>()));
-        match rng.between(0, 2) {
+        match rng.between(0, 4) {
             0 => Where::Nodes(nodes),
-            1 => Where::Replicas(rng.between(0, 3) as u8),
+            1..=3 => Where::Replicas(rng.pick(&[0, 1, 1, 2, 2, 3]).expect("there are some")),
             _ => Where::Processes(nodes),
         }
     }
@@ -156,7 +291,7 @@ impl Wish {
         };
         let somewhere = self.somewhere(rng);
         let service = self.services.get_mut(&name).expect("it was picked");
-        match rng.between(0, 12) {
+        match rng.between(0, 20) {
             0 => {
                 self.add_service(rng);
                 "a service is added".into()
@@ -194,6 +329,28 @@ impl Wish {
                 self.log_keep = self.log_keep % 3 + 1;
                 "logs are kept for another time".into()
             }
+            11 | 12 => {
+                service.failover = failover(rng);
+                format!("SV{name} has the failover {:?}", service.failover)
+            }
+            13 => {
+                service.update = Update::draw(rng);
+                format!("SV{name} has the update {:?}", service.update)
+            }
+            14 | 15 => {
+                service.command = service.command.wrapping_add(1);
+                let tempers = [Temper::Sound, Temper::Sound, Temper::Sick, Temper::Dies];
+                service.temper = rng.pick(&tempers).expect("there are some");
+                format!("SV{name} has another command, which is {:?}", service.temper)
+            }
+            16 => {
+                self.has_check = !self.has_check;
+                format!("what can be checked is: {}", self.has_check)
+            }
+            17 => {
+                service.is_choosy = !service.is_choosy;
+                format!("SV{name} is only where the label says so: {}", service.is_choosy)
+            }
             10 => {
                 let node = rng.between(1, u64::from(self.max_nodes)) as u8;
                 match self.nodes.get_mut(&node) {
@@ -225,12 +382,16 @@ impl Wish {
 
     fn text(&self) -> String {
         let document = |kind: &str, name: &str, spec: String| {
+            let labels = match (kind, name) {
+                ("Node", "ND1" | "ND3") => ", labels: {zone: a}",
+                _ => "",
+            };
             let namespace = match kind {
                 "Instance" | "ServiceType" => "",
                 _ => ", namespace: IN1",
             };
             format!(
-                "---\napiVersion: mainstay.dev/v1\nkind: {kind}\nmetadata: {{name: {name}{namespace}, annotations: {{mainstay.dev/take-over: \"true\"}}}}\nspec: {spec}\n"
+                "---\napiVersion: mainstay.dev/v1\nkind: {kind}\nmetadata: {{name: {name}{namespace}{labels}, annotations: {{mainstay.dev/take-over: \"true\"}}}}\nspec: {spec}\n"
             )
         };
         let mut text = document("Instance", "IN1", "{name: one, zk: 'z:1', redis: 'redis://r'}".into());
@@ -241,6 +402,8 @@ impl Wish {
         let live = "reload: {signal: HUP}, live-options: [size]";
         let told = format!("command: [serve], start: {{seconds: 0}}, {log}, {live}");
         text += &document("ServiceType", "told", format!("{{{told}, {schema}}}"));
+        let health = if self.has_check { ", health: {exec: [check]}" } else { "" };
+        text += &document("ServiceType", "checked", format!("{{{common}, {schema}{health}}}"));
         for (node, WishedNode { machine, is_cordoned }) in &self.nodes {
             let spec = format!(
                 "{{name: n, ip-address: {}, username: u, status: {}}}",
@@ -254,10 +417,36 @@ impl Wish {
                 let there = nodes.iter().filter(|node| self.nodes.contains_key(node));
                 there.map(|node| format!("ND{node}")).collect::<Vec<_>>()
             };
-            let kind = if service.reloads { "told" } else { "plain" };
+            let kind = match service.kind {
+                Type::Plain => "plain",
+                Type::Told => "told",
+                Type::Checked => "checked",
+            };
             let mut spec = format!("{{type: {kind}, name: s, options: {{size: {}}}", service.option);
-            if service.command > 1 {
-                spec += &format!(", command: [other, '{}']", service.command);
+            let temper = match service.temper {
+                Temper::Sound => String::new(),
+                Temper::Sick => format!(", {SICK}"),
+                Temper::Dies => format!(", {DIES}"),
+            };
+            if service.command > 1 || service.temper != Temper::Sound {
+                spec += &format!(", command: [other, '{}'{temper}]", service.command);
+            }
+            // Elsewhere there is nothing else, so it is refused.
+            let is_placed = matches!(service.at, Where::Replicas(_));
+            match service.failover {
+                // Said or not, it is the same.
+                Failover::Hold if is_placed && service.option % 2 == 1 => spec += ", failover: hold",
+                Failover::Hold => {}
+                Failover::Replace(_) | Failover::Fenced(_) if !is_placed => {}
+                Failover::Replace(after) => spec += &format!(", failover: {{replace: {{after: {after}s}}}}"),
+                Failover::Fenced(lease) => spec += &format!(", failover: {{fenced: {{lease: {lease}s}}}}"),
+            }
+            if let Some(Update { max_unavailable, min_ready, deadline, rolls_back }) = &service.update {
+                let then = if *rolls_back { "rollback" } else { "pause" };
+                spec += &format!(
+                    ", update: {{max-unavailable: {max_unavailable}, min-ready-seconds: {min_ready}, \
+                     progress-deadline-seconds: {deadline}, on-failure: {then}}}"
+                );
             }
             if service.is_poison {
                 spec += ", env: {POISON: '{{ options.nothing }}'}";
@@ -267,7 +456,12 @@ impl Wish {
             }
             match &service.at {
                 Where::Nodes(nodes) => spec += &format!(", nodes: [{}]", names(nodes).join(", ")),
-                Where::Replicas(count) => spec += &format!(", replicas: {count}"),
+                Where::Replicas(count) => {
+                    spec += &format!(", replicas: {count}");
+                    if service.is_choosy {
+                        spec += ", node-selector: {zone: a}";
+                    }
+                }
                 Where::Processes(_) => {}
             }
             text += &document("Service", &format!("SV{name}"), spec + "}");
@@ -329,17 +523,52 @@ impl People {
         false
     }
 
-    /// Starts or stops a service, as `/1.0` does, where the manifest is silent.
-    pub(crate) async fn switch(&mut self, name: u8, running: bool) {
-        let key = Key::within(Kind::Service, "IN1", format!("SV{name}"));
+    /// Says something of an object, as `/1.0` does.
+    pub(crate) async fn say(&mut self, said: Said) {
         let documents = self.state.snapshot().documents;
-        let Some(found) = documents.live(&key) else { return };
-        let Spec::Service(mut service) = found.spec.clone() else { return };
-        service.running = Some(running);
-        // Where the manifest says it, that is refused.
-        let Ok(Some(edit)) = update_by_api(found, Spec::Service(service), &now(&self.world)) else { return };
-        self.world.with(|inner| inner.say(format!("people: {key} runs: {running}")));
-        self.commit(&[edit]).await;
+        let edits = match said {
+            Said::Switch(name, running) => {
+                switch(&documents, name, running, &now(&self.world)).into_iter().collect()
+            }
+            Said::Pause(name) => self.of_service(&documents, name, |_, document| {
+                vec![annotated(document, |annotations| drop(annotations.insert(PAUSED.into(), "now".into())))]
+            }),
+            Said::Restart(name) => self.of_service(&documents, name, |people, document| {
+                let again = again(people);
+                let restart =
+                    |annotations: &mut Annotations| drop(annotations.insert(RESTARTED.into(), again));
+                let is_paused = document.metadata.annotations.contains_key(PAUSED);
+                if is_paused { Vec::new() } else { vec![annotated(document, restart)] }
+            }),
+            Said::Resume(name) => self.of_service(&documents, name, |people, document| {
+                let again = again(people);
+                let fails = people.world.with(|inner| checks::fails(inner, document));
+                resumed(&documents, document, fails.then_some(again))
+            }),
+            Said::RollBack(name) => {
+                self.of_service(&documents, name, |_, document| rolled_back(&documents, document))
+            }
+            Said::Drain(name) => of_node(&documents, name, |annotations| {
+                annotations.insert(DRAINING.into(), "now".into()).is_none()
+            }),
+            Said::Uncordon(name) => {
+                of_node(&documents, name, |annotations| annotations.remove(DRAINING).is_some())
+            }
+        };
+        if !edits.is_empty() {
+            self.world.with(|inner| inner.say(format!("people: {said:?}")));
+            self.commit(&edits).await;
+        }
+    }
+
+    fn of_service(
+        &self,
+        documents: &Documents,
+        name: u8,
+        say: impl FnOnce(&People, &Document) -> Vec<Edit>,
+    ) -> Vec<Edit> {
+        let found = documents.live(&Key::within(Kind::Service, "IN1", format!("SV{name}")));
+        found.map_or_else(Vec::new, |document| say(self, document))
     }
 
     async fn commit(&mut self, edits: &[Edit]) {
@@ -364,6 +593,85 @@ impl People {
             })
             .collect();
         self.world.with(|inner| checks::durable(inner, revision, &wrote));
+    }
+}
+
+type Annotations = BTreeMap<String, String>;
+
+fn switch(documents: &Documents, name: u8, running: bool, now: &str) -> Option<Edit> {
+    let found = documents.live(&Key::within(Kind::Service, "IN1", format!("SV{name}")))?;
+    let Spec::Service(mut service) = found.spec.clone() else { return None };
+    service.running = Some(running);
+    // Where the manifest says it, `/1.0` refuses.
+    update_by_api(found, Spec::Service(service), now).ok().flatten()
+}
+
+fn of_node(documents: &Documents, name: u8, say: impl FnOnce(&mut Annotations) -> bool) -> Vec<Edit> {
+    let found = documents.live(&Key::within(Kind::Node, "IN1", format!("ND{name}")));
+    let Some(mut document) = found.map(|found| Document::clone(found)) else { return Vec::new() };
+    if say(&mut document.metadata.annotations) { vec![Edit::Replace(document)] } else { Vec::new() }
+}
+
+fn annotated(document: &Document, say: impl FnOnce(&mut Annotations)) -> Edit {
+    let mut document = document.clone();
+    say(&mut document.metadata.annotations);
+    document.metadata.generation += 1;
+    Edit::Replace(document)
+}
+
+/// A restart, unlike all others.
+fn again(people: &People) -> String {
+    people.world.with(|inner| inner.now()).to_string()
+}
+
+/// The revision that is declared, as it was recorded.
+fn recorded<'a>(
+    documents: &'a Documents,
+    document: &'a Document,
+) -> Option<(&'a Arc<Document>, &'a RevisionSpec)> {
+    let Spec::Service(service) = &document.spec else { return None };
+    let all: Vec<_> = documents.revisions_of(&document.key()).collect();
+    Declarations::new(documents).find(document, service, &all)
+}
+
+fn resumed(documents: &Documents, document: &Document, again: Option<String>) -> Vec<Edit> {
+    let is_paused = document.metadata.annotations.contains_key(PAUSED);
+    let marked = recorded(documents, document)
+        .filter(|(_, revision)| revision.failed.is_some() || revision.replaced_by.is_some());
+    let Some((recorded, revision)) = marked else {
+        let resume = |annotations: &mut Annotations| drop(annotations.remove(PAUSED));
+        return if is_paused { vec![annotated(document, resume)] } else { Vec::new() };
+    };
+    let said = annotated(document, |annotations| {
+        annotations.remove(PAUSED);
+        annotations.extend(again.map(|again| (RESTARTED.to_owned(), again)));
+    });
+    let mut retried = Document::clone(recorded);
+    retried.spec = Spec::Revision(RevisionSpec { failed: None, replaced_by: None, ..revision.clone() });
+    vec![said, Edit::Replace(retried)]
+}
+
+fn rolled_back(documents: &Documents, document: &Document) -> Vec<Edit> {
+    let is_paused = document.metadata.annotations.contains_key(PAUSED);
+    let Some((recorded, declared)) = recorded(documents, document).filter(|_| !is_paused) else {
+        return Vec::new();
+    };
+    let runs = declared.replaced_by.unwrap_or(declared.number);
+    let key = document.key();
+    let all = documents.revisions_of(&key).map(|(_, revision)| revision);
+    let good = all.filter(|revision| revision.number < runs && revision.completed).last();
+    let Some(good) = good else { return Vec::new() };
+    let failed = Some(RevisionSpec::ROLLED_BACK.to_owned());
+    let mut marked = Document::clone(recorded);
+    marked.spec = Spec::Revision(RevisionSpec { failed, replaced_by: Some(good.number), ..declared.clone() });
+    vec![annotated(document, |_| {}), Edit::Replace(marked)]
+}
+
+fn failover(rng: &mut Rng) -> Failover {
+    match rng.between(0, 4) {
+        0 => Failover::Hold,
+        1 => Failover::Replace(rng.between(1, 15) as u8),
+        _ => Failover::Fenced(rng.between(5, 9) as u8),
     }
 }
 

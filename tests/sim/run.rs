@@ -1,6 +1,7 @@
 //! One run: a world, faults and changes while it lasts, then none, and then it has to come to rest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use mainstay::model::{Key, Kind};
@@ -10,10 +11,11 @@ use tokio::time::{sleep, timeout};
 use crate::checks;
 use crate::net::Outage;
 use crate::node::Machine;
-use crate::people::{People, Wish, host};
+use crate::people::{People, Said, Wish, host};
+use crate::rng::Rng;
 use crate::server;
 use crate::store::Sim;
-use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, World};
+use crate::world::{CLIENT, CrashAt, FATE, Health, Inner, Odds, Strike, World};
 
 /// How long it may take, once nothing goes wrong any more, until all is as declared: the longest wait before a node that refused is
 /// tried again, and some more.
@@ -31,21 +33,63 @@ pub(crate) enum Script {
     Crash { servers: u8, at: Option<CrashAt> },
     /// The same course, with one fault in one of its steps.
     Fault { kind: Fault, step: u8 },
+    /// One change of a small world from rest, with other choices at some points, and a fault.
+    Explore(Course),
     /// One machine is stuck like this, or none is, the server is another one, and something changes.
     Stuck(Option<Outage>),
 }
+
+/// An enumerated run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// The world with leases, health and rollouts, or else the simplest.
+    pub(crate) is_guarded: bool,
+    /// Which change, 0 to 4.
+    pub(crate) step: u8,
+    /// The points at which not the quickest, or not the first, is chosen.
+    pub(crate) others: [Option<u64>; 2],
+    pub(crate) strike: Option<Strike>,
+}
+
+/// How long after its change the points of an enumerated run count, in seconds.
+const COUNTS_FOR_S: u64 = 4;
+
+/// How long a fault that is hard is left alone, in seconds: longer than any failover of the small world waits.
+const HARD_FOR_S: u64 = 45;
 
 /// A run's end.
 pub(crate) struct Report {
     pub(crate) violation: Option<String>,
     pub(crate) trace: Vec<String>,
     pub(crate) effects: u64,
+    /// Points of choice, and what happened, where the runs are enumerated.
+    pub(crate) points: u64,
+    pub(crate) events: u64,
     /// How long a change took to reach the node that is not stuck, in milliseconds.
     pub(crate) took: u64,
 }
 
+thread_local! {
+    /// What has panicked on this thread, in whatever task: the runtime would keep it to itself.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has panics noted, beside what is done about them anyway.
+fn note_panics() {
+    static NOTED: Once = Once::new();
+    NOTED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+            before(info);
+        }));
+    });
+}
+
 /// Runs a seed's world to its end.
 pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
+    note_panics();
+    PANICS.with_borrow_mut(Vec::clear);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -57,10 +101,14 @@ pub(crate) fn run(seed: u64, script: Script, is_loud: bool) -> Report {
         tokio::spawn(world.clone().conduct());
         tokio::spawn(world.clone().revive());
         live(&world, script).await;
+        let panics = PANICS.with_borrow_mut(std::mem::take);
+        panics.into_iter().for_each(|what| world.with(|inner| inner.violate("PANIC", what)));
         world.with(|inner| Report {
             violation: inner.violation.take(),
             trace: std::mem::take(&mut inner.trace),
             effects: inner.effects,
+            points: inner.rng.points(),
+            events: inner.events,
             took: inner.took,
         })
     })
@@ -86,13 +134,13 @@ struct Desk(Arc<(Mutex<Papers>, Notify)>);
 
 struct Papers {
     wish: Wish,
-    switches: Vec<(u8, bool)>,
+    said: Vec<Said>,
     is_applied: bool,
 }
 
 impl Desk {
     fn new(wish: Wish) -> Desk {
-        Desk(Arc::new((Mutex::new(Papers { wish, switches: Vec::new(), is_applied: false }), Notify::new())))
+        Desk(Arc::new((Mutex::new(Papers { wish, said: Vec::new(), is_applied: false }), Notify::new())))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Papers) -> T) -> T {
@@ -111,10 +159,9 @@ impl Desk {
     /// Brings what is wished for into the store, again and again.
     async fn work(self, mut people: People) {
         loop {
-            let (wish, switches) =
-                self.with(|papers| (papers.wish.clone(), std::mem::take(&mut papers.switches)));
-            for (service, running) in switches {
-                people.switch(service, running).await;
+            let (wish, said) = self.with(|papers| (papers.wish.clone(), std::mem::take(&mut papers.said)));
+            for said in said {
+                people.say(said).await;
             }
             let is_applied = people.apply(&wish).await;
             self.with(|papers| papers.is_applied = is_applied && papers.wish == wish);
@@ -130,16 +177,17 @@ impl Desk {
 async fn live(world: &World, script: Script) {
     let people = People::new(world).await;
     let (wish, servers, steps) = world.with(|inner| {
-        for node in 1..=3 {
+        for node in 1..=4 {
             for machine in 1..=2 {
-                inner
-                    .machines
-                    .insert(host(node, machine), Machine::new(u64::from(node) * 100 + u64::from(machine), 1));
+                let key = u64::from(node) * 100 + u64::from(machine);
+                // Up to a twentieth, and leases leave a tenth.
+                let drift = i64::try_from(inner.rng.between(0, 100)).expect("it is small") - 50;
+                inner.machines.insert(host(node, machine), Machine::new(key, 1).with_drift(drift));
             }
         }
         match script {
             Script::Random => {
-                let nodes = inner.rng.between(1, 3) as u8;
+                let nodes = inner.rng.between(1, 4) as u8;
                 let services = inner.rng.between(1, 3) as u8;
                 let wish = Wish::new(&mut inner.rng, nodes, services);
                 let servers = inner.rng.between(1, 2) as u8;
@@ -150,6 +198,13 @@ async fn live(world: &World, script: Script) {
                 (Wish::fixed(), servers, 5)
             }
             Script::Fault { .. } => (Wish::fixed(), 2, 5),
+            Script::Explore(course) => {
+                inner.rng = Rng::enumerated(course.others.into_iter().flatten());
+                inner.strike = course.strike;
+                let mut wish = if course.is_guarded { Wish::guarded() } else { Wish::fixed() };
+                (0..course.step).for_each(|step| course.vary(&mut wish, step));
+                (wish, 1, 1)
+            }
             Script::Stuck(_) => (Wish::fixed(), 1, 1),
         }
     });
@@ -183,6 +238,16 @@ async fn live(world: &World, script: Script) {
                 desk.change(|papers| papers.wish.vary(0));
                 reach_the_other(world).await;
             }
+            Script::Explore(course) => {
+                sleep(Duration::from_secs(12)).await;
+                world.act(FATE, "count", |inner| inner.rng.count(true)).await;
+                desk.change(|papers| course.vary(&mut papers.wish, course.step));
+                sleep(Duration::from_secs(COUNTS_FOR_S)).await;
+                world.act(FATE, "count no more", |inner| inner.rng.count(false)).await;
+                if course.strike.is_some_and(|strike| strike.is_hard) {
+                    sleep(Duration::from_secs(HARD_FOR_S)).await;
+                }
+            }
             Script::Fault { kind, step: at } => {
                 sleep(Duration::from_secs(12)).await;
                 if u64::from(at) == step {
@@ -199,11 +264,26 @@ async fn live(world: &World, script: Script) {
         return;
     }
     world.act(FATE, "heal", heal).await;
+    if matches!(script, Script::Random) {
+        // Half of what people have said of objects they take back, so that both ends are looked at.
+        let back = world.act(FATE, "take back", |inner| {
+            let all = (1..=4).flat_map(|of| [Said::Resume(of), Said::Uncordon(of)]);
+            all.filter(|_| inner.rng.one_in(2)).collect::<Vec<_>>()
+        });
+        let back = back.await;
+        desk.change(|papers| papers.said.extend(back));
+    }
     if settle(world, &desk).await {
         rest(world).await;
     }
-    if world.with(|inner| inner.violation.is_none()) {
+    if world.with(|inner| inner.violation.is_none()) && !matches!(script, Script::Explore(_)) {
         fail_static(world).await;
+    }
+}
+
+impl Course {
+    fn vary(self, wish: &mut Wish, step: u8) {
+        if self.is_guarded { wish.vary_guarded(step) } else { wish.vary(step) }
     }
 }
 
@@ -248,13 +328,13 @@ async fn chance(world: &World, desk: &Desk) {
         let changed = world.act(FATE, "wish", move |inner| {
             let what = wish.change(&mut inner.rng, is_applied);
             inner.say(format!("people: {what}"));
-            let switch = inner.rng.one_in(4).then(|| (inner.rng.between(1, 3) as u8, inner.rng.one_in(2)));
-            (wish, switch)
+            let said = inner.rng.one_in(2).then(|| Said::draw(&mut inner.rng));
+            (wish, said)
         });
-        let (wish, switch) = changed.await;
+        let (wish, said) = changed.await;
         desk.change(|papers| {
             papers.wish = wish;
-            papers.switches.extend(switch);
+            papers.said.extend(said);
         });
     } else {
         let befall = |inner: &mut Inner| {
@@ -295,11 +375,12 @@ pub(crate) enum Fault {
     ClockBehind,
     Pause,
     Crash,
+    Ill,
 }
 
 impl Fault {
     /// Each.
-    pub(crate) const ALL: [Fault; 20] = [
+    pub(crate) const ALL: [Fault; 21] = [
         Fault::Reboot,
         Fault::Replaced,
         Fault::ReplacedWithOtherKey,
@@ -320,6 +401,7 @@ impl Fault {
         Fault::ClockBehind,
         Fault::Pause,
         Fault::Crash,
+        Fault::Ill,
     ];
 
     /// It happens now, to somebody.
@@ -383,6 +465,7 @@ impl Fault {
                     inner.after(lasts, move |inner| inner.set_health(who, Health::Runs));
                 }
             }
+            Fault::Ill => process.into_iter().for_each(|(host, id)| inner.fall_ill(&host, &id)),
             Fault::Crash => server.into_iter().for_each(|who| inner.kill(who, "by itself")),
         }
     }
@@ -458,9 +541,8 @@ impl Inner {
     fn set_clock(&mut self, server: Option<u32>, off: i64) {
         if let Some(who) = server {
             self.say(format!("the clock of {} is set by {off} ms", self.name_of(who)));
-            if let Some(server) = self.servers.get_mut(&who) {
-                server.wall_off_ms += off;
-            }
+            let name = self.servers[&who].name.clone();
+            *self.wall_off_ms.entry(name).or_default() += off;
         }
     }
 }
@@ -470,14 +552,13 @@ fn heal(inner: &mut Inner) {
     inner.say("all is well from here on");
     inner.odds = Odds::default();
     inner.crash_at = None;
+    inner.wall_off_ms.clear();
     inner.store_down_until = 0;
     inner.unreachable.clear();
     for machine in inner.machines.values_mut() {
         machine.disk_full = false;
     }
     for server in inner.servers.values_mut() {
-        server.stale_until = 0;
-        server.wall_off_ms = 0;
         if *server.health.borrow() == Health::Paused {
             server.health.send_replace(Health::Runs);
         }
@@ -512,7 +593,10 @@ async fn settle(world: &World, desk: &Desk) -> bool {
             }
         }
     }
-    world.with(|inner| inner.violate("ESR", why));
+    world.with(|inner| {
+        checks::explain(inner);
+        inner.violate("ESR", why);
+    });
     false
 }
 
@@ -547,14 +631,16 @@ async fn rest(world: &World) {
     }
 }
 
-/// Fail static: the servers end, and what runs goes on.
+/// Fail static: the servers end, and what runs goes on. What has a lease ends by itself.
 async fn fail_static(world: &World) {
     let copies = |inner: &mut Inner| {
-        inner
-            .machines
-            .iter()
-            .map(|(host, machine)| (host.clone(), machine.copies.clone()))
-            .collect::<Vec<_>>()
+        let lasts = |machine: &Machine, id: &str| !machine.is_leased(id) && !machine.dies(id);
+        let of = |(host, machine): (&String, &Machine)| {
+            let copies = machine.copies.iter().filter(|(_, id)| lasts(machine, id));
+            let copies = copies.map(|(pid, id)| (*pid, id.clone()));
+            (host.clone(), copies.collect::<Vec<_>>())
+        };
+        inner.machines.iter().map(of).collect::<Vec<_>>()
     };
     let before = world.with(copies);
     let running: Vec<_> =
@@ -566,5 +652,13 @@ async fn fail_static(world: &World) {
     sleep(Duration::from_secs(30)).await;
     if world.with(copies) != before {
         world.with(|inner| inner.violate("FAIL STATIC", "the servers ended, and processes with them"));
+    }
+    let leased = |inner: &mut Inner| {
+        let of = |machine: &Machine| machine.copies.values().find(|id| machine.is_leased(id)).cloned();
+        inner.machines.iter().find_map(|(host, machine)| Some((host.clone(), of(machine)?)))
+    };
+    if let Some((host, id)) = world.with(leased) {
+        let message = format!("{id} runs on {host}, and nobody has renewed its lease for 30 s");
+        world.with(|inner| inner.violate("FENCED", message));
     }
 }

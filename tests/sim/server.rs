@@ -29,6 +29,9 @@ pub(crate) const PROGRAM: &str = "/mainstay";
 /// How long a leader's lease lasts.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 
+/// When failover is frozen: sooner over than by default, for no run is that long.
+pub(crate) const FREEZE: Freeze = Freeze { above_percent: 30, settle_ms: 10_000 };
+
 /// The key that all servers have.
 pub(crate) fn sealer() -> Sealer {
     Sealer::new([7; KEY_BYTES])
@@ -45,7 +48,6 @@ pub(crate) async fn start(world: World, name: String) {
             health: watch::Sender::new(Health::Runs),
             effects: 0,
             stale_until: 0,
-            wall_off_ms: 0,
             parts: None,
         };
         inner.servers.insert(who, server);
@@ -60,10 +62,10 @@ pub(crate) async fn start(world: World, name: String) {
         }
     };
     let clock = {
-        let world = world.clone();
+        let (world, name) = (world.clone(), name.clone());
         Clock::new(move || {
             let ms = world.with(|inner| {
-                let off = inner.servers.get(&who).map_or(0, |server| server.wall_off_ms);
+                let off = inner.wall_off_ms.get(&name).copied().unwrap_or(0);
                 (EPOCH_MS + inner.now()).saturating_add_signed(off)
             });
             SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
@@ -71,7 +73,7 @@ pub(crate) async fn start(world: World, name: String) {
     };
     let candidate = Candidate { server: format!("{name}#{who}"), address: None };
     let leadership = Leadership::start(Arc::clone(&state), candidate, LEASE, clock.clone());
-    let observed = Observed::default();
+    let (observed, placed) = (Observed::default(), Placed::default());
     let net = Arc::new(Net { world: world.clone(), who });
     let controller = Controller::start(Parts {
         state,
@@ -87,16 +89,16 @@ pub(crate) async fn start(world: World, name: String) {
         },
         program: PathBuf::from(PROGRAM),
         observed: observed.clone(),
-        placed: Placed::default(),
-        freeze: Freeze::default(),
+        placed: placed.clone(),
+        freeze: FREEZE,
         events: Events::default(),
-        clock,
+        clock: clock.clone(),
     });
     world.with(|inner| {
         if let Some(server) = inner.servers.get_mut(&who)
             && *server.health.borrow() != Health::Dead
         {
-            server.parts = Some(Running { observed, controller, leadership });
+            server.parts = Some(Running { observed, controller, leadership, placed, clock });
         }
     });
 }

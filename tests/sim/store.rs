@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
 use crate::checks;
+use crate::limits::{self, Tracks};
 use crate::world::{Inner, World};
 
 /// The key that the leader holds.
@@ -40,6 +41,8 @@ pub(crate) struct Reign {
     pub(crate) who: u32,
     pub(crate) epoch: u64,
     pub(crate) lease: LeaseId,
+    /// When it was elected.
+    pub(crate) at: u64,
 }
 
 /// The store itself.
@@ -57,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) documents: BTreeMap<Revision, Documents>,
     /// By the revision of the election.
     pub(crate) reigns: BTreeMap<Revision, Reign>,
+    pub(crate) tracks: Tracks,
 }
 
 impl Default for Core {
@@ -72,6 +76,7 @@ impl Default for Core {
             tip: watch::Sender::new(1),
             documents: BTreeMap::from([(1, Documents::default())]),
             reigns: BTreeMap::new(),
+            tracks: Tracks::default(),
         }
     }
 }
@@ -162,6 +167,7 @@ impl Core {
                 Change::Put(item) => {
                     let mut document = Document::from_stored(&item.key, &item.value).expect("a document");
                     document.metadata.resource_version = revision.to_string();
+                    self.tracks.note(&document);
                     documents.insert(document);
                 }
                 Change::Delete { key, .. } => {
@@ -359,8 +365,9 @@ fn transact(inner: &mut Inner, who: u32, txn: Txn) -> Answer<TxnReply> {
     }
     if let (Some((value, lease)), true) = (lease, reply.succeeded) {
         let claim: serde_json::Value = serde_json::from_slice(&value).expect("a claim");
+        let at = inner.now();
         let epoch = claim["epoch"].as_u64().expect("an epoch");
-        inner.store.reigns.insert(reply.revision, Reign { who, epoch, lease });
+        inner.store.reigns.insert(reply.revision, Reign { who, epoch, lease, at });
     }
     if crash == Some(true) {
         inner.kill(who, "after a transaction");
@@ -387,6 +394,10 @@ impl Store for Sim {
                 Write::Put(key, _) | Write::PutLeased(key, _, _) | Write::Delete(key) => key,
             });
             let what = format!("txn {first}");
+            // One that is stopped decides nothing; what it has decided comes after it.
+            if !self.world.gate(self.who).await {
+                self.world.with(|inner| limits::at_txn(inner, self.who, &txn));
+            }
             self.call(what, move |inner, who| transact(inner, who, txn)).await
         })
     }

@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mainstay::clock::Clock;
 use mainstay::plan::world::NodeDesired;
 use mainstay::reconcile::controller::Controller;
 use mainstay::reconcile::leadership::Leadership;
 use mainstay::reconcile::observed::Observed;
+use mainstay::reconcile::placed::Placed;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -22,6 +24,7 @@ use crate::checks;
 use crate::net::Conn;
 use crate::node::Machine;
 use crate::rng::Rng;
+use crate::run::Fault;
 use crate::store::Core;
 
 /// When the simulated world begins, in milliseconds since 1970.
@@ -57,8 +60,6 @@ pub(crate) struct Server {
     pub(crate) effects: u64,
     /// Until when its watches tell nothing.
     pub(crate) stale_until: u64,
-    /// How far its wall clock is off.
-    pub(crate) wall_off_ms: i64,
     pub(crate) parts: Option<Running>,
 }
 
@@ -67,6 +68,8 @@ pub(crate) struct Running {
     pub(crate) observed: Observed,
     pub(crate) controller: Controller,
     pub(crate) leadership: Leadership,
+    pub(crate) placed: Placed,
+    pub(crate) clock: Clock,
 }
 
 /// Where a server is to crash: before or after so many effects.
@@ -106,6 +109,10 @@ pub(crate) struct Inner {
     pub(crate) conns: BTreeMap<u64, Conn>,
     pub(crate) servers: BTreeMap<u32, Server>,
     pub(crate) last_who: u32,
+    /// How far the wall clocks of servers are off, by name: a machine's clock survives its server.
+    pub(crate) wall_off_ms: BTreeMap<String, i64>,
+    /// What is fenced and was given up: nowhere may it run.
+    pub(crate) fenced_off: BTreeSet<String>,
     pub(crate) odds: Odds,
     pub(crate) crash_at: Option<CrashAt>,
     /// Effects of all servers.
@@ -114,14 +121,31 @@ pub(crate) struct Inner {
     pub(crate) unreachable: BTreeMap<String, crate::net::Outage>,
     pub(crate) known_keys: BTreeMap<(String, String), u64>,
     pub(crate) store_down_until: u64,
+    /// Until when some process does not do its work that would by itself.
+    pub(crate) ill_until: u64,
     pub(crate) batches: u64,
     pub(crate) rendered: BTreeMap<(u64, String), Arc<NodeDesired>>,
     /// Servers that died and have to be started again, by name.
     to_start: BTreeSet<String>,
     pub(crate) writes: u64,
+    /// Where the runs are enumerated: what has happened since the change, and the fault that follows one of that.
+    pub(crate) events: u64,
+    pub(crate) strike: Option<Strike>,
     /// How long a change took, where a run measures that.
     pub(crate) took: u64,
     died: Arc<Notify>,
+}
+
+/// For how long something is put off: longer than anything takes that is quick.
+const PUT_OFF_MS: u64 = 25;
+
+/// A fault, after so many of the things that happen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strike {
+    pub(crate) kind: Fault,
+    pub(crate) at: u64,
+    /// It lasts for long and befalls the last of those that it may befall, or else for a moment and the first.
+    pub(crate) is_hard: bool,
 }
 
 /// Who asks in the name of people; no server.
@@ -145,16 +169,21 @@ impl World {
             conns: BTreeMap::new(),
             servers: BTreeMap::new(),
             last_who: 0,
+            wall_off_ms: BTreeMap::new(),
+            fenced_off: BTreeSet::new(),
             odds: Odds::default(),
             crash_at: None,
             effects: 0,
             unreachable: BTreeMap::new(),
             known_keys: BTreeMap::new(),
             store_down_until: 0,
+            ill_until: 0,
             batches: 0,
             rendered: BTreeMap::new(),
             to_start: BTreeSet::new(),
             writes: 0,
+            events: 0,
+            strike: None,
             took: 0,
             died: Arc::default(),
         };
@@ -273,8 +302,15 @@ impl Inner {
 
     fn step(&mut self) {
         let now = self.now();
-        for (_, event) in std::mem::take(&mut self.pending) {
+        for ((who, _, _), event) in std::mem::take(&mut self.pending) {
+            // Where the runs are enumerated, whatever is asked for may come later than what others do meanwhile.
+            if who != FATE && self.rng.counts() && self.rng.other() == Some(true) {
+                self.sequence += 1;
+                self.queue.insert((now + PUT_OFF_MS, self.sequence), event);
+                continue;
+            }
             event(self);
+            self.happened();
         }
         while let Some(first) = self.queue.first_entry() {
             if first.key().0 > now {
@@ -282,8 +318,27 @@ impl Inner {
             }
             let event = first.remove();
             event(self);
+            self.happened();
         }
         checks::after_step(self);
+    }
+
+    /// Something has happened; a fault that is to follow it, does.
+    fn happened(&mut self) {
+        if !self.rng.counts() {
+            return;
+        }
+        self.events += 1;
+        if let Some(Strike { kind, at, is_hard }) = self.strike
+            && at < self.events
+        {
+            self.strike = None;
+            self.rng.count(false);
+            self.rng.lean(is_hard);
+            kind.befall(self);
+            self.rng.lean(false);
+            self.rng.count(true);
+        }
     }
 
     /// True once in so many times; never for 0, and draws nothing then.

@@ -175,10 +175,13 @@ impl Case<'_, '_> {
                 ));
             }
             let deadline_ms = self.update.progress_deadline_ms();
-            // One that did its work and has just ended has its time anew.
-            let since_ms = member.seen.map_or(0, |seen| seen.since_ms);
+            // One that did its work and has just ended has its time anew; not one that ends with what it should no longer run from.
+            let since_ms = member.seen.filter(|_| member.is_settled).map_or(0, |seen| seen.since_ms);
             let revised_ms = member.document.metadata.revised_ms;
-            let at_ms = revised_ms.max(since_ms).saturating_add(deadline_ms);
+            // It was written by the clock of who led then, which may be another's. What this controller has not waited for itself,
+            // it does not count, and what it takes for the future is not waited for.
+            let told_ms = if revised_ms > self.world.now_ms { 0 } else { revised_ms };
+            let at_ms = told_ms.max(since_ms).max(self.world.since_ms).saturating_add(deadline_ms);
             if revised_ms == 0 {
                 // It has just been told to run.
             } else if at_ms > self.world.now_ms {
