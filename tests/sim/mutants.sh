@@ -38,6 +38,7 @@ for patch in "$@"; do
     printf '| %s | %s | %s |\n' "$name" "$(invariant)" "$seed"
   elif finds --skip seeds --skip the_same_seed --skip contract; then
     test=$(sed -n -e "s/^thread '\([a-z_]*\)'.*panicked.*/\1/p" "$out" | tail -n 1)
+    # shellcheck disable=SC2016 # Markdown's quotes
     printf '| %s | %s | no seed; `%s` |\n' "$name" "$(invariant)" "$test"
   else
     printf '| %s | NOT FOUND |\n' "$name"
