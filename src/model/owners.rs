@@ -6,7 +6,7 @@
 //! apply, and what is stored is its `managedFields`.
 //!
 //! A field is a value at a JSON pointer (RFC 6901): objects are owned field by field, lists and a few objects that make sense only as a whole
-//! ([`WHOLE`]) as one.
+//! (`WHOLE`) as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
