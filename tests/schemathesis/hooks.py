@@ -23,12 +23,13 @@ def before_call(context, case, kwargs):
             if case.headers.get(name) == "":
                 del case.headers[name]
     if isinstance(case.query, dict):
-        # Waiting is tested elsewhere, and a log that is followed has no end.
+        # Waiting is tested elsewhere, and a log that is followed and a list that is watched have no end.
         if path.endswith(("/start", "/stop")) and case.query.get("wait") in (None, True, "true"):
             if is_number(case.query.get("timeout", 30)):
                 case.query["timeout"] = 0.01
-        if case.query.get("follow") in (True, "true"):
-            case.query["follow"] = "false"
+        for endless in ("follow", "watch"):
+            if case.query.get(endless) in (True, "true", 1, "1"):
+                case.query[endless] = "false"
 
 
 def harmless(node):
