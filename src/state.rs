@@ -37,7 +37,7 @@ use crate::store::{
 };
 
 use self::age::Age;
-pub use self::apply::{Applier, SetChange, apply_as, apply_set, disown};
+pub use self::apply::{Applier, SetChange, apply_as, apply_set};
 use self::leader::Term;
 
 mod age;
@@ -562,7 +562,8 @@ pub fn update(current: &Document, spec: Spec) -> Option<Edit> {
     Some(Edit::Replace(document))
 }
 
-/// The edit by which an object gets another spec through `/1.0`, which owns what that changes from then on; none when it is the same.
+/// The edit by which an object gets another spec through `/1.0`, which owns what that changes from then on; none when it is the same. What was
+/// shipped with the program is nobody's then: another version won't put it back.
 ///
 /// # Errors
 /// The fields that others have set.
@@ -570,7 +571,9 @@ pub fn update_by_api(current: &Document, spec: Spec, now: &str) -> Result<Option
     if current.spec == spec {
         return Ok(None);
     }
-    let mut document = owners::changed(current, spec, API, now)?;
+    let mut document = current.clone();
+    apply::disown(&mut document);
+    let mut document = owners::changed(&document, spec, API, now)?;
     document.metadata.generation += 1;
     Ok(Some(Edit::Replace(document)))
 }

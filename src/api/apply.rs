@@ -21,22 +21,21 @@ use sha2::{Digest, Sha256};
 
 use super::body::Parameters;
 use super::error::Error;
-use super::resource::in_time;
+use super::resource::change_slowly;
 use super::route::{Content, Operation, Route};
 use super::{Context, Shared};
 use crate::clock::timestamp;
 use crate::model::admit::{Admitted, Origin, admit_text};
 use crate::model::difference::{FieldChange, difference};
 use crate::model::id::check_id;
+use crate::model::kinds::Object;
 use crate::model::lint::lint;
 use crate::model::meta::SET;
 use crate::model::owners::API;
+use crate::model::secret::hex;
 use crate::model::{Documents, Problem};
 use crate::plan::whatif::{Deed, Foresight, Verb};
-use crate::state::{Applier, Edit, SetChange, Snapshot, apply_as};
-
-/// How often a set is decided on anew because somebody else changed something.
-const ATTEMPTS: u32 = 8;
+use crate::state::{Applier, CATALOGUE, Edit, SetChange, Snapshot, apply_as};
 
 /// Who applies when nobody says who.
 const MANAGER: &str = "mainstay apply";
@@ -126,7 +125,7 @@ async fn apply(State(context): State<Shared>, Parameters(given): Parameters) -> 
     answer(&context, wanted(given)?).await
 }
 
-fn wanted(given: crate::model::kinds::Object) -> Result<Wanted, Error> {
+fn wanted(given: Object) -> Result<Wanted, Error> {
     let wanted: Wanted =
         serde_json::from_value(Value::Object(given)).map_err(|error| Error::BadRequest(error.to_string()))?;
     let names = [(&wanted.set, "set"), (&wanted.manager, "manager")];
@@ -142,42 +141,35 @@ fn wanted(given: crate::model::kinds::Object) -> Result<Wanted, Error> {
 
 /// A name for people, which is nobody else's.
 fn check_manager(name: &str) -> Result<(), String> {
-    let is_ours = name == API
-        || name.starts_with("folder ")
-        || name.starts_with("git ")
-        || name == crate::state::CATALOGUE;
+    let is_ours = name == API || name.starts_with("folder ") || name.starts_with("git ") || name == CATALOGUE;
     if is_ours {
         return Err(format!("{name:?} is the name of something else; choose another"));
     }
     name.split(' ').try_for_each(check_id)
 }
 
+/// Decides what a set changes, and changes it unless only that is asked.
 async fn answer(context: &Context, wanted: Wanted) -> Result<Json<Answer>, Error> {
     let set = admitted(context, &wanted.files)?;
     let source = wanted.set.as_ref().map(|name| format!("{SET}{name}"));
     let manager = source.as_deref().or(wanted.manager.as_deref()).unwrap_or(MANAGER);
     let applier = Applier { manager, keeps: source.is_some(), prunes: wanted.prune, force: wanted.force };
-    for _ in 0..ATTEMPTS {
-        let snapshot = context.state.snapshot();
+    let (set, wanted) = (&set, &wanted);
+    let decide = |snapshot: Snapshot| async move {
         let documents = snapshot.documents.declared();
-        check(&documents, &set)?;
-        let change =
-            apply_as(&documents, applier, &set, &timestamp()).map_err(|problems| conflict(&problems))?;
+        check(&documents, set)?;
+        let change = apply_as(&documents, applier, set, &timestamp())
+            .map_err(|problems| Error::Conflict(listed(&problems)))?;
         let foresight = foreseen(context, snapshot, &change).await?;
-        let answer = told(&documents, &set, &change, foresight);
+        let answer = told(&documents, set, &change, foresight);
         if wanted.expect.as_ref().is_some_and(|expected| *expected != answer.digest) {
             return Err(Error::Conflict(
                 "what would change is not what was shown any more; look at a new diff".into(),
             ));
         }
-        if wanted.dry_run || change.edits.is_empty() {
-            return Ok(Json(answer));
-        }
-        if in_time(context.state.commit_at(&change.edits, None)).await?.is_some() {
-            return Ok(Json(answer));
-        }
-    }
-    Err(Error::Conflict("others keep changing the same objects; try again".into()))
+        Ok((if wanted.dry_run { Vec::new() } else { change.edits }, answer))
+    };
+    change_slowly(context, decide).await.map(|(answer, _)| Json(answer))
 }
 
 /// The documents of all files, or all that is wrong with them.
@@ -198,10 +190,6 @@ fn admitted(context: &Context, files: &[File]) -> Result<Vec<Admitted>, Error> {
 fn check(documents: &Documents, set: &[Admitted]) -> Result<(), Error> {
     let problems = lint(set, documents);
     if problems.is_empty() { Ok(()) } else { Err(Error::BadRequest(listed(&problems))) }
-}
-
-fn conflict(problems: &[Problem]) -> Error {
-    Error::Conflict(listed(problems))
 }
 
 /// All that is wrong, a line each.
@@ -258,8 +246,4 @@ fn told(documents: &Documents, set: &[Admitted], change: &SetChange, foresight: 
     let unchanged = set.len() - (written + waiting.len()).min(set.len());
     let digest = Sha256::digest(json!([objects, waiting, deeds(&foresight)]).to_string());
     Answer { objects, unchanged, waiting, foresight, digest: hex(&digest) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -186,6 +186,14 @@ pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, String> {
     Ok(pairs)
 }
 
+/// Says that a query has a name that is none of those that may be asked.
+pub(super) fn unasked(name: &str, known: &[Asked]) -> String {
+    let meant = did_you_mean(name, known.iter().map(|asked| asked.name));
+    // The first is the one that is meant most often.
+    let meant = meant.or(known.first().map(|asked| asked.name)).unwrap_or_default();
+    format!("{name:?} is not known in this query; did you mean `{meant}`?")
+}
+
 fn patience(uri: &Uri) -> Result<Patience, String> {
     let mut timeout = DEFAULT_PATIENCE;
     let mut wait = true;
@@ -202,10 +210,7 @@ fn patience(uri: &Uri) -> Result<Patience, String> {
             ("wait", "true") => wait = true,
             ("wait", "false") => wait = false,
             ("wait", _) => return Err("wait: write true or false".into()),
-            (other, _) => {
-                let meant = did_you_mean(other, ["timeout", "wait"]).unwrap_or("timeout");
-                return Err(format!("{other:?} is not known in this query; did you mean `{meant}`?"));
-            }
+            (other, _) => return Err(unasked(other, &PATIENCE)),
         }
     }
     Ok(Patience(if wait { timeout } else { Duration::ZERO }))

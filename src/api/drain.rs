@@ -15,14 +15,13 @@ use super::body::{Parameters, Place, only};
 use super::error::Error;
 use super::etag::UNCONDITIONAL;
 use super::nodes::{self, NodeStatus};
-use super::resource::{change, change_one, deleting, spoken_of, visible, where_declared};
+use super::resource::{change, change_one, declared_in, deleting, spoken_of, visible};
 use super::route::{Content, Operation, Route};
 use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::{Clock, timestamp};
 use crate::model::kinds::{NodeSpec, Object};
 use crate::model::meta::{DRAINING, FORGOTTEN};
-use crate::model::owners::API;
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::place::PlaceHold;
 use crate::reconcile::events::Said;
@@ -168,13 +167,10 @@ async fn uncordon(State(context): State<Shared>, place: Place) -> Result<Json<No
     .await?;
     let documents = context.documents();
     if documents.node(&key).is_some_and(|node| node.status == Some(false)) {
-        if let Some(document) = documents.get(&key)
-            && let Some(other) =
-                document.metadata.managed_fields.of("/spec/status").find(|owner| *owner != API)
-        {
+        let place = documents.get(&key).and_then(|document| declared_in(document, "/spec/status"));
+        if let Some(place) = place {
             return Err(Error::Conflict(format!(
-                "{key} is cordoned by {} (`status: false`); change it there; it is no longer being drained",
-                where_declared(document, other)
+                "{key} is cordoned by {place} (`status: false`); change it there; it is no longer being drained"
             )));
         }
         set_status(&context, &key, true).await?;

@@ -19,14 +19,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 
 use super::Shared;
-use super::body::{Place, pairs};
+use super::body::{Place, pairs, unasked};
 use super::error::Error;
 use super::processes::find;
 use super::resource::visible;
 use super::route::{Asked, Content, Operation, Route};
 use super::running::WAITS;
 use crate::model::Spec;
-use crate::model::id::did_you_mean;
 use crate::reconcile::logs::{Following, LogError, Piece, Position, Start};
 
 static QUERY: [Asked; 4] = [
@@ -96,10 +95,7 @@ fn wish(uri: &Uri) -> Result<Wish, String> {
             }
             ("follow", value) => follow = flag("follow", value)?,
             ("frames", value) => frames = flag("frames", value)?,
-            (other, _) => {
-                let meant = did_you_mean(other, ["tail", "follow", "frames", "from"]).unwrap_or("tail");
-                return Err(format!("{other:?} is not known in this query; did you mean `{meant}`?"));
-            }
+            (other, _) => return Err(unasked(other, &QUERY)),
         }
     }
     let start = match (tail, from) {

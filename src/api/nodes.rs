@@ -18,7 +18,7 @@ use super::running::WAITS;
 use super::{Context, Shared};
 use crate::clock::rfc3339;
 use crate::model::meta::DRAINING;
-use crate::model::{Key, Kind};
+use crate::model::{Document, Documents, Key, Kind};
 use crate::reconcile::observed::{LinkState, NodeView};
 use crate::reconcile::ping::TrustError;
 
@@ -137,17 +137,22 @@ async fn status(State(context): State<Shared>, place: Place) -> Result<Json<Node
 /// How a node is now.
 pub(super) fn shown(context: &Context, key: &Key) -> Result<NodeStatus, Error> {
     let documents = context.documents();
-    let document = visible(&documents, key)?;
+    Ok(status_of(context, &documents, visible(&documents, key)?))
+}
+
+/// How a node is, as it stands in these documents.
+pub(super) fn status_of(context: &Context, documents: &Documents, document: &Document) -> NodeStatus {
     if document.metadata.waiting {
-        return Ok(NodeStatus::waiting());
+        return NodeStatus::waiting();
     }
+    let key = document.key();
     let draining = document.metadata.annotations.get(DRAINING).cloned();
-    Ok(NodeStatus {
-        cordoned: documents.node(key).is_some_and(|node| node.status == Some(false)).then_some(true),
-        left: draining.is_some().then(|| left(&documents, &context.placed.last(), key)),
+    NodeStatus {
+        cordoned: documents.node(&key).is_some_and(|node| node.status == Some(false)).then_some(true),
+        left: draining.is_some().then(|| left(documents, &context.placed.last(), &key)),
         draining,
-        ..NodeStatus::of(&view(context, key))
-    })
+        ..NodeStatus::of(&view(context, &key))
+    }
 }
 
 /// A person has checked the changed host key of a node. Answers the status after the next try, which is at once. Ours: the seed

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -19,13 +20,14 @@ use futures_util::stream::unfold;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::body::{Place, pairs};
+use super::body::{Place, pairs, unasked};
 use super::error::Error;
 use super::etag::Conditions;
-use super::resource::{self, has_all, natural, visible};
+use super::resource::{self, everywhere, listed, visible};
 use super::route::{Asked, Content, Operation, Route};
+use super::switch::wanted;
 use super::{Context, Secrets, Shared, nodes, rollout, running};
-use crate::model::id::did_you_mean;
+use crate::clock::rfc3339;
 use crate::model::meta::API_VERSION;
 use crate::model::{Document, Documents, Key, Kind, Metadata, Spec};
 
@@ -175,11 +177,7 @@ fn wish(uri: &Uri) -> Result<Wish, String> {
             ("watch", "true" | "1") => wish.watch = true,
             ("watch", "false" | "0") => wish.watch = false,
             ("watch", _) => return Err("watch: write true or false".into()),
-            (other, _) => {
-                let meant =
-                    did_you_mean(other, QUERY.iter().map(|asked| asked.name)).unwrap_or("labelSelector");
-                return Err(format!("{other:?} is not known in this query; did you mean `{meant}`?"));
-            }
+            (other, _) => return Err(unasked(other, &QUERY)),
         }
     }
     Ok(wish)
@@ -192,18 +190,14 @@ fn get(context: &Context, key: &Key) -> Result<Json<Value>, Error> {
 }
 
 fn list(context: Shared, kind: Kind, instance: String, wish: Wish) -> Result<Response, Error> {
-    let documents = context.documents();
-    if !instance.is_empty() {
-        visible(&documents, &Key::cluster(Kind::Instance, instance.as_str()))?;
-    }
+    let snapshot = context.state.snapshot();
+    let documents = snapshot.documents.declared();
+    let found = found(&documents, kind, &instance, &wish)?;
     if wish.watch {
         return Ok(watch(context, kind, instance, wish));
     }
-    let items: Vec<Value> = found(&documents, kind, &instance, &wish)
-        .into_iter()
-        .map(|document| shown(&context, &documents, document))
-        .collect();
-    let revision = context.state.revision().to_string();
+    let items: Vec<Value> = found.into_iter().map(|document| shown(&context, &documents, document)).collect();
+    let revision = snapshot.revision.to_string();
     Ok(Json(json!({
         "apiVersion": API_VERSION,
         "kind": format!("{}List", kind.name()),
@@ -214,19 +208,16 @@ fn list(context: Shared, kind: Kind, instance: String, wish: Wish) -> Result<Res
 }
 
 /// The objects of a kind, in one instance or in all, in the order of people.
-fn found<'a>(documents: &'a Documents, kind: Kind, instance: &str, wish: &Wish) -> Vec<&'a Document> {
-    let mut found: Vec<&Document> = documents
-        .of_kind(kind)
-        .filter(|(key, _)| instance.is_empty() || key.namespace == instance)
-        .map(|(_, document)| document.as_ref())
-        .filter(|document| !document.is_deleting() && has_all(documents, document))
-        .filter(|document| wish.selector.iter().all(|must| must.holds(&document.metadata.labels)))
-        .collect();
-    found.sort_by(|a, b| {
-        let (a, b) = (&a.metadata, &b.metadata);
-        natural(&a.namespace, &b.namespace).then_with(|| natural(&a.name, &b.name))
-    });
-    found
+fn found<'a>(
+    documents: &'a Documents,
+    kind: Kind,
+    instance: &'a str,
+    wish: &Wish,
+) -> Result<Vec<&'a Arc<Document>>, Error> {
+    let mut found =
+        if instance.is_empty() { everywhere(documents, kind)? } else { listed(documents, kind, instance)? };
+    found.retain(|document| wish.selector.iter().all(|must| must.holds(&document.metadata.labels)));
+    Ok(found)
 }
 
 /// Tells all objects, and then what changes of them.
@@ -238,6 +229,7 @@ fn watch(context: Shared, kind: Kind, instance: String, wish: Wish) -> Response 
         async move {
             if told.is_some() {
                 let rang = tokio::select! {
+                    biased;
                     rang = bells.0.changed() => rang.is_ok(),
                     rang = bells.1.changed() => rang.is_ok(),
                     rang = bells.2.changed() => rang.is_ok(),
@@ -255,7 +247,9 @@ fn watch(context: Shared, kind: Kind, instance: String, wish: Wish) -> Response 
             bells.1.mark_unchanged();
             bells.2.mark_unchanged();
             let documents = context.documents();
+            // With its instance all of a list is gone.
             let now: BTreeMap<Key, Value> = found(&documents, kind, &instance, &wish)
+                .unwrap_or_default()
                 .into_iter()
                 .map(|document| (document.key(), shown(&context, &documents, document)))
                 .collect();
@@ -329,7 +323,7 @@ fn status(context: &Context, documents: &Documents, document: &Document) -> Valu
     let key = document.key();
     let instance = key.namespace.as_str();
     match &document.spec {
-        Spec::Node(_) => nodes::shown(context, &key).map_or(Value::Null, |status| json!(status)),
+        Spec::Node(_) => json!(nodes::status_of(context, documents, document)),
         Spec::Service(service) => {
             let asked = [(key.name.clone(), service.running.unwrap_or(true))];
             let views = context.observed.all();
@@ -345,8 +339,7 @@ fn status(context: &Context, documents: &Documents, document: &Document) -> Valu
             status
         }
         Spec::Process(process) => {
-            let service = documents.service(&Key::within(Kind::Service, instance, process.service.as_str()));
-            let asked = crate::plan::render::wanted(process, service);
+            let asked = wanted(documents, &key, process);
             let views = context.observed.all();
             let standing = running::process(documents, &views, document, process, asked);
             let mut status = json!(standing);
@@ -360,7 +353,7 @@ fn status(context: &Context, documents: &Documents, document: &Document) -> Valu
                 }
                 if let Some(seen) = view.sighting.processes.get(&key.name) {
                     fields.insert("phase".into(), seen.phase.name().into());
-                    fields.insert("since".into(), crate::clock::rfc3339(seen.since_ms).into());
+                    fields.insert("since".into(), rfc3339(seen.since_ms).into());
                     fields.insert("restarts".into(), seen.restarts.into());
                     fields.extend(seen.pid.map(|pid| ("pid".into(), pid.into())));
                     fields.extend(seen.exit.map(|exit| ("last-exit".into(), exit.into())));

@@ -10,7 +10,7 @@ use super::body::{PATIENCE, Parameters, Patience, Place};
 use super::error::Error;
 use super::etag::Conditions;
 use super::flat::{Flat, admitted, check_names};
-use super::resource::{Shown, create_chosen, delete, listed, retrieve, visible};
+use super::resource::{Shown, create_chosen, delete, everywhere, retrieve, visible};
 use super::route::{Content, Operation, Route, Version};
 use super::running::{self, ProcessStanding};
 use super::{Shared, switch};
@@ -107,12 +107,8 @@ fn refuse_cordoned(documents: &Documents, node: &Key) -> Result<(), Error> {
 
 async fn list(State(context): State<Shared>) -> Result<Json<Vec<Flat>>, Error> {
     let documents = context.documents();
-    let mut all = Vec::new();
-    for instance in listed(&documents, Kind::Instance, "")? {
-        let processes = listed(&documents, Kind::Process, &instance.metadata.name)?;
-        all.extend(processes.into_iter().map(|process| Flat::of(process, context.opener())));
-    }
-    Ok(Json(all))
+    let all = everywhere(&documents, Kind::Process)?;
+    Ok(Json(all.into_iter().map(|process| Flat::of(process, context.opener())).collect()))
 }
 
 async fn get_one(

@@ -25,10 +25,10 @@ use crate::clock::timestamp;
 use crate::model::kinds::Object;
 use crate::model::locate::dotted;
 use crate::model::meta::{FILE, SET, SOURCE};
-use crate::model::owners::{self, API, Conflict};
+use crate::model::owners::{API, Conflict};
 use crate::model::{Document, Documents, Key, Kind, Spec};
 use crate::plan::orders::starts_after;
-use crate::state::{self, Edit};
+use crate::state::{self, Edit, Snapshot};
 use crate::store::Revision;
 
 /// How often a change is decided anew because somebody else was faster.
@@ -210,6 +210,18 @@ pub(super) fn listed<'a>(
     Ok(found)
 }
 
+/// The objects of a kind in all instances, instance by instance; in the order of their ids' numbers.
+pub(super) fn everywhere(documents: &Documents, kind: Kind) -> Result<Vec<&Arc<Document>>, Error> {
+    if !kind.is_namespaced() {
+        return listed(documents, kind, "");
+    }
+    let mut all = Vec::new();
+    for instance in listed(documents, Kind::Instance, "")? {
+        all.extend(listed(documents, kind, &instance.metadata.name)?);
+    }
+    Ok(all)
+}
+
 /// The order of people: SV9 before SV10.
 pub(super) fn natural(a: &str, b: &str) -> Ordering {
     fn split(id: &str) -> (&str, &str) {
@@ -234,10 +246,18 @@ async fn change_at<T>(
     context: &Context,
     decide: impl Fn(&Documents) -> Result<(Vec<Edit>, T), Error>,
 ) -> Result<(T, Option<Revision>), Error> {
+    change_slowly(context, |snapshot| std::future::ready(decide(&snapshot.documents.declared()))).await
+}
+
+/// As [`change_at`], where to decide takes its time.
+pub(super) async fn change_slowly<T, D: Future<Output = Result<(Vec<Edit>, T), Error>>>(
+    context: &Context,
+    decide: impl Fn(Snapshot) -> D,
+) -> Result<(T, Option<Revision>), Error> {
     let mut bell = context.state.changes();
     for _ in 0..ATTEMPTS {
-        let documents = bell.borrow_and_update().documents.declared();
-        let (edits, decided) = decide(&documents)?;
+        let snapshot = bell.borrow_and_update().clone();
+        let (edits, decided) = decide(snapshot).await?;
         if edits.is_empty() {
             return Ok((decided, None));
         }
@@ -260,17 +280,12 @@ pub(super) async fn change_one(
     let (mut document, revision) = change_at(context, |documents| {
         let current = visible(documents, key)?;
         conditions.check(current)?;
-        let spec = decide(documents, current)?;
-        if spec == current.spec {
+        let Some(edit) = by_api(current, decide(documents, current)?)? else {
             return Ok((Vec::new(), Document::clone(current)));
-        }
-        let mut document = Document::clone(current);
-        state::disown(&mut document);
-        let mut document = owners::changed(&document, spec, API, &timestamp())
-            .map_err(|conflicts| set_by_others(current, &conflicts))?;
-        document.metadata.generation += 1;
+        };
+        let document = edit.document().clone();
         let mut edits = guards(documents, &document, &current.names());
-        edits.push(Edit::Replace(document.clone()));
+        edits.push(edit);
         Ok((edits, document))
     })
     .await?;
@@ -280,19 +295,27 @@ pub(super) async fn change_one(
     Ok(document)
 }
 
-/// Says who has set what would change.
-pub(super) fn set_by_others(document: &Document, conflicts: &[Conflict]) -> Error {
-    let said = conflicts.iter().map(|Conflict { pointer, owner }| {
-        let name = dotted(pointer.strip_prefix("/spec").unwrap_or(pointer));
-        format!("{name}: {} says otherwise; change it there", where_declared(document, owner))
-    });
-    Error::Conflict(format!("{}: {}", document.key(), said.collect::<Vec<_>>().join("; ")))
+/// The edit that gives an object another spec, as people ask for it here; none when it is the same. Refused where others have set what
+/// would change.
+pub(super) fn by_api(document: &Document, spec: Spec) -> Result<Option<Edit>, Error> {
+    state::update_by_api(document, spec, &timestamp()).map_err(|conflicts| {
+        let said = conflicts.iter().map(|Conflict { pointer, owner }| {
+            let name = dotted(pointer.strip_prefix("/spec").unwrap_or(pointer));
+            format!("{name}: {} says otherwise; change it there", where_declared(document, owner))
+        });
+        Error::Conflict(format!("{}: {}", document.key(), said.collect::<Vec<_>>().join("; ")))
+    })
+}
+
+/// Where others than people who ask here have set a field: in a source's file, most often.
+pub(super) fn declared_in<'a>(document: &'a Document, pointer: &'a str) -> Option<&'a str> {
+    let mut owners = document.metadata.managed_fields.of(pointer);
+    owners.find(|manager| *manager != API).map(|manager| where_declared(document, manager))
 }
 
 /// Where a manager has set what it owns of an object: its source's file, or the manager itself.
-pub(super) fn where_declared<'a>(document: &'a Document, manager: &'a str) -> &'a str {
-    let is_source = document.metadata.annotations.get(SOURCE).is_some_and(|source| source == manager);
-    file(document).filter(|_| is_source).unwrap_or(manager)
+fn where_declared<'a>(document: &'a Document, manager: &'a str) -> &'a str {
+    file(document).filter(|_| document.is_of(manager)).unwrap_or(manager)
 }
 
 /// Has a spec written only while there is what it names and did not before. Of more than a transaction can watch, the first; the

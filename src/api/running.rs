@@ -7,10 +7,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::{has_all, where_declared};
+use super::resource::{declared_in, has_all};
 use crate::clock::rfc3339;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::owners::API;
 use crate::model::{Document, Documents, Key, Kind};
 use crate::plan::render::wanted;
 use crate::plan::standing::CRASHES;
@@ -21,6 +20,9 @@ use crate::store::Revision;
 /// Why nothing is seen of an object that waits for an older one to go.
 pub(super) const WAITS: &str =
     "it waits until an older object of the same name is gone; /1.0/events says what that waits for";
+
+/// The field that says whether an object runs.
+const RUNNING: &str = "/spec/running";
 
 /// How a process stands to what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -247,22 +249,15 @@ fn link(view: Option<&NodeView>) -> String {
     }
 }
 
-/// Who else than `/1.0` has said whether the object runs: a manifest, most often.
-fn declarer(document: &Document) -> Option<&str> {
-    document.metadata.managed_fields.of("/spec/running").find(|manager| *manager != API)
-}
-
 /// Whether a manifest states whether the object runs.
 pub(super) fn is_declared(document: &Document) -> bool {
-    declarer(document).is_some()
+    declared_in(document, RUNNING).is_some()
 }
 
 /// Why the object's `running` is not what is asked.
 pub(super) fn contradiction(document: &Document, asked: bool) -> String {
-    match declarer(document) {
-        Some(manager) => {
-            format!("{} says `running: {}`; change it there", where_declared(document, manager), !asked)
-        }
+    match declared_in(document, RUNNING) {
+        Some(place) => format!("{place} says `running: {}`; change it there", !asked),
         None => "the opposite was asked meanwhile".into(),
     }
 }

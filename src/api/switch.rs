@@ -6,13 +6,12 @@ use tokio::time::Instant;
 use super::Context;
 use super::body::Patience;
 use super::error::Error;
-use super::resource::{change, set_by_others, visible};
+use super::resource::{by_api, change, visible};
 use super::running::{self, ProcessStanding, ServiceStanding, contradiction, is_declared};
-use crate::clock::timestamp;
 use crate::model::kinds::{ProcessSpec, ServiceSpec};
-use crate::model::{Document, Documents, Key, Kind, Spec};
+use crate::model::{Documents, Key, Kind, Spec};
 use crate::reconcile::observed::Views;
-use crate::state::{Edit, update_by_api};
+use crate::state::Edit;
 
 /// How start and stop answer, as it is described.
 pub(super) const WAITED: &str = "Answers once it is seen on the nodes, or the time is over, and then what is true. Each process that is not as asked has a `reason`.";
@@ -130,11 +129,6 @@ fn service_edits(documents: &Documents, key: &Key, asked: bool) -> Result<Vec<Ed
     Ok(edits)
 }
 
-/// The change of what an object says of itself, unless others say it.
-fn by_api(document: &Document, spec: Spec) -> Result<Option<Edit>, Error> {
-    update_by_api(document, spec, &timestamp()).map_err(|conflicts| set_by_others(document, &conflicts))
-}
-
 /// Judges what is seen now, and again whenever something changes, until it is settled or the time is over.
 async fn settled<T>(
     context: &Context,
@@ -164,6 +158,7 @@ async fn settled<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -176,8 +171,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::model::secret::{KEY_BYTES, Sealer};
     use crate::model::{Document, Metadata};
-    use crate::plan::world::Freeze;
-    use crate::plan::world::{Phase, ProcessSighting};
+    use crate::plan::world::{Freeze, Phase, ProcessSighting};
     use crate::reconcile::connected::Connected;
     use crate::reconcile::events::Events;
     use crate::reconcile::leadership::Standing;
@@ -189,7 +183,6 @@ mod tests {
     use crate::source::board::Board;
     use crate::state::{Commit, State};
     use crate::store::embedded::Embedded;
-    use std::path::Path;
 
     struct Nobody;
 

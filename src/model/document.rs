@@ -10,7 +10,7 @@ use super::kinds::{
     EventSpec, InstanceSpec, IntegrationSpec, NodeSpec, ProcessSpec, RevisionSpec, ServiceSpec,
     ServiceTypeSpec, TenantSpec, UserSpec,
 };
-use super::meta::{API_VERSION, Key, Kind, Metadata};
+use super::meta::{API_VERSION, Key, Kind, Metadata, SOURCE};
 use super::secret::Sealed;
 
 /// A document as the system holds it: checked, defaulted, secrets sealed.
@@ -262,6 +262,11 @@ impl Document {
             | Kind::Revision
             | Kind::Event => false,
         }
+    }
+
+    /// Whether a source of this name declares it, and so may prune it.
+    pub fn is_of(&self, source: &str) -> bool {
+        self.metadata.annotations.get(SOURCE).is_some_and(|owner| owner == source)
     }
 
     /// True once deletion is decided.

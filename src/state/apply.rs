@@ -71,8 +71,7 @@ pub fn apply_as(
         }
     }
     for (key, document) in documents.iter().filter(|_| applier.prunes) {
-        let is_gone =
-            is_of(document, applier.manager) && !wanted.contains_key(key) && !document.is_deleting();
+        let is_gone = document.is_of(applier.manager) && !wanted.contains_key(key) && !document.is_deleting();
         match is_gone.then(|| others(document, applier.manager)) {
             None => {}
             Some(None) => change.edits.push(deletion(document, now)),
@@ -80,11 +79,6 @@ pub fn apply_as(
         }
     }
     if problems.is_empty() { Ok(change) } else { Err(problems) }
-}
-
-/// Whether the object belongs to a source.
-fn is_of(document: &Document, source: &str) -> bool {
-    document.metadata.annotations.get(SOURCE).is_some_and(|owner| owner == source)
 }
 
 /// Somebody else who declares what the source does not: the object is not deleted under them. What was said through `/1.0` goes with it.
@@ -193,17 +187,17 @@ fn in_conflict(current: &Document, admitted: &Admitted, conflict: &Conflict) -> 
 }
 
 /// A manager as people know it: of the object's own source the file.
-pub(crate) fn owner(document: &Document, manager: &str) -> String {
+fn owner(document: &Document, manager: &str) -> String {
     match document.metadata.annotations.get(FILE) {
-        Some(file) if is_of(document, manager) => format!("{manager} ({file})"),
+        Some(file) if document.is_of(manager) => format!("{manager} ({file})"),
         Some(_) | None => manager.to_owned(),
     }
 }
 
 /// Makes what was shipped with the program anybody's: another version won't put it back, and nobody is held to it.
-pub fn disown(document: &mut Document) {
-    let metadata = &mut document.metadata;
-    if metadata.annotations.get(SOURCE).is_some_and(|source| source == CATALOGUE) {
+pub(super) fn disown(document: &mut Document) {
+    if document.is_of(CATALOGUE) {
+        let metadata = &mut document.metadata;
         metadata.annotations.remove(SOURCE);
         metadata.annotations.remove(FILE);
         metadata.managed_fields.forget(CATALOGUE);
