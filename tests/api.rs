@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use self::server::{Api, auth, dev_node, local_box, read, root_instance, webapp, with_id};
 
+#[path = "api/documents.rs"]
+mod documents;
 #[path = "api/server.rs"]
 mod server;
 #[path = "api/verbs.rs"]

@@ -2,7 +2,7 @@
 //! more than the flat form says. Paths, lists, selectors and watches are shaped as Kubernetes' are.
 //!
 //! **Invariant:** no answer has a secret in clear. A node's password is shown sealed, and only to who may see it.
-//! **Invariant:** what is shown can be applied again, and changes nothing.
+//! **Invariant:** what is shown can be applied again, and changes no field; who applies it owns all of them then.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -314,6 +314,7 @@ fn public(metadata: &Metadata) -> Metadata {
         lease: 0,
         lease_bound_ms: 0,
         given_up: false,
+        last_call: None,
         ..metadata.clone()
     }
 }
