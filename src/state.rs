@@ -543,23 +543,12 @@ pub fn born_of_api(document: Document, names: &[String], now: &str) -> Document 
 
 /// The edit that decides that an object goes. Kinds that stand for something on nodes stay until that is gone.
 pub fn deletion(document: &Document, now: &str) -> Edit {
-    if !document.lingers() {
-        return Edit::Remove(document.clone());
-    }
-    let mut document = document.clone();
-    document.metadata.deletion_timestamp = Some(now.to_owned());
-    Edit::Replace(document)
+    document.deleted(now).map_or_else(|| Edit::Remove(document.clone()), Edit::Replace)
 }
 
 /// The edit that gives an object another spec; none when it is the same.
 pub fn update(current: &Document, spec: Spec) -> Option<Edit> {
-    if current.spec == spec {
-        return None;
-    }
-    let mut document = current.clone();
-    document.spec = spec;
-    document.metadata.generation += 1;
-    Some(Edit::Replace(document))
+    current.with_spec(spec).map(Edit::Replace)
 }
 
 /// The edit by which an object gets another spec through `/1.0`, which owns what that changes from then on; none when it is the same. What was

@@ -347,10 +347,7 @@ impl Fleet {
                 machine.node.seen.planned = self.revision;
                 machine.node.seen.behind.clone_from(&plan.behind);
             }
-            stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
-            for address in &plan.unused {
-                stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
-            }
+            stock.note_unused(&plan.unused, now_ms);
             said.push_str(&self.spoken(&place, &plan));
             self.plans.insert(place, plan);
         }

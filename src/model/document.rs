@@ -250,10 +250,10 @@ impl Document {
         self.metadata.resource_version.parse().unwrap_or(0)
     }
 
-    /// Whether it stays while it is being deleted: of some kinds there may be something on nodes, until which is gone the object is there. For
-    /// one that waits nothing was done yet.
-    pub fn lingers(&self) -> bool {
-        match self.spec.kind() {
+    /// What it is once its deletion is decided, at this time: of some kinds there may be something on nodes, until which is gone the object
+    /// is there. None of what is taken out at once; for one that waits nothing was done yet.
+    pub fn deleted(&self, now: &str) -> Option<Document> {
+        let lingers = match self.spec.kind() {
             Kind::Instance | Kind::Node | Kind::Service | Kind::Process => !self.metadata.waiting,
             Kind::Tenant
             | Kind::User
@@ -261,7 +261,21 @@ impl Document {
             | Kind::ServiceType
             | Kind::Revision
             | Kind::Event => false,
-        }
+        };
+        lingers.then(|| {
+            let mut document = self.clone();
+            document.metadata.deletion_timestamp = Some(now.to_owned());
+            document
+        })
+    }
+
+    /// What it is with another spec; none when that is the same.
+    pub fn with_spec(&self, spec: Spec) -> Option<Document> {
+        (self.spec != spec).then(|| {
+            let mut metadata = self.metadata.clone();
+            metadata.generation += 1;
+            Document { metadata, spec }
+        })
     }
 
     /// Whether a source of this name declares it, and so may prune it.

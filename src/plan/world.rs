@@ -242,6 +242,16 @@ pub struct Stock {
     pub unused_since_ms: BTreeMap<String, u64>,
 }
 
+impl Stock {
+    /// Takes in what nothing uses at this time; what is used again begins anew.
+    pub fn note_unused(&mut self, unused: &BTreeSet<String>, now_ms: u64) {
+        self.unused_since_ms.retain(|address, _| unused.contains(address));
+        for address in unused {
+            self.unused_since_ms.entry(address.clone()).or_insert(now_ms);
+        }
+    }
+}
+
 /// All that the decision for one node may know.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeWorld<'a> {

@@ -19,51 +19,35 @@ pub enum Write {
 /// What an action changes, by the documents as they are; none where the object is not there any more. `now` is what is written down as the
 /// time of a deletion.
 pub fn write(documents: &Documents, action: PlaceAction, now: &str) -> Option<Write> {
-    let changed = |key: &Key, change: &dyn Fn(&mut Document)| {
-        let mut document = Document::clone(documents.get(key)?);
-        change(&mut document);
-        Some(document)
-    };
+    let found = |key: &Key| documents.get(key).map(|found| Document::clone(found));
     let waiting = |key: &Key| documents.successor(key).map(|found| Document::clone(found));
     match action {
         PlaceAction::Create(document) => Some(Write::Create(*document)),
         PlaceAction::Judge(document) => Some(Write::Replace(*document)),
-        PlaceAction::MarkDeleting(key) => changed(&key, &|_| {}).map(|found| deletion(found, now)),
-        PlaceAction::GiveUp(key) => {
-            changed(&key, &|found| found.metadata.given_up = true).map(|found| deletion(found, now))
-        }
-        PlaceAction::Assign { process, revision, at_ms } => changed(&process, &|found| {
-            found.metadata.revision = revision;
-            found.metadata.revised_ms = at_ms;
-        })
-        .map(Write::Replace),
-        PlaceAction::Lease { process, lease, bound_ms } => changed(&process, &|found| {
+        PlaceAction::MarkDeleting(key) => found(&key).map(|found| deletion(found, now)),
+        PlaceAction::GiveUp(key) => found(&key).map(|mut found| {
+            found.metadata.given_up = true;
+            deletion(found, now)
+        }),
+        PlaceAction::Assign { process, revision, at_ms } => found(&process).map(|mut found| {
+            (found.metadata.revision, found.metadata.revised_ms) = (revision, at_ms);
+            Write::Replace(found)
+        }),
+        PlaceAction::Lease { process, lease, bound_ms } => found(&process).map(|mut found| {
             (found.metadata.lease, found.metadata.lease_bound_ms) = (lease, bound_ms);
-        })
-        .map(Write::Replace),
-        PlaceAction::Finalize(key) => changed(&key, &|_| {}).map(Write::Remove),
+            Write::Replace(found)
+        }),
+        PlaceAction::Finalize(key) => found(&key).map(Write::Remove),
         PlaceAction::Unlink(document) => {
-            let unlinked = changed(&document.key(), &|found| {
-                found.spec = document.spec.clone();
-                found.metadata.generation += 1;
-            });
-            let is_news = |found: &Document| {
-                documents.get(&found.key()).is_some_and(|before| before.spec != found.spec)
-            };
-            unlinked.filter(is_news).map(Write::Replace)
+            documents.get(&document.key())?.with_spec(document.spec).map(Write::Replace)
         }
         PlaceAction::Promote(key) => waiting(&key).map(Write::Promote),
         PlaceAction::Drop(key) => waiting(&key).map(Write::Remove),
     }
 }
 
-fn deletion(mut document: Document, now: &str) -> Write {
-    if document.lingers() {
-        document.metadata.deletion_timestamp = Some(now.to_owned());
-        Write::Replace(document)
-    } else {
-        Write::Remove(document)
-    }
+fn deletion(document: Document, now: &str) -> Write {
+    document.deleted(now).map_or_else(|| Write::Remove(document), Write::Replace)
 }
 
 impl Write {

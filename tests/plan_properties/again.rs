@@ -6,7 +6,7 @@ use mainstay::model::amount::Seconds;
 use mainstay::model::kinds::{FailoverSpec, OnFailure, ServiceSpec, UpdateSpec};
 use mainstay::model::meta::{DRAINING, FORGOTTEN, RESTARTED};
 use mainstay::model::{Document, Documents, Key, Kind, Spec};
-use mainstay::plan::place::{PlaceAction, Placement, place};
+use mainstay::plan::place::{Placement, place};
 use mainstay::plan::placer::{Earlier, Placer};
 use mainstay::plan::world::{Freeze, NodeSighting, Phase, World};
 use proptest::collection::vec;
@@ -138,18 +138,7 @@ impl Scene {
     fn write(&mut self, placement: &Placement, share: usize) {
         for step in placement.steps.iter().step_by(share) {
             self.revision += 1;
-            match &step.action {
-                PlaceAction::Promote(key) => {
-                    // It may have been taken back since that was decided.
-                    let Some(waiting) = self.documents.successor(key) else { continue };
-                    let mut document = Document::clone(waiting);
-                    document.metadata.waiting = false;
-                    self.documents.remove_waiting(key);
-                    self.documents.insert(document);
-                }
-                PlaceAction::Drop(key) => self.documents.remove_waiting(key),
-                action => desk::write(&mut self.documents, action, self.revision),
-            }
+            desk::write(&mut self.documents, &step.action, self.revision);
         }
     }
 

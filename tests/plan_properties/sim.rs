@@ -147,10 +147,7 @@ impl Sim {
             machine.node.seen.planned = self.revision;
             machine.node.seen.behind.clone_from(&plan.behind);
         }
-        stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
-        for address in &plan.unused {
-            stock.unused_since_ms.entry(address.clone()).or_insert(self.now_ms);
-        }
+        stock.note_unused(&plan.unused, self.now_ms);
         for id in &plan.converged {
             attempts.remove(id);
             self.tries.remove(&(place.clone(), id.clone()));

@@ -296,10 +296,7 @@ impl Node {
         let (seen, attempts) = (&self.ideal.seen, BTreeMap::new());
         let Node { desired, stock, .. } = self;
         let plan = plan(&NodeWorld { now_ms, desired, seen, attempts: &attempts, stock, place, orders });
-        self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
-        for address in &plan.unused {
-            self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
-        }
+        self.stock.note_unused(&plan.unused, now_ms);
         self.ideal.seen.behind.clone_from(&plan.behind);
         self.plan = plan;
         self.is_due = false;

@@ -210,7 +210,7 @@ impl Foresight {
 pub(super) fn compare(present: &Present<'_>, before: &Course<'_>, after: &Course<'_>) -> Foresight {
     let mut nodes = Vec::new();
     for (place, node) in &after.nodes {
-        let (nothing, held) = (Node::default(), Held::of(before, after, place));
+        let (nothing, held) = (Node::default(), held(before, after, place));
         let earlier = before.nodes.get(place).unwrap_or(&nothing);
         let told = node_foresight(present, after, place, earlier, node, held);
         if told.bundle || !told.artifacts.is_empty() || !told.processes.is_empty() {
@@ -241,22 +241,22 @@ fn node_foresight(
     place: &Place,
     before: &Node,
     after: &Node,
-    mut held: Held,
+    held: BTreeMap<String, Vec<Hold>>,
 ) -> NodeForesight {
     let whys = Whys::new(present, course, place, &before.desired);
-    let ids: BTreeSet<&String> = after.done.keys().chain(held.by_process.keys()).collect();
+    let ids: BTreeSet<&String> = after.done.keys().chain(held.keys()).collect();
     let none = Vec::new();
     let mut processes = Vec::new();
-    for id in ids.into_iter().cloned().collect::<Vec<_>>() {
-        let all = after.done.get(&id).unwrap_or(&none);
-        let (of_change, pending) = split(before.done.get(&id).unwrap_or(&none), all);
-        let tell = |done: &Done| whys.deed(&id, done);
+    for id in ids {
+        let all = after.done.get(id).unwrap_or(&none);
+        let (of_change, pending) = split(before.done.get(id).unwrap_or(&none), all);
+        let tell = |done: &Done| whys.deed(id, done);
         let deeds = fold(of_change.into_iter().map(tell).collect());
         let pending: Vec<Deed> = pending.into_iter().map(tell).collect();
-        let holds = held.by_process.remove(&id).unwrap_or_default();
+        let holds = held.get(id).cloned().unwrap_or_default();
         if !deeds.is_empty() || !pending.is_empty() || !holds.is_empty() {
-            let service = service_of(present, course, place, &id, all);
-            processes.push(ProcessForesight { id, service, deeds, pending, holds });
+            let service = service_of(present, course, place, id, all);
+            processes.push(ProcessForesight { id: id.clone(), service, deeds, pending, holds });
         }
     }
     processes.sort_by(|a, b| (&a.service, &a.id).cmp(&(&b.service, &b.id)));
@@ -307,22 +307,13 @@ fn fold(deeds: Vec<Deed>) -> Vec<Deed> {
     folded
 }
 
-/// What is held on a node by the change.
-struct Held {
-    by_process: BTreeMap<String, Vec<Hold>>,
-}
-
-impl Held {
-    fn of(before: &Course<'_>, after: &Course<'_>, place: &Place) -> Held {
-        let (earlier, later) = (holds(before, place), holds(after, place));
-        let wanted = |course: &Course<'_>, id: &str| {
-            course.nodes.get(place).and_then(|node| wanted(&node.desired, id))
-        };
-        let is_of_change = |(id, held): &(String, Vec<Hold>)| {
-            earlier.get(id) != Some(held) || wanted(before, id) != wanted(after, id)
-        };
-        Held { by_process: later.clone().into_iter().filter(is_of_change).collect() }
-    }
+/// What is held on a node by the change, by process.
+fn held(before: &Course<'_>, after: &Course<'_>, place: &Place) -> BTreeMap<String, Vec<Hold>> {
+    let (earlier, mut later) = (holds(before, place), holds(after, place));
+    let wanted =
+        |course: &Course<'_>, id: &str| course.nodes.get(place).and_then(|node| wanted(&node.desired, id));
+    later.retain(|id, held| earlier.get(id) != Some(held) || wanted(before, id) != wanted(after, id));
+    later
 }
 
 /// Why what is on a node, or should be, is not otherwise, as it was decided for the node and over all nodes.

@@ -1,8 +1,6 @@
 //! Why something is done to a process: the step's reason, what was decided over all nodes, and which fields changed.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Present;
 use super::course::{Course, Done, Place};
@@ -12,7 +10,7 @@ use crate::model::id::revision_name;
 use crate::model::meta::{Key, Kind};
 use crate::plan::place::PlaceReason;
 use crate::plan::step::{Action, Reason, Start};
-use crate::plan::world::NodeDesired;
+use crate::plan::world::{DesiredProcess, NodeDesired};
 
 /// How many fields people are told by name.
 const NAMED: usize = 4;
@@ -106,11 +104,7 @@ impl<'a> Whys<'a> {
         let Some(before) = self.start_before(id).filter(|before| before.hash != start.hash) else {
             return Vec::new();
         };
-        let mut fields: Vec<String> =
-            paths(Value::from_iter(before.env.clone()), Value::from_iter(start.env.clone()))
-                .into_iter()
-                .map(|path| format!("env.{path}").replace("env.[", "env["))
-                .collect();
+        let mut fields = paths(json!({ "env": before.env }), json!({ "env": start.env }));
         if before.command != start.command {
             fields.insert(0, "command".into());
         }
@@ -120,12 +114,8 @@ impl<'a> Whys<'a> {
         fields
     }
 
-    fn start_before(&self, id: &str) -> Option<Start> {
-        self.before
-            .processes
-            .get(id)
-            .and_then(|process| process.start.as_ref().ok())
-            .map(|start| start.as_ref().clone())
+    fn start_before(&self, id: &str) -> Option<&'a Start> {
+        self.before.processes.get(id)?.start.as_deref().ok()
     }
 
     /// Those of how its supervisor looks after it.
@@ -145,12 +135,9 @@ impl<'a> Whys<'a> {
     fn told(&self, id: &str) -> Vec<String> {
         let nothing = NodeDesired::default();
         let after = self.course.nodes.get(self.place).map_or(&nothing, |node| &node.desired);
-        let Some(service) = after.processes.get(id).map(|process| process.service.clone()) else {
-            return Vec::new();
-        };
-        let after = told_to(after, &service);
-        let before = told_to(self.before, &service);
-        before.zip(after).map(|(before, after)| paths(before, after)).unwrap_or_default()
+        let Some(DesiredProcess { service, .. }) = after.processes.get(id) else { return Vec::new() };
+        let told = told_to(self.before, service).zip(told_to(after, service));
+        told.map(|(before, after)| paths(before, after)).unwrap_or_default()
     }
 }
 
@@ -160,9 +147,8 @@ fn told_to(desired: &NodeDesired, service: &str) -> Option<Value> {
     let Ok(Value::Object(mut bundle)) = serde_json::from_str(text) else { return None };
     bundle.remove("node");
     let own = bundle.remove("services").and_then(|mut services| services.get_mut(service).map(Value::take));
-    let mut told: BTreeMap<String, Value> = bundle.into_iter().collect();
     if let Some(Value::Object(own)) = own {
-        told.extend(own);
+        bundle.extend(own);
     }
-    Some(told.into_iter().collect())
+    Some(Value::Object(bundle))
 }

@@ -399,10 +399,7 @@ impl Mind {
     /// are unused, and which leases have to be renewed.
     pub(super) fn settle(&mut self, plan: &NodePlan, desired: &NodeDesired, now_ms: u64) {
         self.renewals.want(self.shortest_lease(desired));
-        self.stock.unused_since_ms.retain(|address, _| plan.unused.contains(address));
-        for address in &plan.unused {
-            self.stock.unused_since_ms.entry(address.clone()).or_insert(now_ms);
-        }
+        self.stock.note_unused(&plan.unused, now_ms);
         for id in &plan.converged {
             self.attempts.remove(id);
             self.times.remove(id);
